@@ -1,0 +1,3845 @@
+///usr/bin/env jbang "$0" "$@" ; exit $?
+// watchdog: one check-and-heal pass over the services that rules.groovy names. Cron is its clock.
+// One file of less than 2,000 lines, in reading order: whoever stops after section 4 knows the whole tool.
+// `grep -n '// ===' watchdog.java` prints its table of contents.
+//JAVA 17+
+//DEPS info.picocli:picocli:4.7.7
+//DEPS org.apache.groovy:groovy:5.1.1
+//DEPS org.apache.groovy:groovy-json:5.1.1
+//DEPS com.squareup.okhttp3:okhttp-jvm:5.4.0
+//CDS
+//RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx256m -Xshare:auto -Dfile.encoding=UTF-8
+
+import groovy.json.JsonOutput;
+import groovy.json.JsonSlurper;
+import groovy.lang.*;
+import groovy.transform.CompileStatic;
+import groovy.transform.NamedParam;
+import groovy.transform.NamedParams;
+import java.io.*;
+import java.math.BigDecimal;
+import java.net.*;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.channels.FileLock;
+import java.nio.channels.OverlappingFileLockException;
+import java.nio.charset.*;
+import java.nio.file.*;
+import java.nio.file.attribute.PosixFileAttributes;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.security.GeneralSecurityException;
+import java.security.KeyStore;
+import java.security.MessageDigest;
+import java.security.cert.*;
+import java.security.cert.Certificate;
+import java.time.*;
+import java.time.format.DateTimeFormatter;
+import java.time.temporal.ChronoUnit;
+import java.util.*;
+import java.util.concurrent.*;
+import java.util.function.*;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
+import javax.net.ssl.*;
+import okhttp3.*;
+import okhttp3.EventListener;
+import okio.Buffer;
+import okio.BufferedSource;
+import org.codehaus.groovy.ast.*;
+import org.codehaus.groovy.ast.expr.*;
+import org.codehaus.groovy.ast.stmt.*;
+import org.codehaus.groovy.classgen.GeneratorContext;
+import org.codehaus.groovy.control.*;
+import org.codehaus.groovy.control.customizers.ASTTransformationCustomizer;
+import org.codehaus.groovy.control.customizers.CompilationCustomizer;
+import org.codehaus.groovy.control.messages.ExceptionMessage;
+import org.codehaus.groovy.control.messages.SyntaxErrorMessage;
+import org.codehaus.groovy.syntax.SyntaxException;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.ScopeType;
+
+// === 1. The command line =============================================================================================
+
+/** The commands. Each is a line or two that hands on to a {@link Session}. */
+@Command(name = "watchdog", version = "watchdog " + watchdog.VERSION, mixinStandardHelpOptions = true,
+        sortOptions = false, usageHelpAutoWidth = true, abbreviateSynopsis = true,
+        header = {"Checks the services in rules.groovy, restarts what is down, proves it, and tells you.", "",
+            "  watchdog                                   one check-and-heal pass, as cron runs it",
+            "  watchdog check                             look at everything, touch nothing",
+            "  watchdog check https://example.com 'status == 200'   a one-off look, no rules file",
+            "  watchdog validate                          find every mistake in the rules now",
+            "  watchdog pause plex --for 2h               hands off while you work on it", ""},
+        exitCodeListHeading = "%nExit codes:%n",
+        exitCodeList = {"0:all healthy, or healed in this pass", "1:something is unhealthy",
+            "2:a mistake in the rules or on the command line", "3:inconclusive: what a watch needs is not there",
+            "4:the pass could not do its own work", "75:another pass is running"})
+public final class watchdog implements Callable<Integer> {
+    static final String VERSION = "1.0.0";
+
+    @Parameters(arity = "0..*", paramLabel = "NAME", description = "Only these watches and what they need.")
+    List<String> names = List.of();
+    @Option(names = "--rules", paramLabel = "FILE", scope = ScopeType.INHERIT,
+            description = "The rules; default: rules.groovy here, else ~/.config/watchdog/rules.groovy.")
+    Path rules;
+    @Option(names = "--state", paramLabel = "DIR", scope = ScopeType.INHERIT,
+            description = "Where memory is kept; default: ~/.local/state/watchdog.")
+    Path state;
+    @Option(names = "--dry-run", description = "Say what a pass would do; restart nothing, tell no one.")
+    boolean dryRun;
+    @Option(names = "--json", scope = ScopeType.INHERIT, description = "Print JSON for programs.")
+    boolean json;
+    @Option(names = {"-q", "--quiet"}, scope = ScopeType.INHERIT, description = "Print nothing while all is healthy.")
+    boolean quiet;
+    @Option(names = {"-v", "--verbose"}, scope = ScopeType.INHERIT, description = "Print each step as it happens.")
+    boolean verbose;
+
+    private final World world;
+
+    watchdog(World world) { this.world = world; }
+
+    public static void main(String... args) { System.exit(run(World.real(), args)); }
+
+    /** The whole program but for the exit, so that tests call what users call. */
+    static int run(World world, String... args) {
+        CommandLine line = new CommandLine(new watchdog(world));
+        line.registerConverter(Duration.class, Say::parseDuration);
+        line.setOut(new java.io.PrintWriter(world.out(), true)).setErr(new java.io.PrintWriter(world.err(), true));
+        line.setParameterExceptionHandler((wrong, given) -> explain(wrong, world));
+        line.setExecutionExceptionHandler((thrown, at, parsed) -> explain(thrown, world));
+        return line.execute(args);
+    }
+
+    @Override public Integer call() { return new Session(world, this).pass(names); }
+
+    @Command(description = {"Look and judge; restart nothing, tell no one, remember nothing.",
+        "With a URL: a one-off look without rules, with the timing of each phase."})
+    int check(@Parameters(arity = "0..*", paramLabel = "NAME | URL [CONDITION]",
+            description = "Watches, or a URL and conditions such as 'status == 401'.") List<String> what) {
+        Session session = new Session(world, this);
+        boolean oneOff = what != null && !what.isEmpty() && what.get(0).contains("://");
+        return oneOff ? session.checkUrl(what.get(0), what.subList(1, what.size())) : session.check(what);
+    }
+
+    @Command(description = "Compile the rules, look for their commands and secrets, and print them back in words.")
+    int validate() { return new Session(world, this).validate(); }
+
+    @Command(description = "What is remembered: state, restarts, budget, uptime, messages waiting.")
+    int status() { return new Session(world, this).status(); }
+
+    @Command(description = "Hands off a watch while you work on it.")
+    int pause(@Parameters(paramLabel = "NAME") String name,
+              @Option(names = "--for", paramLabel = "TIME", description = "Such as 30m or 2h; default: until resume.")
+              Duration time) {
+        return new Session(world, this).pause(name, time);
+    }
+
+    @Command(description = "End a pause.")
+    int resume(@Parameters(paramLabel = "NAME") String name) { return new Session(world, this).resume(name); }
+
+    @Command(description = "Send a test message through the hooks, and say what became of each.")
+    int tell(@Parameters(arity = "0..1", paramLabel = "NAME") String name) {
+        return new Session(world, this).tell(name);
+    }
+
+    @Command(description = "Fire drill: stop a service on purpose, and prove that a pass notices and heals it.")
+    int drill(@Parameters(paramLabel = "NAME") String name,
+              @Option(names = "--yes", description = "Do not ask.") boolean yes) {
+        return new Session(world, this).drill(name, yes);
+    }
+
+    /** One funnel for everything that goes wrong: a clear sentence and an exit code, never a stack trace. */
+    private static int explain(Exception thrown, World world) {
+        if (thrown instanceof Ending ending) {
+            ending.lines.forEach(world.err()::println);
+            return ending.exit;
+        }
+        if (thrown instanceof CommandLine.ParameterException wrong) {
+            List<String> near = wrong instanceof CommandLine.UnmatchedArgumentException unmatched
+                ? unmatched.getSuggestions() : List.of();
+            world.err().println("watchdog: " + Say.lowerFirst(wrong.getMessage())
+                + (near.isEmpty() ? "" : "; did you mean " + String.join(" or ", near) + "?"));
+            world.err().println("Usage: " + wrong.getCommandLine().getCommandSpec().qualifiedName()
+                + " [OPTIONS]; see --help");
+            return 2;
+        }
+        world.err().println("watchdog: a bug, please report it: " + Say.plain(thrown.toString(), 300) + " at "
+            + Arrays.stream(thrown.getStackTrace()).limit(3).map(String::valueOf).collect(Collectors.joining(" < ")));
+        return 4;
+    }
+}
+
+/** What the outside world decides; tests hand in their own. */
+record World(Map<String, String> env, Path cwd, Clock clock, PrintStream out, PrintStream err, boolean terminal,
+             IntConsumer halt) {
+    static World real() {
+        return new World(System.getenv(), Path.of("").toAbsolutePath(), Clock.systemUTC(),
+            utf8(FileDescriptor.out), utf8(FileDescriptor.err), System.console() != null,
+            Runtime.getRuntime()::halt);
+    }
+
+    /** cron's locale is POSIX; names and messages may still be in any script. */
+    private static PrintStream utf8(FileDescriptor to) {
+        return new PrintStream(new FileOutputStream(to), true, StandardCharsets.UTF_8);
+    }
+
+    Path home() {
+        String home = env.getOrDefault("HOME", System.getProperty("user.home"));
+        if (home.isEmpty() || !home.startsWith("/"))
+            throw Ending.broken("HOME is not set: watchdog does not know where to keep its memory; use --state DIR");
+        return Path.of(home);
+    }
+
+    Path folder(String variable, String otherwise) {
+        String set = env.getOrDefault(variable, "");
+        return set.startsWith("/") ? Path.of(set) : home().resolve(otherwise);
+    }
+
+    Instant now() { return clock.instant().truncatedTo(java.time.temporal.ChronoUnit.MILLIS); }
+}
+
+/** Ends a command with sentences for its user and an exit code. */
+final class Ending extends RuntimeException {
+    final int exit;
+    final List<String> lines;
+
+    private Ending(int exit, List<String> lines) {
+        super(String.join("\n", lines), null, false, false);
+        this.exit = exit;
+        this.lines = List.copyOf(lines);
+    }
+
+    static Ending mistake(String... lines) { return new Ending(2, List.of(lines)); }
+    static Ending mistakes(List<String> lines) { return new Ending(2, lines); }
+    static Ending broken(String line) { return new Ending(4, List.of(line)); }
+    static Ending busy(String line) { return new Ending(75, line.isEmpty() ? List.of() : List.of(line)); }
+
+    /** Of several outcomes the gravest counts: 4, then 2, 1, 3, 0. */
+    static int gravest(int one, int other) {
+        List<Integer> order = List.of(0, 3, 1, 2, 4);
+        return order.indexOf(one) >= order.indexOf(other) ? one : other;
+    }
+}
+
+// === 2. The model ====================================================================================================
+// A Watch is what the rules say; an Answer is what the service said; a Memory is what earlier passes learned.
+
+/** One service under watch, as its rules describe it. */
+record Watch(String name, Probe probe, Closure<?> healthy, List<Dsl.Remedy> remedies, List<String> needs,
+             Patience patience, Policy policy, List<Dsl.Hook> hooks) {
+}
+
+/** How long and how often to look: {@code good} of {@code samples}, repeated {@code attempts} times when bad. */
+record Patience(Duration timeout, int attempts, Duration every, int samples, int good) {
+    static final Patience DEFAULT = new Patience(Duration.ofSeconds(10), 2, Duration.ofSeconds(2), 1, 1);
+}
+
+/** When to restart and when to speak; {@code remind} null: never again. */
+record Policy(int failures, int limit, Duration per, Duration within, Duration remind) {
+    static final Policy DEFAULT = new Policy(1, 3, Duration.ofHours(1), Duration.ofSeconds(30), null);
+}
+
+/** What one look met: an answer, or the trouble that prevented it. Bounded in size; status 0 stands for no answer. */
+record Answer(int status, Headers headers, String body, String url, String protocol, X509Certificate certificate,
+              Duration time, Map<String, Duration> phases, Dsl.Trouble trouble, String troubleText) {
+    static Answer none(Dsl.Trouble trouble, String text, Duration time, Map<String, Duration> phases) {
+        return new Answer(0, Headers.of(), "", "", "", null, time, phases, trouble, text);
+    }
+
+    /** A short run of the body, for messages and to tell whether an answer has changed at all. */
+    String excerpt() { return Say.plain(status + " " + body, 160); }
+}
+
+/** One restart: when, what, and its result: null while it runs (the intent), then in words. */
+record Restart(Instant at, String what, String result) {
+    static final String WAITING = "started, waiting for it", HELPED = "helped", USELESS = "did not help";
+
+    Restart ended(String how) { return new Restart(at, what, how); }
+}
+
+/** One story, from the first unhealthy pass over the threshold to the recovery. */
+record Incident(Instant since, String reason, String excerpt, int restarts, int rung, int unchanged,
+                boolean toldStillDown, boolean toldGivenUp, Instant lastTold) {
+    static Incident open(Instant now, String reason, String excerpt) {
+        return new Incident(now, reason, excerpt, 0, 0, 0, false, false, now);
+    }
+
+    Incident restarted() {
+        return new Incident(since, reason, excerpt, restarts + 1, rung, unchanged, toldStillDown, toldGivenUp, lastTold);
+    }
+
+    /** The last rung did not help: the next is due, and the answer may not even have changed. */
+    Incident uselessly(boolean sameAnswer, Instant now) {
+        return new Incident(since, reason, excerpt, restarts, rung + 1, unchanged + (sameAnswer ? 1 : 0), true,
+            toldGivenUp, toldStillDown ? lastTold : now);
+    }
+
+    Incident told(boolean givenUp, Instant now) {
+        return new Incident(since, reason, excerpt, restarts, rung, unchanged, toldStillDown, toldGivenUp || givenUp, now);
+    }
+
+    /** Healed again and again without any change in the answer: perhaps the rule is wrong, not the service. */
+    boolean suspicious() { return unchanged >= 2 && unchanged == restarts; }
+}
+
+/** What is remembered of one watch between passes; {@code incident} null: none is open. */
+record Memory(String state, Instant since, int failures, Incident incident, List<Restart> restarts) {
+    static final Memory NEW = new Memory("new", Instant.EPOCH, 0, null, List.of());
+
+    Memory becomes(String newState, Instant now) {
+        return newState.equals(state) ? this : new Memory(newState, now, failures, incident, restarts);
+    }
+
+    Memory failures(int count) { return new Memory(state, since, count, incident, restarts); }
+
+    Memory incident(Incident is) { return new Memory(state, since, failures, is, restarts); }
+
+    Memory restarts(List<Restart> are) { return new Memory(state, since, failures, incident, List.copyOf(are)); }
+
+    Restart lastRestart() { return restarts.isEmpty() ? null : restarts.get(restarts.size() - 1); }
+
+    /** Restarts that count against the budget now; a clock that was set back must not block restarts for ever. */
+    int spent(Policy policy, Instant now) {
+        return (int) restarts.stream().filter(r -> earlier(r.at(), now).isAfter(now.minus(policy.per()))).count();
+    }
+
+    /** Written to disk before the first step runs: a crash can neither lose nor double a restart. */
+    Memory intends(String what, Policy policy, Instant now) {
+        List<Restart> kept = new ArrayList<>(restarts);
+        while (kept.size() >= Math.max(10, policy.limit())) kept.remove(0);
+        kept.add(new Restart(now, what, null));
+        return restarts(kept).incident(incident == null ? null : incident.restarted());
+    }
+
+    Memory restartEnded(String result) {
+        if (restarts.isEmpty()) return this;
+        List<Restart> all = new ArrayList<>(restarts);
+        all.set(all.size() - 1, lastRestart().ended(result));
+        return restarts(all);
+    }
+
+    static Instant earlier(Instant one, Instant other) { return one.isBefore(other) ? one : other; }
+}
+
+// === 3. Verdicts and decisions =======================================================================================
+// The policy of the tool, pure: no clock, no file, no process, no network. Every rule of it is a row of a test table.
+
+/** What a pass did about a watch; the constants are the words of --json. */
+enum Act { nothing, restarted, held, gave_up, blocked, paused }
+
+/** What is due now, why, which remedy (an index), what to tell, and what to remember. */
+record Decision(Act act, String why, int remedy, List<Dsl.Kind> tell, Memory memory) {
+    static Decision rest(Act act, String why, List<Dsl.Kind> tell, Memory memory) {
+        return new Decision(act, why, -1, tell, memory);
+    }
+}
+
+/** What a look means. {@code decide} is the whole judgement of watchdog. */
+sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
+    String word();
+    String reason();
+    int exit();
+    Decision decide(Policy policy, Memory memory, Instant now);
+}
+
+/** It answers as its rules want. An open incident closes: the ladder starts again at its first rung. */
+record Healthy(String reason) implements Verdict {
+    public String word() { return "healthy"; }
+    public int exit() { return 0; }
+
+    public Decision decide(Policy policy, Memory memory, Instant now) {
+        Memory next = memory.becomes("healthy", now).failures(0).incident(null);
+        if (memory.incident() == null) return Decision.rest(Act.nothing, "", List.of(), next);
+        Restart last = memory.lastRestart();
+        boolean ours = memory.incident().restarts() > 0 && last != null
+            && (last.result() == null || last.result().equals(Restart.WAITING));
+        return Decision.rest(Act.nothing, "", List.of(ours ? Dsl.Kind.healed : Dsl.Kind.recovered),
+            ours ? next.restartEnded(Restart.HELPED) : next);
+    }
+}
+
+/** It does not. {@code cures}: the remedies that fit the cause, as a ladder; empty with {@code noCure} saying why. */
+record Unhealthy(String reason, String diagram, String excerpt, List<Integer> cures, String noCure) implements Verdict {
+    public String word() { return "unhealthy"; }
+    public int exit() { return 1; }
+
+    public Decision decide(Policy policy, Memory memory, Instant now) {
+        Memory next = memory.becomes("unhealthy", now).failures(memory.failures() + 1);
+        if (next.incident() == null && next.failures() < policy.failures())
+            return Decision.rest(Act.held, "unhealthy in " + next.failures() + " of " + policy.failures()
+                + " passes before a restart", List.of(), next);
+        List<Dsl.Kind> tell = new ArrayList<>();
+        if (next.incident() == null) {
+            next = next.incident(Incident.open(now, reason, excerpt));
+            tell.add(Dsl.Kind.down);
+        } else if (policy.remind() != null
+            && !now.isBefore(Memory.earlier(next.incident().lastTold(), now).plus(policy.remind()))) {
+            next = next.incident(next.incident().told(false, now));
+            tell.add(Dsl.Kind.reminder);
+        }
+        return act(policy, next, now, tell);
+    }
+
+    private Decision act(Policy policy, Memory next, Instant now, List<Dsl.Kind> tell) {
+        Restart last = next.lastRestart();
+        if (cures.isEmpty()) return Decision.rest(Act.held, noCure, tell, next);
+        if (last != null && Restart.WAITING.equals(last.result()) && now.isBefore(last.at().plus(policy.within())))
+            return Decision.rest(Act.held, "restarted " + Say.ago(last.at(), now) + " and still within its "
+                + Say.time(policy.within()), tell, next);
+        if (next.spent(policy, now) >= policy.limit()) {
+            if (!next.incident().toldGivenUp()) {
+                next = next.incident(next.incident().told(true, now));
+                tell.remove(Dsl.Kind.reminder);
+                tell.add(Dsl.Kind.gave_up);
+            }
+            return Decision.rest(Act.gave_up, "the budget of " + policy.limit() + " restarts per "
+                + Say.time(policy.per()) + " is spent", tell, next);
+        }
+        return new Decision(Act.restarted, "", cures.get(Math.min(next.incident().rung(), cures.size() - 1)), tell, next);
+    }
+
+    /** After a restart that did not help. Said once an incident; the next pass takes the next rung. */
+    Decision afterRestart(String result, Memory memory, Instant now) {
+        Incident incident = memory.incident();
+        boolean waiting = result.equals(Restart.WAITING);
+        boolean say = !waiting && !incident.toldStillDown();
+        Memory next = memory.restartEnded(result);
+        if (!waiting) next = next.incident(incident.uselessly(excerpt.equals(incident.excerpt()), now));
+        return Decision.rest(Act.restarted, "", say ? List.of(Dsl.Kind.still_down) : List.of(), next);
+    }
+}
+
+/** It cannot be judged: what it needs is not there, or a condition cannot be evaluated. Nothing is ever restarted. */
+record Inconclusive(String reason, boolean blocked) implements Verdict {
+    public String word() { return "inconclusive"; }
+    public int exit() { return 3; }
+
+    public Decision decide(Policy policy, Memory memory, Instant now) {
+        return Decision.rest(blocked ? Act.blocked : Act.held, reason, List.of(), memory.becomes("inconclusive", now));
+    }
+}
+
+/** Somebody works on it: it is not even looked at. */
+record Paused(String reason) implements Verdict {
+    public String word() { return "paused"; }
+    public int exit() { return 0; }
+
+    public Decision decide(Policy policy, Memory memory, Instant now) {
+        return Decision.rest(Act.paused, reason, List.of(), memory.becomes("paused", now));
+    }
+}
+
+// === 4. The pass =====================================================================================================
+// 1. look at every watch, side by side        4. restart what is due, one remedy after the other, in the file's order
+// 2. judge: a look becomes a verdict          5. look again until it is healthy or `within` is over
+// 3. decide, remember, tell who is down       6. remember, tell how it ended
+
+/** What became of one watch in a pass. */
+final class Outcome {
+    final Watch watch;
+    Look look;
+    Decision decision;
+    String done = "", was = "";
+    Duration took = Duration.ZERO;
+    boolean healed;
+
+    Outcome(Watch watch) { this.watch = watch; }
+
+    Verdict verdict() { return look.verdict(); }
+    boolean due() { return decision.remedy() >= 0; }
+    Dsl.Remedy remedy() { return watch.remedies().get(decision.remedy()); }
+    int exit() { return verdict().exit(); }
+}
+
+/** One look: the last answer that was met and what it means. */
+record Look(Answer answer, Verdict verdict) {
+    static Look without(Verdict verdict) {
+        return new Look(Answer.none(Dsl.Trouble.none, "", Duration.ZERO, Map.of()), verdict);
+    }
+}
+
+/** One check-and-heal pass over some watches, which stand in an order where each comes after what it needs. */
+final class Pass {
+    private final List<Watch> watches;
+    private final Looker looker;
+    private final Hands hands;
+    private final Notebook notebook;
+    private final Courier courier;
+    private final World world;
+    private final Consumer<String> progress;
+    private final Map<String, Outcome> outcomes = new LinkedHashMap<>();
+    private final Map<Closure<?>, Treatment> treatments = new IdentityHashMap<>();
+
+    Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, Courier courier, World world,
+         Consumer<String> progress) {
+        this.watches = watches;
+        this.looker = looker;
+        this.hands = hands;
+        this.notebook = notebook;
+        this.courier = courier;
+        this.world = world;
+        this.progress = progress;
+    }
+
+    Collection<Outcome> run() {
+        round(watches);
+        for (List<Watch> freed = freed(); !freed.isEmpty(); freed = freed()) round(freed);
+        return outcomes.values();
+    }
+
+    private void round(List<Watch> now) {
+        judge(now);
+        notebook.save();
+        courier.send();
+        for (Watch watch : now)
+            if (outcomes.get(watch.name()).due()) heal(outcomes.get(watch.name()));
+    }
+
+    /** Looks, judges and decides, and changes nothing but the notebook: all of a dry run. */
+    Collection<Outcome> judge(List<Watch> now) {
+        List<Watch> awake = now.stream().filter(watch -> notebook.pausedUntil(watch.name()) == null).toList();
+        Map<Watch, Look> looks = looker.lookAtAll(awake);
+        for (Watch watch : now) {
+            Outcome outcome = new Outcome(watch);
+            outcomes.put(watch.name(), outcome);
+            outcome.look = blockedByNeeds(watch, looks.get(watch));
+            settle(outcome, outcome.verdict().decide(watch.policy(), notebook.of(watch), world.now()));
+        }
+        return outcomes.values();
+    }
+
+    private Look blockedByNeeds(Watch watch, Look look) {
+        if (look == null) return Look.without(new Paused("paused " + Say.until(notebook.pausedUntil(watch.name()))));
+        if (look.verdict() instanceof Healthy) return look;
+        for (String need : watch.needs())
+            if (outcomes.get(need) != null && outcomes.get(need).exit() != 0)
+                return new Look(look.answer(), new Inconclusive("needs " + need + ", which is "
+                    + outcomes.get(need).verdict().word(), true));
+        return look;
+    }
+
+    /** What waits for a watch that has been healed in this pass is looked at in this pass, once. */
+    private List<Watch> freed() {
+        return watches.stream().filter(watch -> outcomes.get(watch.name()).decision.act() == Act.blocked
+            && watch.needs().stream().allMatch(need -> outcomes.get(need) == null || outcomes.get(need).exit() == 0))
+            .toList();
+    }
+
+    private void heal(Outcome first) {
+        Dsl.Remedy remedy = first.remedy();
+        List<Outcome> patients = outcomes.values().stream().filter(o -> o.due() && o.remedy().steps == remedy.steps).toList();
+        long began = System.nanoTime();
+        for (Outcome patient : patients)
+            notebook.put(patient.watch, notebook.of(patient.watch)
+                .intends(remedy.inWords(), patient.watch.policy(), world.now()));
+        notebook.save();
+        progress.accept(Say.names(patients) + ": unhealthy, restarting: " + remedy.inWords());
+        Treatment treatment = treatments.computeIfAbsent(remedy.steps, hands::carryOut);
+        lookAgain(patients, treatment, began);
+        for (Outcome patient : patients) concluded(patient, treatment, Duration.ofNanos(System.nanoTime() - began));
+        notebook.save();
+        courier.send();
+    }
+
+    /** No fixed sleep: again and again, at first quickly, until all are healthy or their time is over. */
+    private void lookAgain(List<Outcome> patients, Treatment treatment, long began) {
+        Duration longest = patients.stream().map(o -> o.watch.policy().within()).max(Duration::compareTo).orElseThrow();
+        Deadline over = hands.deadline.sooner(treatment.failed() ? Duration.ZERO : longest);
+        for (long nap = 50; ; nap = Math.min(nap * 3 / 2, 2_000)) {
+            List<Watch> sick = patients.stream().filter(o -> o.exit() != 0).map(o -> o.watch).toList();
+            looker.lookOnce(sick).forEach((watch, look) -> {
+                Outcome outcome = outcomes.get(watch.name());
+                outcome.look = look;
+                outcome.took = Duration.ofNanos(System.nanoTime() - began);
+            });
+            if (patients.stream().allMatch(o -> o.exit() == 0) || over.passed() || treatment.diedSince() != null) return;
+            over.sleep(Duration.ofMillis(nap));
+        }
+    }
+
+    private void concluded(Outcome outcome, Treatment treatment, Duration took) {
+        Memory memory = notebook.of(outcome.watch);
+        String died = treatment.diedSince();
+        outcome.done = treatment.inWords() + (died == null ? "" : "; " + died);
+        outcome.healed = outcome.verdict() instanceof Healthy;
+        if (!outcome.healed) outcome.took = took;
+        boolean early = hands.deadline.passed() && took.compareTo(outcome.watch.policy().within()) < 0;
+        String result = treatment.failed() ? treatment.failure() : died != null ? died
+            : early ? Restart.WAITING : Restart.USELESS;
+        Decision decision = outcome.verdict() instanceof Unhealthy still
+            ? still.afterRestart(result, memory, world.now())
+            : outcome.verdict().decide(outcome.watch.policy(), memory, world.now());
+        if (outcome.verdict() instanceof Inconclusive)
+            decision = Decision.rest(Act.restarted, "", List.of(), decision.memory().restartEnded("cannot be judged"));
+        settle(outcome, Decision.rest(Act.restarted, decision.why(), decision.tell(), decision.memory()));
+    }
+
+    /** Memory and messages change together, in one file. */
+    private void settle(Outcome outcome, Decision decision) {
+        Incident before = notebook.of(outcome.watch).incident();
+        outcome.decision = decision;
+        notebook.put(outcome.watch, decision.memory());
+        if (outcome.due()) outcome.was = outcome.verdict().reason();
+        Incident about = decision.memory().incident() != null ? decision.memory().incident() : before;
+        for (Dsl.Kind kind : decision.tell())
+            courier.post(Story.about(kind, outcome, about, notebook.of(outcome.watch), world.now()), outcome.watch.hooks());
+    }
+}
+
+// === 5. Looking ======================================================================================================
+// Every look is on fresh connections and bounded: in time by the watch's timeout, in size by one MiB after decompression.
+
+/** What a watch asks: a URL, a port, or a command. */
+sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe {
+    Answer ask(Looker looker, Duration timeout);
+    String inWords();
+    String inWords(Answer answer);
+}
+
+/** Looks at watches side by side. */
+final class Looker implements AutoCloseable {
+    static final long MOST_BYTES = 1 << 20;
+    private static final int SIDE_BY_SIDE = 64;
+    private final Hands hands;
+    private final Web web;
+    private final Deadline deadline;
+    private final ExecutorService threads = Daemon.pool(SIDE_BY_SIDE);
+
+    Looker(Hands hands, Web web) {
+        this.hands = hands;
+        this.web = web;
+        this.deadline = hands.deadline;
+    }
+
+    Hands hands() { return hands; }
+
+    Web web() { return web; }
+
+    Map<Watch, Look> lookAtAll(List<Watch> watches) { return lookAtAll(watches, this::look); }
+
+    /** Without patience, for a service that was just restarted. */
+    Map<Watch, Look> lookOnce(List<Watch> watches) { return lookAtAll(watches, this::sampled); }
+
+    private Map<Watch, Look> lookAtAll(List<Watch> watches, Function<Watch, Look> how) {
+        Map<Watch, Future<Look>> asked = new LinkedHashMap<>();
+        for (Watch watch : watches) asked.put(watch, threads.submit(() -> how.apply(watch)));
+        Map<Watch, Look> looks = new LinkedHashMap<>();
+        asked.forEach((watch, look) -> looks.put(watch, await(look, watch)));
+        return looks;
+    }
+
+    /** The JDK's look-up of names knows no timeout, and a condition may loop: neither may hold the pass. */
+    private Look await(Future<Look> look, Watch watch) {
+        try {
+            return look.get(deadline.left().toMillis(), TimeUnit.MILLISECONDS);
+        } catch (TimeoutException | InterruptedException e) {
+            return Look.without(new Inconclusive("the pass's deadline came before the end of this look", false));
+        } catch (ExecutionException e) {
+            return Look.without(new Inconclusive("could not be looked at: " + Say.plain(e.getCause().toString(), 200), false));
+        }
+    }
+
+    private Look look(Watch watch) {
+        Look look = sampled(watch);
+        for (int attempt = 1; attempt < watch.patience().attempts() && look.verdict() instanceof Unhealthy; attempt++) {
+            deadline.sleep(watch.patience().every());
+            look = sampled(watch);
+        }
+        return look;
+    }
+
+    /** Stops as soon as the outcome is certain. */
+    private Look sampled(Watch watch) {
+        Patience patience = watch.patience();
+        Look look = null, bad = null;
+        int good = 0;
+        for (int i = 1; i <= patience.samples(); i++) {
+            look = bounded(watch);
+            if (look.verdict() instanceof Inconclusive) return look;
+            if (look.verdict() instanceof Healthy) good++; else bad = look;
+            if (good >= patience.good()) return look;
+            if (good + patience.samples() - i < patience.good()) break;
+        }
+        if (patience.samples() == 1) return look;
+        Unhealthy why = (Unhealthy) bad.verdict();
+        return new Look(bad.answer(), new Unhealthy("only " + good + " good of " + patience.good() + " wanted in "
+            + patience.samples() + " looks, last " + why.reason(), why.diagram(), why.excerpt(), why.cures(), why.noCure()));
+    }
+
+    /** A look in a thread of its own: one that hangs (names, an endless condition) is left behind, not waited for. */
+    private Look bounded(Watch watch) {
+        Duration timeout = deadline.sooner(watch.patience().timeout()).left();
+        CompletableFuture<Answer> asked = new CompletableFuture<>();
+        Future<Verdict> judged = Daemon.run(() -> {
+            asked.complete(watch.probe().ask(this, timeout));
+            return Judge.of(watch, asked.join());
+        });
+        Answer answer = Daemon.get(asked, timeout.plusMillis(500), null);
+        if (answer == null) {
+            answer = Answer.none(Dsl.Trouble.timeout, "no answer within " + Say.time(timeout), timeout, Map.of());
+            return new Look(answer, Judge.of(watch, answer));
+        }
+        return new Look(answer, Daemon.get(judged, timeout, new Inconclusive("its conditions took longer than "
+            + Say.time(timeout), false)));
+    }
+
+    @Override public void close() { threads.shutdownNow(); }
+}
+
+/** Answer -> verdict, by the conditions of the rules. */
+final class Judge {
+    /** A condition that does not hold: on one line for messages, and as Groovy's diagram of all values in it. */
+    private record Unmet(String line, String diagram) { }
+
+    static Verdict of(Watch watch, Answer answer) {
+        try {
+            if (answer.trouble() != Dsl.Trouble.none) return unhealthy(watch, answer, new Unmet(answer.troubleText(), ""));
+            Unmet unmet = watch.healthy() == null ? byDefault(watch.probe(), answer.status())
+                : unmet(watch.healthy(), new Dsl.HealthyWords(answer));
+            return unmet == null ? new Healthy(watch.probe().inWords(answer)) : unhealthy(watch, answer, unmet);
+        } catch (MissingSecret missing) {
+            return new Inconclusive(missing.getMessage(), false);
+        } catch (Throwable thrown) { // the rules may throw anything, a StackOverflowError by a regex among it
+            return new Inconclusive("could not be evaluated" + RulesFile.lineOf(thrown) + ": "
+                + Say.plain(Say.thrown(thrown), 200), false);
+        }
+    }
+
+    /** The first condition that does not hold, with the values it met; null: all hold. */
+    private static Unmet unmet(Closure<?> conditions, Dsl.HealthyWords words) {
+        try {
+            Dsl.apply(conditions, words);
+            return null;
+        } catch (AssertionError failed) {
+            return new Unmet(Say.condition(failed) + words.met(Say.condition(failed)), Say.diagram(failed));
+        }
+    }
+
+    /** Without a healthy { }: any success of its kind. */
+    private static Unmet byDefault(Probe probe, int status) {
+        boolean http = probe instanceof HttpProbe;
+        if (http ? status / 100 == 2 : status == 0) return null;
+        return new Unmet((http ? "status in 200..299" : "status == 0") + " (status: " + status + ")", "");
+    }
+
+    private static Unhealthy unhealthy(Watch watch, Answer answer, Unmet unmet) {
+        List<Integer> ladder = new ArrayList<>();
+        for (int i = 0; i < watch.remedies().size(); i++) {
+            Closure<?> cause = watch.remedies().get(i).when;
+            if (cause == null) ladder.add(i);
+            else if (unmet(cause, new Dsl.CauseWords(answer)) == null)
+                return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(), List.of(i), "");
+        }
+        boolean useless = answer.trouble() == Dsl.Trouble.tls;
+        return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(), useless ? List.of() : ladder,
+            watch.remedies().isEmpty() ? "no restart in its rules"
+                : useless ? "a restart renews no certificate" : "no restart in its rules for this cause");
+    }
+}
+
+/** GET a URL, or what `method` and `send` make of it. */
+record HttpProbe(Request request, Redirects redirects, Path trust, String missing) implements Probe {
+    private static final int MOST_REDIRECTS = 10;
+
+    public String inWords() { return request.method() + " " + Say.url(request.url().toString()); }
+
+    public String inWords(Answer answer) { return answer.status() + " in " + Say.time(answer.time()); }
+
+    public Answer ask(Looker looker, Duration timeout) {
+        if (missing != null) throw new MissingSecret(missing);
+        long began = System.nanoTime();
+        Deadline over = Deadline.in(timeout);
+        Phases phases = new Phases();
+        try {
+            OkHttpClient client = looker.web().fresh(trust, phases);
+            Request next = request;
+            for (int hops = 0; hops <= MOST_REDIRECTS; hops++) {
+                try (Response response = Web.call(client, next, over.left()).execute()) {
+                    HttpUrl to = redirects.follow(response);
+                    if (to == null) return answer(response, began, phases);
+                    next = sameHost(next, to) ? next.newBuilder().url(to).build()
+                        : next.newBuilder().url(to).headers(Headers.of()).method("GET", null).build();
+                }
+            }
+            return Answer.none(Dsl.Trouble.closed, "more than " + MOST_REDIRECTS + " redirects", since(began), phases.took);
+        } catch (IOException | RuntimeException thrown) { // OkHttp throws more than IOException at hostile answers
+            return Web.trouble(thrown, request.url().host(), timeout, phases).asAnswer(since(began), phases.took);
+        }
+    }
+
+    private static boolean sameHost(Request one, HttpUrl other) { return one.url().host().equals(other.host()); }
+
+    private static Duration since(long began) { return Duration.ofNanos(System.nanoTime() - began); }
+
+    private Answer answer(Response response, long began, Phases phases) throws IOException {
+        BufferedSource source = response.body().source();
+        source.request(Looker.MOST_BYTES);
+        MediaType type = response.body().contentType();
+        Charset charset = type == null ? StandardCharsets.UTF_8 : type.charset(StandardCharsets.UTF_8);
+        Buffer read = source.getBuffer();
+        String body = read.readString(Math.min(read.size(), Looker.MOST_BYTES), charset);
+        List<Certificate> chain = response.handshake() == null ? List.of() : response.handshake().peerCertificates();
+        return new Answer(response.code(), response.headers(), body, response.request().url().toString(),
+            response.protocol().toString(), chain.isEmpty() ? null : (X509Certificate) chain.get(0),
+            since(began), phases.took, Dsl.Trouble.none, "");
+    }
+}
+
+/** Which redirects count as an answer of the service itself. */
+enum Redirects {
+    none, sameHost, any;
+
+    /** Where to go next; null: this answer is judged as it is. A login page elsewhere that says 200 is not health. */
+    HttpUrl follow(Response response) {
+        String location = response.header("Location");
+        HttpUrl from = response.request().url();
+        HttpUrl to = location == null || !response.isRedirect() || this == none ? null : from.resolve(location);
+        if (to == null || from.isHttps() && !to.isHttps()) return null;
+        return this == any || to.host().equals(from.host()) ? to : null;
+    }
+}
+
+/** Healthy when the port accepts a connection. */
+record TcpProbe(String host, int port) implements Probe {
+    public String inWords() { return "connect to " + host + ":" + port; }
+
+    public String inWords(Answer answer) { return "connected in " + Say.time(answer.time()); }
+
+    public Answer ask(Looker looker, Duration timeout) {
+        long began = System.nanoTime();
+        try (Socket socket = new Socket(Proxy.NO_PROXY)) {
+            InetSocketAddress address = new InetSocketAddress(host, port);
+            if (address.isUnresolved()) throw new UnknownHostException(host);
+            socket.connect(address, (int) timeout.toMillis());
+            return new Answer(0, Headers.of(), "", "tcp://" + host + ":" + port, "tcp", null,
+                Duration.ofNanos(System.nanoTime() - began), Map.of(), Dsl.Trouble.none, "");
+        } catch (IOException thrown) {
+            return Web.trouble(thrown, host, timeout, new Phases())
+                .asAnswer(Duration.ofNanos(System.nanoTime() - began), Map.of());
+        }
+    }
+}
+
+/** Healthy when the command exits with 0; `status` is its exit code and `body` what it printed. */
+record CommandProbe(List<String> words) implements Probe {
+    public String inWords() { return "run " + Say.command(words); }
+
+    public String inWords(Answer answer) { return "exit code " + answer.status() + " in " + Say.time(answer.time()); }
+
+    public Answer ask(Looker looker, Duration timeout) {
+        long began = System.nanoTime();
+        try {
+            Ran ran = looker.hands().run(words, timeout, Map.of());
+            return new Answer(ran.exit(), Headers.of(), ran.output(), "", "command", null,
+                Duration.ofNanos(System.nanoTime() - began), Map.of(), Dsl.Trouble.none, "");
+        } catch (StepFailed failed) {
+            return Answer.none(failed.late ? Dsl.Trouble.timeout : Dsl.Trouble.closed, failed.getMessage(),
+                Duration.ofNanos(System.nanoTime() - began), Map.of());
+        }
+    }
+}
+
+/** How long each phase of an exchange took, and which one it is in. */
+final class Phases extends EventListener {
+    final Map<String, Duration> took = Collections.synchronizedMap(new LinkedHashMap<>());
+    volatile String now = "starting";
+    private volatile long began = System.nanoTime();
+
+    private void ends(String phase, String next) {
+        took.merge(phase, Duration.ofNanos(System.nanoTime() - began), Duration::plus);
+        begins(next);
+    }
+
+    private void begins(String next) {
+        now = next;
+        began = System.nanoTime();
+    }
+
+    @Override public void dnsStart(Call call, String name) { begins("resolving the name"); }
+    @Override public void dnsEnd(Call call, String name, List<InetAddress> found) { ends("dns", "connecting"); }
+    @Override public void connectStart(Call call, InetSocketAddress to, Proxy proxy) { begins("connecting"); }
+    @Override public void secureConnectStart(Call call) { ends("connect", "in the TLS handshake"); }
+    @Override public void secureConnectEnd(Call call, okhttp3.Handshake shake) { ends("tls", "waiting for the answer"); }
+    @Override public void connectEnd(Call call, InetSocketAddress to, Proxy proxy, okhttp3.Protocol protocol) {
+        if (!took.containsKey("tls")) ends("connect", "waiting for the answer");
+    }
+    @Override public void requestHeadersStart(Call call) { begins("waiting for the answer"); }
+    @Override public void responseHeadersStart(Call call) { ends("first byte", "reading the answer"); }
+    @Override public void responseBodyEnd(Call call, long bytes) { ends("body", "done"); }
+}
+
+/** The one place that talks HTTP: for looks, hooks and heartbeats. */
+final class Web {
+    /** What went wrong, as a word for rules and as a sentence for people. */
+    record Failure(Dsl.Trouble trouble, String text) {
+        Answer asAnswer(Duration time, Map<String, Duration> phases) {
+            return Answer.none(trouble, text, time, phases);
+        }
+    }
+
+    private final OkHttpClient base = new OkHttpClient.Builder().proxy(Proxy.NO_PROXY)
+        .followRedirects(false).followSslRedirects(false).build();
+    private final Map<Path, OkHttpClient> trusting = new HashMap<>();
+
+    /** A client whose pool keeps nothing: each look proves that a new connection can be made. */
+    OkHttpClient fresh(Path trust, EventListener listener) {
+        return (trust == null ? base : trusting(trust)).newBuilder().eventListener(listener)
+            .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS)).build();
+    }
+
+    /** OkHttp has no limit for a whole call unless it is set. */
+    static Call call(OkHttpClient client, Request request, Duration timeout) {
+        Duration most = timeout.isZero() ? Duration.ofMillis(1) : timeout;
+        return client.newBuilder().callTimeout(most).connectTimeout(most).readTimeout(most).writeTimeout(most).build()
+            .newCall(request.header("User-Agent") != null ? request
+                : request.newBuilder().header("User-Agent", "watchdog/" + watchdog.VERSION).build());
+    }
+
+    /** The system's certificate authorities and one more; verification is never off. */
+    private synchronized OkHttpClient trusting(Path pem) {
+        return trusting.computeIfAbsent(pem, file -> {
+            X509TrustManager trusted = trustManager(file);
+            try {
+                SSLContext context = SSLContext.getInstance("TLS");
+                context.init(null, new X509TrustManager[] {trusted}, null);
+                return base.newBuilder().sslSocketFactory(context.getSocketFactory(), trusted).build();
+            } catch (GeneralSecurityException e) {
+                throw new IllegalStateException(e);
+            }
+        });
+    }
+
+    static X509TrustManager trustManager(Path pem) {
+        try (var in = Files.newInputStream(pem)) {
+            KeyStore all = KeyStore.getInstance(KeyStore.getDefaultType());
+            all.load(null, null);
+            for (Certificate extra : CertificateFactory.getInstance("X.509").generateCertificates(in))
+                all.setCertificateEntry("extra" + all.size(), extra);
+            if (all.size() == 0) throw new CertificateException("no certificate in it");
+            for (X509Certificate known : managerOf(null).getAcceptedIssuers())
+                all.setCertificateEntry("known" + all.size(), known);
+            return managerOf(all);
+        } catch (IOException | GeneralSecurityException e) {
+            throw new IllegalArgumentException("cannot read certificates from " + pem + ": " + Say.thrown(e));
+        }
+    }
+
+    private static X509TrustManager managerOf(KeyStore store) throws GeneralSecurityException {
+        TrustManagerFactory factory = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+        factory.init(store);
+        return (X509TrustManager) factory.getTrustManagers()[0];
+    }
+
+    /** An exception in plain words. The order matters: OkHttp wraps causes, and TLS wraps everything. */
+    static Failure trouble(Throwable thrown, String host, Duration timeout, Phases phases) {
+        String text = String.valueOf(thrown.getMessage());
+        if (thrown instanceof UnknownHostException) return new Failure(Dsl.Trouble.unknownHost, host + " does not resolve");
+        if (thrown instanceof SocketTimeoutException || thrown instanceof InterruptedIOException)
+            return new Failure(Dsl.Trouble.timeout, "no answer within " + Say.time(timeout) + " (" + phases.now + ")");
+        if (thrown instanceof NoRouteToHostException || text.contains("unreachable"))
+            return new Failure(Dsl.Trouble.unreachable, host + " is unreachable");
+        if (thrown instanceof ConnectException) return new Failure(Dsl.Trouble.refused, "connection refused by " + host);
+        if (isCertificate(thrown)) return new Failure(Dsl.Trouble.tls, certificateTrouble(thrown, host));
+        if (thrown instanceof SSLHandshakeException && !text.contains("terminated"))
+            return new Failure(Dsl.Trouble.tls, "TLS failed: " + Say.plain(text, 120));
+        if (thrown instanceof SocketException || thrown.getClass().getSimpleName().equals("StreamResetException"))
+            return new Failure(Dsl.Trouble.reset, "the connection was reset (" + phases.now + ")");
+        if (thrown instanceof EOFException || text.contains("unexpected end of stream"))
+            return new Failure(Dsl.Trouble.closed, "the connection was closed before the end of the answer");
+        return new Failure(Dsl.Trouble.closed, "unreadable answer: " + Say.plain(text, 120));
+    }
+
+    private static boolean isCertificate(Throwable thrown) {
+        if (thrown instanceof SSLPeerUnverifiedException) return true;
+        return Say.causes(thrown).anyMatch(c -> c instanceof CertificateException || c instanceof CertPathValidatorException);
+    }
+
+    private static String certificateTrouble(Throwable thrown, String host) {
+        if (thrown instanceof SSLPeerUnverifiedException) return "the certificate is not for " + host;
+        return Say.causes(thrown).anyMatch(c -> c instanceof CertificateExpiredException)
+            ? "the certificate of " + host + " has expired"
+            : "the certificate of " + host + " is not trusted; if it is your own authority's, name its file: trust 'ca.pem'";
+    }
+}
+
+// === 6. Restarting ===================================================================================================
+// The only section that runs processes. Commands are lists of words: no shell unless `sh` asks for one.
+
+/** A step of a remedy, as data: `validate` and --dry-run print what a pass would run. */
+sealed interface Step permits StopStep, StartStep, RunStep, PauseStep {
+    String inWords();
+
+    /** Does it; returns what a command printed. Fails with a sentence. */
+    String take(Hands hands, Treatment treatment);
+
+    default List<String> program() { return List.of(); }
+}
+
+record StopStep(List<String> words, Duration grace) implements Step {
+    public String inWords() { return "stop '" + Say.command(words) + "'"; }
+
+    public String take(Hands hands, Treatment treatment) {
+        treatment.did(new Processes(hands).stop(words, grace));
+        return "";
+    }
+}
+
+record StartStep(List<String> words, String log) implements Step {
+    public String inWords() { return "start '" + Say.command(words) + "'"; }
+    public List<String> program() { return words; }
+
+    public String take(Hands hands, Treatment treatment) {
+        Started started = hands.start(words, log);
+        treatment.started(started);
+        treatment.did("started " + Say.program(words) + " (pid " + started.process().pid() + ")");
+        return "";
+    }
+}
+
+record RunStep(List<String> words, Duration timeout) implements Step {
+    public String inWords() { return "run '" + Say.command(words) + "'"; }
+    public List<String> program() { return words; }
+
+    public String take(Hands hands, Treatment treatment) {
+        Ran ran = hands.run(words, timeout, Map.of());
+        if (ran.exit() != 0) throw new StepFailed(inWords() + " failed with exit code " + ran.exit() + ran.lastWords());
+        treatment.did("ran '" + Say.command(words) + "'");
+        return ran.output();
+    }
+}
+
+record PauseStep(Duration time) implements Step {
+    public String inWords() { return "pause " + Say.time(time); }
+
+    public String take(Hands hands, Treatment treatment) {
+        hands.deadline.sleep(time);
+        return "";
+    }
+}
+
+/** A step that could not be done; its message is for people. */
+final class StepFailed extends RuntimeException {
+    final boolean late;
+
+    StepFailed(String message) { this(message, false); }
+
+    StepFailed(String message, boolean late) {
+        super(message, null, false, false);
+        this.late = late;
+    }
+}
+
+/** A process that was started to stay, and the log in which its last words stand. */
+record Started(Process process, List<String> words, Path log, long logBegan) {
+    /** In words, if it has ended with an error; a program that goes to the background itself ends with 0. */
+    String died() {
+        if (process.isAlive() || process.exitValue() == 0) return null;
+        String words = log == null ? "; start it with log: 'file' to see why" : Say.lastWords(tail());
+        return Say.program(this.words) + " ended at once with exit code " + process.exitValue() + words;
+    }
+
+    private String tail() {
+        try (FileChannel file = FileChannel.open(log)) {
+            return Hands.tail(file, Math.max(logBegan, file.size() - Hands.KEPT));
+        } catch (IOException e) {
+            return "";
+        }
+    }
+}
+
+/** What a command printed (its last 16 KiB) and its exit code. */
+record Ran(int exit, String output) {
+    String lastWords() { return Say.lastWords(output); }
+}
+
+/** What a remedy has done so far, and why it failed if it did. */
+final class Treatment {
+    private final List<String> done = new ArrayList<>();
+    private final List<Started> started = new ArrayList<>();
+    private String failure;
+
+    void did(String what) { done.add(what); }
+    void started(Started process) { started.add(process); }
+    void failed(String why) { failure = why; }
+    boolean failed() { return failure != null; }
+    String failure() { return failure; }
+
+    String diedSince() {
+        return failed() ? null : started.stream().map(Started::died).filter(Objects::nonNull).findFirst().orElse(null);
+    }
+
+    String inWords() {
+        String all = String.join(", ", done);
+        return failure == null ? all : all + (all.isEmpty() ? "" : ", then ") + failure;
+    }
+}
+
+/** Starts and runs commands, with the rules' folder as working directory and the rules' `path` before PATH. */
+final class Hands {
+    static final int KEPT = 16 * 1024;
+    private static final long MOST_OUTPUT = 64L << 20, MOST_LOG = 1 << 20;
+    final Deadline deadline;
+    private final Path folder;
+    private final Path scratch;
+    private final String path;
+    private final Map<String, String> env;
+    private final Consumer<String> progress;
+
+    Hands(Path folder, Path scratch, List<String> before, Map<String, String> env, Deadline deadline,
+          Consumer<String> progress) {
+        this.folder = folder;
+        this.scratch = scratch;
+        this.env = env;
+        this.path = Stream.concat(before.stream(), Stream.of(env.getOrDefault("PATH", "/usr/bin:/bin")))
+            .collect(Collectors.joining(":"));
+        this.deadline = deadline;
+        this.progress = progress;
+    }
+
+    /** All steps, in order; the first that fails ends the remedy. */
+    Treatment carryOut(Closure<?> steps) {
+        Treatment treatment = new Treatment();
+        try {
+            Dsl.apply(steps, new Dsl.RestartWords(step -> take(step, treatment)));
+        } catch (StepFailed | MissingSecret failed) {
+            treatment.failed(failed.getMessage());
+        } catch (Throwable thrown) { // plain Groovy of the rules
+            treatment.failed("restart failed" + RulesFile.lineOf(thrown) + ": " + Say.plain(Say.thrown(thrown), 200));
+        }
+        return treatment;
+    }
+
+    private String take(Step step, Treatment treatment) {
+        if (deadline.passed()) throw new StepFailed("the pass's deadline came before '" + step.inWords() + "'");
+        MissingSecret.check(step.inWords());
+        progress.accept("  " + step.inWords());
+        return step.take(this, treatment);
+    }
+
+    /**
+     * Starts a daemon in a session of its own, so that neither the end of this pass, nor of its process group, nor of
+     * cron's job ends it; with no pipe of ours, whose end would kill it at its next line.
+     */
+    Started start(List<String> words, String log) {
+        Path program = resolve(words);
+        List<String> command = new ArrayList<>(Files.isExecutable(Path.of("/usr/bin/setsid"))
+            ? List.of("/usr/bin/setsid")
+            : List.of("/usr/bin/perl", "-MPOSIX", "-e", "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!"));
+        command.add(program.toString());
+        command.addAll(words.subList(1, words.size()));
+        Path file = log == null ? null : folder.resolve(log);
+        try {
+            long began = file == null ? 0 : rotated(file);
+            ProcessBuilder builder = builder(command, Map.of());
+            builder.redirectOutput(file == null ? ProcessBuilder.Redirect.DISCARD
+                : ProcessBuilder.Redirect.appendTo(file.toFile()));
+            Started started = new Started(builder.redirectErrorStream(true).start(), words, file, began);
+            if (started.process().waitFor(100, TimeUnit.MILLISECONDS) && started.died() != null)
+                throw new StepFailed(started.died());
+            return started;
+        } catch (IOException | OutOfMemoryError e) { // fork may fail as "unable to create native thread"
+            throw new StepFailed("cannot start '" + Say.command(words) + "': " + Say.thrown(e));
+        } catch (InterruptedException e) {
+            throw new StepFailed("interrupted while starting '" + Say.command(words) + "'");
+        }
+    }
+
+    /** A daemon's log may grow for years: beyond a mebibyte it begins anew, keeping one old file. */
+    private static long rotated(Path log) throws IOException {
+        if (!Files.exists(log)) return 0;
+        if (Files.size(log) < MOST_LOG) return Files.size(log);
+        Files.move(log, log.resolveSibling(log.getFileName() + ".old"), StandardCopyOption.REPLACE_EXISTING);
+        return 0;
+    }
+
+    /**
+     * Runs a command to its end. Its output goes to a file, not a pipe: a daemon that it leaves behind would hold a
+     * pipe open, and die of it once the pass has ended.
+     */
+    Ran run(List<String> words, Duration timeout, Map<String, String> more) {
+        List<String> command = new ArrayList<>(words);
+        command.set(0, resolve(words).toString());
+        Path printed = null;
+        try {
+            printed = Files.createTempFile(scratch, "run-", ".tmp");
+            Process process = builder(command, more).redirectErrorStream(true)
+                .redirectOutput(printed.toFile()).start();
+            boolean ended = ended(process, deadline.sooner(timeout), printed);
+            try (FileChannel file = FileChannel.open(printed)) {
+                String output = tail(file, Math.max(0, file.size() - KEPT));
+                if (ended) return new Ran(process.exitValue(), output);
+                throw new StepFailed("'" + Say.command(words) + "' "
+                    + (file.size() > MOST_OUTPUT ? "printed more than 64 MiB" : "did not end within " + Say.time(timeout))
+                    + " and was ended" + Say.lastWords(output), true);
+            }
+        } catch (IOException | OutOfMemoryError e) {
+            throw new StepFailed("cannot run '" + Say.command(words) + "': " + Say.thrown(e));
+        } finally {
+            if (printed != null) Daemon.quietly(printed, Files::deleteIfExists);
+        }
+    }
+
+    private static boolean ended(Process process, Deadline over, Path printed) throws IOException {
+        for (long nap = 2; process.isAlive(); nap = Math.min(nap * 2, 50)) {
+            if (over.passed() || Files.size(printed) > MOST_OUTPUT) {
+                List<ProcessHandle> tree = new ArrayList<>(process.descendants().toList());
+                tree.add(process.toHandle());
+                tree.forEach(ProcessHandle::destroyForcibly);
+                return false;
+            }
+            over.sleep(Duration.ofMillis(nap));
+        }
+        return true;
+    }
+
+    static String tail(FileChannel file, long from) throws IOException {
+        java.nio.ByteBuffer bytes = java.nio.ByteBuffer.allocate((int) Math.max(0, file.size() - from));
+        file.read(bytes, from);
+        return new String(bytes.array(), 0, bytes.position(), StandardCharsets.UTF_8);
+    }
+
+    private ProcessBuilder builder(List<String> command, Map<String, String> more) {
+        ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile());
+        builder.redirectInput(ProcessBuilder.Redirect.from(new java.io.File("/dev/null")));
+        builder.environment().clear();
+        builder.environment().putAll(env);
+        builder.environment().put("PATH", path);
+        more.forEach((name, value) -> builder.environment().put(name, value.replace("\0", "")));
+        return builder;
+    }
+
+    /** Which file a command's first word names; a sentence that says what is missing if there is none. */
+    Path resolve(List<String> words) { return resolve(words.get(0), folder, path); }
+
+    static Path resolve(String program, Path folder, String path) {
+        if (program.contains("/")) {
+            Path file = folder.resolve(program);
+            if (!Files.isRegularFile(file)) throw new StepFailed(file + " does not exist");
+            if (!Files.isExecutable(file)) throw new StepFailed(file + " is not executable; chmod +x would make it so");
+            String interpreter = Processes.interpreter(file);
+            if (interpreter != null && interpreter.startsWith("/") && !Files.isExecutable(Path.of(interpreter)))
+                throw new StepFailed(file + " names the interpreter " + interpreter + ", which does not exist");
+            return file.normalize();
+        }
+        for (String place : path.split(":")) {
+            Path file = Path.of(place.isEmpty() ? "." : place).resolve(program);
+            if (Files.isRegularFile(file) && Files.isExecutable(file)) return file;
+        }
+        throw new StepFailed("no program '" + program + "' in " + path + "; name its folder: path '/opt/...'");
+    }
+}
+
+/** Finds and ends processes of this user by the words they were started with. */
+final class Processes {
+    private static final int MOST = 5;
+    private static final Duration AFTER_KILL = Duration.ofSeconds(2);
+    private final Hands hands;
+    private final Set<Long> ourselves = Stream.iterate(Optional.of(ProcessHandle.current()), Optional::isPresent,
+        p -> p.flatMap(ProcessHandle::parent)).map(p -> p.get().pid()).collect(Collectors.toSet());
+
+    Processes(Hands hands) { this.hands = hands; }
+
+    /** SIGTERM, SIGCONT so that a stopped one can die, then SIGKILL; with children. Returns what was done, in words. */
+    String stop(List<String> words, Duration grace) {
+        String what = Say.command(words);
+        if (what.length() < 3) throw new StepFailed("stop '" + what + "' is too short to be safe");
+        List<ProcessHandle> roots = matching(words);
+        if (roots.isEmpty()) return Say.program(words) + " was not running";
+        if (roots.size() > MOST)
+            throw new StepFailed("stop '" + what + "' would end " + roots.size() + " processes; more than " + MOST
+                + " is refused, name more of its arguments");
+        // Children are noted before their parents die: afterwards nobody knows whose they were.
+        List<ProcessHandle> all = Stream.concat(roots.stream().flatMap(ProcessHandle::descendants), roots.stream())
+            .filter(p -> !ourselves.contains(p.pid())).distinct().toList();
+        boolean killed = end(all, grace);
+        List<ProcessHandle> left = all.stream().filter(p -> !dead(p)).toList();
+        if (!left.isEmpty()) throw new StepFailed("cannot stop " + Say.program(words) + " (" + pids(left) + ")");
+        List<ProcessHandle> again = matching(words);
+        if (!again.isEmpty())
+            throw new StepFailed(Say.program(words) + " came back by itself (" + pids(again) + "): something else "
+                + "restarts it, so tell that to restart it, such as run 'systemctl restart ...'");
+        return (killed ? "killed " : "stopped ") + Say.program(words) + " (" + pids(roots) + ")";
+    }
+
+    private boolean end(List<ProcessHandle> all, Duration grace) {
+        all.forEach(ProcessHandle::destroy);
+        wake(all);
+        if (dead(all, hands.deadline.sooner(grace))) return false;
+        all.stream().filter(p -> !dead(p)).forEach(ProcessHandle::destroyForcibly);
+        dead(all, Deadline.in(AFTER_KILL));
+        return true;
+    }
+
+    /** Java has no SIGCONT; the shell's own `kill` is the one that is everywhere. */
+    private void wake(List<ProcessHandle> all) {
+        List<String> kill = new ArrayList<>(List.of("/bin/sh", "-c", "kill -CONT \"$@\" 2>/dev/null", "sh"));
+        all.stream().filter(p -> !dead(p)).forEach(p -> kill.add(String.valueOf(p.pid())));
+        if (kill.size() > 4) hands.run(kill, AFTER_KILL, Map.of());
+    }
+
+    private static boolean dead(List<ProcessHandle> all, Deadline over) {
+        while (!all.stream().allMatch(Processes::dead)) {
+            if (over.passed()) return false;
+            over.sleep(Duration.ofMillis(20));
+        }
+        return true;
+    }
+
+    /** A zombie is dead, though the kernel and Java say that it is alive. */
+    static boolean dead(ProcessHandle process) {
+        if (!process.isAlive()) return true;
+        String state = "";
+        try {
+            String stat = Files.readString(Path.of("/proc/" + process.pid() + "/stat"), StandardCharsets.ISO_8859_1);
+            state = stat.substring(stat.lastIndexOf(')') + 2);
+        } catch (NoSuchFileException noProc) {
+            state = Files.isDirectory(Path.of("/proc/self")) ? "Z" : ps(process.pid());
+        } catch (IOException goneMeanwhile) {
+            state = "Z";
+        }
+        return state.startsWith("Z");
+    }
+
+    /** macOS has no /proc. */
+    private static String ps(long pid) {
+        try {
+            Process ps = new ProcessBuilder("/bin/ps", "-o", "stat=", "-p", String.valueOf(pid)).start();
+            return new String(ps.getInputStream().readAllBytes(), StandardCharsets.UTF_8).trim();
+        } catch (IOException e) {
+            return "";
+        }
+    }
+
+    /** Processes of this user that run these words; refuses if another user's process does. */
+    List<ProcessHandle> matching(List<String> words) {
+        String me = ProcessHandle.current().info().user().orElse("?");
+        List<ProcessHandle> found = ProcessHandle.allProcesses()
+            .filter(p -> !ourselves.contains(p.pid()) && runs(p, words) && !dead(p)).toList();
+        for (ProcessHandle other : found)
+            if (!other.info().user().orElse(me).equals(me))
+                throw new StepFailed(Say.program(words) + " (pid " + other.pid() + ") belongs to user "
+                    + other.info().user().orElse("?") + " and is not " + me + "'s to stop");
+        return found;
+    }
+
+    private boolean runs(ProcessHandle process, List<String> words) {
+        List<String> argv = argv(process);
+        if (argv.isEmpty()) return false;
+        if (isProgram(argv.get(0), words.get(0))) return startsWith(argv, 1, words);
+        int script = 1; // a script shows its interpreter first, perhaps with flags
+        while (script < argv.size() && argv.get(script).startsWith("-")) script++;
+        return script < argv.size() && base(argv.get(script)).equals(base(words.get(0)))
+            && startsWith(argv, script + 1, words) && interprets(argv.get(0), argv.get(script), process);
+    }
+
+    private static boolean startsWith(List<String> argv, int from, List<String> words) {
+        List<String> wanted = words.subList(1, words.size());
+        return argv.size() - from >= wanted.size() && argv.subList(from, from + wanted.size()).equals(wanted);
+    }
+
+    /** The executable and the arguments; another user's executable is hidden, but on Linux its words are not. */
+    private static List<String> argv(ProcessHandle process) {
+        List<String> argv = new ArrayList<>();
+        process.info().command().ifPresent(program -> argv.add(program.replace(" (deleted)", "")));
+        if (argv.isEmpty()) return procArgv(process.pid());
+        argv.addAll(List.of(process.info().arguments().orElse(new String[0])));
+        return argv;
+    }
+
+    private static List<String> procArgv(long pid) {
+        try {
+            return List.of(Files.readString(Path.of("/proc/" + pid + "/cmdline"), StandardCharsets.UTF_8).split("\0"));
+        } catch (IOException e) {
+            return List.of();
+        }
+    }
+
+    /** By name, or by the file that the name leads to: `python3` runs as python3.11. */
+    private boolean isProgram(String running, String word) {
+        if (base(running).equals(base(word)) && !word.startsWith("/")) return true;
+        try {
+            return hands.resolve(List.of(word)).toRealPath().toString().equals(running);
+        } catch (StepFailed | IOException unknown) {
+            return running.equals(word);
+        }
+    }
+
+    /** `vim cloudflared` does not run cloudflared: the script's first line must name the program that is running. */
+    private static boolean interprets(String running, String script, ProcessHandle process) {
+        Path file = Path.of(script).isAbsolute() ? Path.of(script) : cwd(process).resolve(script);
+        String interpreter = interpreter(file);
+        if (interpreter == null) return false;
+        try {
+            return base(running).startsWith(base(interpreter))
+                || Path.of(interpreter).toRealPath().toString().equals(running);
+        } catch (IOException e) {
+            return false;
+        }
+    }
+
+    private static Path cwd(ProcessHandle process) {
+        try {
+            return Files.readSymbolicLink(Path.of("/proc/" + process.pid() + "/cwd"));
+        } catch (IOException e) {
+            return Path.of("/");
+        }
+    }
+
+    /** The program that a script's first line names, itself or by `env`; null if the file is no script. */
+    static String interpreter(Path file) {
+        try (var in = Files.newInputStream(file)) {
+            String first = new String(in.readNBytes(256), StandardCharsets.UTF_8).lines().findFirst().orElse("");
+            if (!first.startsWith("#!")) return null;
+            List<String> words = List.of(first.substring(2).trim().split("\\s+"));
+            return !base(words.get(0)).equals("env") ? words.get(0)
+                : words.stream().skip(1).filter(word -> !word.startsWith("-")).findFirst().orElse(null);
+        } catch (IOException e) {
+            return null;
+        }
+    }
+
+    private static String base(String program) { return program.substring(program.lastIndexOf('/') + 1); }
+
+    private static String pids(List<ProcessHandle> processes) {
+        return processes.stream().map(p -> "pid " + p.pid()).collect(Collectors.joining(", "));
+    }
+}
+
+/** A moment by which waiting ends, on the clock that nobody can set. */
+record Deadline(long nanos) {
+    static Deadline in(Duration time) { return new Deadline(System.nanoTime() + time.toNanos()); }
+
+    boolean passed() { return left().isZero(); }
+
+    Duration left() { return Duration.ofNanos(Math.max(0, nanos - System.nanoTime())); }
+
+    Deadline sooner(Duration time) {
+        Deadline other = in(time);
+        return other.nanos - nanos < 0 ? other : this;
+    }
+
+    void sleep(Duration time) {
+        try {
+            Thread.sleep(Math.min(time.toMillis(), left().toMillis()));
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+}
+
+/** Threads that never keep the program from ending. */
+final class Daemon {
+    static ExecutorService pool(int most) {
+        var pool = new java.util.concurrent.ThreadPoolExecutor(most, most, 1, TimeUnit.SECONDS,
+            new java.util.concurrent.LinkedBlockingQueue<>(), Daemon::thread);
+        pool.allowCoreThreadTimeOut(true);
+        return pool;
+    }
+
+    static Thread thread(Runnable work) {
+        Thread thread = new Thread(work, "watchdog");
+        thread.setDaemon(true);
+        return thread;
+    }
+
+    static <T> Future<T> run(Callable<T> work) {
+        FutureTask<T> task = new FutureTask<>(work);
+        thread(task).start();
+        return task;
+    }
+
+    /** The result, or {@code otherwise} when it does not come in time. */
+    static <T> T get(Future<T> result, Duration time, T otherwise) {
+        try {
+            return result.get(time.toNanos(), TimeUnit.NANOSECONDS);
+        } catch (TimeoutException | InterruptedException late) {
+            return otherwise;
+        } catch (ExecutionException e) {
+            if (e.getCause() instanceof RuntimeException known) throw known;
+            throw new IllegalStateException(e.getCause());
+        }
+    }
+
+    interface Action { void on(Path file) throws IOException; }
+
+    /** For left-overs: if they cannot be removed, nothing is lost. */
+    static void quietly(Path file, Action action) {
+        try {
+            action.on(file);
+        } catch (IOException leftOver) {
+            file.toFile().deleteOnExit();
+        }
+    }
+}
+
+// === 7. Notifying ====================================================================================================
+// Messages change together with memory, in one file, and stay there until their hook has taken them.
+
+/** One message for one hook, on its way. */
+record Letter(Dsl.Event event, String hook, Instant notBefore) {
+    Letter later(Instant when) { return new Letter(event, hook, when); }
+}
+
+/** What became of a message: taken, to be tried again ({@code pause} at the least), or refused for good. */
+record Delivery(boolean taken, boolean refused, String text, Duration pause) {
+    static Delivery done() { return new Delivery(true, false, "taken", Duration.ZERO); }
+    static Delivery later(String why, Duration wait) { return new Delivery(false, false, why, wait); }
+    static Delivery refusedFor(String why) { return new Delivery(false, true, why, Duration.ZERO); }
+}
+
+/** Delivers what is due, each hook in a thread of its own; no hook can hold up a restart or another hook. */
+final class Courier {
+    static final Duration PATIENCE = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
+    private static final int MOST_WAITING = 50;
+    private final Notebook notebook;
+    private final Map<String, Dsl.Hook> hooks;
+    private final World world;
+    final Web web;
+    final Hands hands;
+    private final List<String> troubles = Collections.synchronizedList(new ArrayList<>());
+    private Future<?> sending;
+
+    Courier(Notebook notebook, List<Dsl.Hook> hooks, World world, Web web, Hands hands) {
+        this.notebook = notebook;
+        this.hooks = hooks.stream().collect(Collectors.toMap(Dsl.Hook::id, h -> h, (one, same) -> one, LinkedHashMap::new));
+        this.world = world;
+        this.web = web;
+        this.hands = hands;
+    }
+
+    void post(Dsl.Event event, Collection<Dsl.Hook> to) {
+        for (Dsl.Hook hook : new LinkedHashSet<>(to))
+            if (hook.on().contains(event.kind())) notebook.post(new Letter(event, hook.id(), event.at()));
+    }
+
+    /** In the background; what is posted meanwhile goes with the next call. */
+    void send() {
+        Future<?> before = sending;
+        if (!notebook.outbox().isEmpty()) sending = Daemon.run(() -> {
+            if (before != null) Daemon.get(before, PATIENCE.multipliedBy(2), null);
+            deliver();
+            return null;
+        });
+    }
+
+    /** Waits for what is on its way, and says what could not be delivered and what happens to it. */
+    List<String> finish() {
+        if (sending != null) Daemon.get(sending, hands.deadline.sooner(PATIENCE.multipliedBy(3)).left(), null);
+        return List.copyOf(troubles);
+    }
+
+    private void deliver() {
+        Map<String, List<Letter>> due = notebook.outbox().stream().filter(l -> !l.notBefore().isAfter(world.now()))
+            .collect(Collectors.groupingBy(Letter::hook, LinkedHashMap::new, Collectors.toList()));
+        List<Future<?>> under = new ArrayList<>();
+        due.forEach((id, letters) -> under.add(Daemon.run(() -> {
+            deliver(hooks.get(id), id, letters);
+            return null;
+        })));
+        under.forEach(one -> Daemon.get(one, PATIENCE.multipliedBy(2).plusSeconds(2), null));
+        notebook.save();
+    }
+
+    private void deliver(Dsl.Hook hook, String id, List<Letter> letters) {
+        List<Letter> fresh = fresh(letters, id);
+        if (hook == null || fresh.isEmpty()) {
+            if (hook == null) troubles.add(id + " is no longer in the rules: dropped " + Say.count(letters.size(), "message"));
+            notebook.drop(letters);
+            return;
+        }
+        Dsl.Event event = Story.merged(fresh.stream().map(Letter::event).toList(), world.now());
+        Delivery delivery = attempt(hook, event);
+        boolean elsewhere = !delivery.taken() && hook.orElse() != null && attempt(hook.orElse(), event).taken();
+        if (!delivery.taken()) troubles.add(hook.label() + (delivery.refused() ? " refused the message: " : " did not take the message: ")
+            + delivery.text() + (elsewhere ? "; " + hook.orElse().label() + " took it instead"
+                : delivery.refused() ? "; it is not sent again" : "; it waits for the next pass"));
+        if (delivery.taken() || delivery.refused() || elsewhere) notebook.drop(letters);
+        else notebook.postpone(fresh, world.now().plus(delivery.pause()));
+    }
+
+    /** A message that could not be delivered for a day is not news any more. */
+    private List<Letter> fresh(List<Letter> letters, String id) {
+        List<Letter> fresh = letters.stream().filter(l -> l.event().at().isAfter(world.now().minus(EXPIRY))).toList();
+        fresh = fresh.subList(Math.max(0, fresh.size() - MOST_WAITING), fresh.size());
+        List<Letter> stale = new ArrayList<>(letters);
+        stale.removeAll(fresh);
+        if (!stale.isEmpty()) {
+            notebook.drop(stale);
+            troubles.add(id + ": dropped " + Say.count(stale.size(), "message") + " that could not be delivered in time: "
+                + stale.get(0).event().title());
+        }
+        return fresh;
+    }
+
+    /** A hook may fail in any way it likes; that is all that happens. */
+    Delivery attempt(Dsl.Hook hook, Dsl.Event event) {
+        Future<Delivery> sent = Daemon.run(() -> {
+            try {
+                return hook.sender().send(this, event);
+            } catch (Throwable thrown) { // closures of the rules among them
+                return Delivery.later(Say.plain(Say.thrown(thrown), 200), Duration.ZERO);
+            }
+        });
+        return Daemon.get(sent, PATIENCE.plusSeconds(1), Delivery.later("no answer within " + Say.time(PATIENCE), Duration.ZERO));
+    }
+
+    /** POSTs JSON. Only 2xx is taken; 4xx never is, so it is not repeated; no answer may have been taken, so it is. */
+    Delivery post(String url, Map<String, String> headers, Object json, Predicate<String> taken, boolean quota) {
+        HttpUrl to = HttpUrl.parse(url);
+        if (to == null) return Delivery.refusedFor("its url is not one");
+        Request.Builder request = new Request.Builder().url(to)
+            .post(RequestBody.create(JsonOutput.toJson(json), MediaType.get("application/json")));
+        headers.forEach(request::header);
+        Phases phases = new Phases();
+        try (Response response = Web.call(web.fresh(null, phases), request.build(), PATIENCE).execute()) {
+            String body = response.peekBody(4096).string();
+            String said = response.code() + " " + Say.plain(body, 120);
+            if (response.isSuccessful() && taken.test(body)) return Delivery.done();
+            if (response.code() == 429 && !quota) return Delivery.later(said, wait(response, body));
+            return response.code() >= 500 || response.code() == 408 ? Delivery.later(said, Duration.ZERO)
+                : Delivery.refusedFor(said);
+        } catch (IOException | RuntimeException thrown) {
+            return Delivery.later(Web.trouble(thrown, to.host(), PATIENCE, phases).text(), Duration.ZERO);
+        }
+    }
+
+    /** Seconds, in a header or, by Telegram and Discord, in the body. */
+    private static Duration wait(Response response, String body) {
+        var found = java.util.regex.Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
+        String seconds = response.header("Retry-After", found.find() ? found.group(1) : "60");
+        return Duration.ofSeconds(seconds.matches("\\d{1,6}") ? Long.parseLong(seconds) : 60);
+    }
+
+    /** Pings a dead man's switch. That nobody hears it is for the switch to notice, and never fails a pass. */
+    void heartbeat(String url) {
+        try (Response response = Web.call(web.fresh(null, EventListener.NONE),
+                new Request.Builder().url(url).build(), PATIENCE).execute()) {
+            if (!response.isSuccessful()) troubles.add("heartbeat: " + Say.host(url) + " answered " + response.code());
+        } catch (IOException | RuntimeException thrown) {
+            troubles.add("heartbeat: " + Web.trouble(thrown, Say.host(url), PATIENCE, new Phases()).text());
+        }
+    }
+}
+
+/** What messages say: what, why, since when, what was done, how long it took. */
+final class Story {
+    static Dsl.Event about(Dsl.Kind kind, Outcome outcome, Incident incident, Memory memory, Instant now) {
+        String name = outcome.watch.name();
+        String down = Say.time(Duration.between(incident.since(), now));
+        String did = outcome.done.isEmpty() ? "" : Say.upperFirst(outcome.done) + ". ";
+        return switch (kind) {
+            case down -> event(kind, name, "is down", incident, now, Say.upperFirst(incident.reason()) + ". " + plan(outcome));
+            case healed -> event(kind, name, "is healthy again", incident, now, (did.isEmpty() ? "A restart helped. " : did)
+                + "It was down for " + down + ": " + incident.reason() + ".");
+            case recovered -> event(kind, name, "is healthy again", incident, now, (incident.restarts() == 0
+                ? "It recovered by itself" : "It recovered some time after its last restart") + ". It was down for " + down
+                + ": " + incident.reason() + ".");
+            case still_down -> event(kind, name, "is still down", incident, now, did + "It did not help: "
+                + outcome.verdict().reason() + "." + suspicion(incident));
+            case gave_up -> event(kind, name, "is down and is not restarted any more", incident, now,
+                Say.upperFirst(outcome.decision.why()) + "; it is tried again when the budget allows. Down for " + down + ": "
+                + outcome.verdict().reason() + "." + suspicion(incident));
+            default -> event(kind, name, "is still down", incident, now, "Down for " + down + ": "
+                + outcome.verdict().reason() + ".");
+        };
+    }
+
+    private static String plan(Outcome outcome) {
+        return outcome.due() ? "Restarting it: " + outcome.remedy().inWords() + "."
+            : "Not restarted: " + outcome.decision.why() + ".";
+    }
+
+    private static String suspicion(Incident incident) {
+        return incident.suspicious() ? " The answer never changed, so perhaps the rule is wrong and not the service. "
+            + "It begins: " + incident.excerpt() : "";
+    }
+
+    private static Dsl.Event event(Dsl.Kind kind, String name, String is, Incident incident, Instant now, String text) {
+        return new Dsl.Event(kind, name, name + " " + is, text, now, incident.since());
+    }
+
+    static Dsl.Event unwatched(String name, Incident incident, Instant now) {
+        return event(Dsl.Kind.recovered, name, "is no longer watched", incident, now,
+            "It was removed from the rules while it was down: " + incident.reason() + ".");
+    }
+
+    /** What waits for one hook becomes one message; of an incident that is over, only its end is told. */
+    static Dsl.Event merged(List<Dsl.Event> events, Instant now) {
+        Set<String> over = events.stream().filter(Story::ends).map(e -> e.watch() + e.since()).collect(Collectors.toSet());
+        List<Dsl.Event> told = events.stream().filter(e -> ends(e) || !over.contains(e.watch() + e.since())).toList();
+        Dsl.Event last = told.get(told.size() - 1);
+        boolean old = told.get(0).at().isBefore(now.minus(Duration.ofMinutes(10)));
+        if (told.size() == 1) return !old ? last : new Dsl.Event(last.kind(), last.watch(), last.title(),
+            last.text() + " (This was at " + Say.at(last.at()) + "; it could not be sent before.)", last.at(), last.since());
+        boolean alike = told.stream().map(e -> e.title().substring(e.watch().length())).distinct().count() == 1;
+        List<String> names = told.stream().map(Dsl.Event::watch).distinct().toList();
+        String title = !alike ? told.size() + " messages about " + Say.list(names)
+            : Say.list(names) + last.title().substring(last.watch().length()).replaceFirst("^ is ", names.size() > 1 ? " are " : " is ");
+        String text = told.stream().map(e -> (old ? Say.at(e.at()) + " " : "") + e.title() + ". " + e.text())
+            .collect(Collectors.joining("\n"));
+        return new Dsl.Event(last.kind(), String.join(", ", names), title, text, told.get(0).at(), told.get(0).since());
+    }
+
+    private static boolean ends(Dsl.Event event) {
+        return event.kind() == Dsl.Kind.healed || event.kind() == Dsl.Kind.recovered;
+    }
+}
+
+/** The services that take messages: where each wants them, in which shape, and how long they may be. */
+final class Services {
+    static Dsl.Sender pushover(Map<String, ?> o) {
+        return (by, event) -> by.post(url(o, "https://api.pushover.net") + "/1/messages.json", Map.of(),
+            filled("token", o.get("token"), "user", o.get("user"), "title", Say.cut(event.title(), 250),
+                "message", Say.cut(event.text(), 1024), "timestamp", event.at().getEpochSecond(), "priority", o.get("priority"),
+                "retry", urgent(o) ? 60 : null, "expire", urgent(o) ? 3600 : null, "sound", o.get("sound"),
+                "device", o.get("device")),
+            body -> body.replace(" ", "").contains("\"status\":1"), true);
+    }
+
+    private static boolean urgent(Map<String, ?> o) { return Integer.valueOf(2).equals(o.get("priority")); }
+
+    static Dsl.Sender ntfy(Map<String, ?> o) {
+        return (by, event) -> by.post(url(o, "https://ntfy.sh") + "/",
+            o.get("token") == null ? Map.of() : Map.of("Authorization", "Bearer " + o.get("token")),
+            filled("topic", o.get("topic"), "title", Say.cut(event.title(), 250), "message", Say.cut(event.text(), 1300),
+                "priority", o.get("priority"), "tags", o.get("tags")), body -> true, false);
+    }
+
+    static Dsl.Sender slack(Map<String, ?> o) {
+        return (by, event) -> by.post(url(o, ""), Map.of(), Map.of("text", Say.cut(event.title() + "\n" + event.text(), 3000)
+            .replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")), body -> true, false);
+    }
+
+    static Dsl.Sender discord(Map<String, ?> o) {
+        return (by, event) -> by.post(url(o, ""), Map.of(), Map.of("content", Say.cut(event.title() + "\n" + event.text(), 2000),
+            "allowed_mentions", Map.of("parse", List.of())), body -> true, false);
+    }
+
+    static Dsl.Sender telegram(Map<String, ?> o) {
+        return (by, event) -> by.post(url(o, "https://api.telegram.org") + "/bot" + o.get("token") + "/sendMessage", Map.of(),
+            filled("chat_id", o.get("chat"), "text", Say.cut(event.title() + "\n" + event.text(), 4096)), body -> true, false);
+    }
+
+    static Dsl.Sender webhook(String url, Map<String, String> headers, Function<Dsl.Event, ?> json) {
+        return (by, event) -> by.post(url, headers, json.apply(event), body -> true, false);
+    }
+
+    /** The message as last argument, and all of it as variables: text from the network never meets a shell. */
+    static Dsl.Sender command(List<String> words) {
+        return (by, event) -> {
+            List<String> all = new ArrayList<>(words);
+            all.add(Say.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
+            Ran ran = by.hands.run(all, Courier.PATIENCE, Map.of("WATCHDOG_EVENT", event.kind().name(), "WATCHDOG_WATCH",
+                event.watch(), "WATCHDOG_TITLE", event.title(), "WATCHDOG_TEXT", Say.cut(event.text(), 8000),
+                "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
+            return ran.exit() == 0 ? Delivery.done()
+                : Delivery.later("exit code " + ran.exit() + ran.lastWords(), Duration.ZERO);
+        };
+    }
+
+    private static String url(Map<String, ?> o, String otherwise) {
+        return (o.get("url") == null ? otherwise : o.get("url").toString()).replaceFirst("/+$", "");
+    }
+
+    private static Map<String, Object> filled(Object... pairs) {
+        Map<String, Object> map = new LinkedHashMap<>();
+        for (int i = 0; i < pairs.length; i += 2) if (pairs[i + 1] != null) map.put((String) pairs[i], pairs[i + 1]);
+        return map;
+    }
+}
+
+// === 8. The rules file ===============================================================================================
+// rules.groovy is plain Groovy, statically compiled: each block declares its words, so that a mistake anywhere is found
+// when the file is loaded. The public methods below are the language; their comments are its reference.
+
+/** The words of rules.groovy, and what scripts may hold in their hands. Public, since scripts live in another loader. */
+interface Dsl {
+    /** The kinds of message, for `on: [healed, gave_up]`. */
+    enum Kind { down, healed, still_down, gave_up, recovered, reminder, rules_broken, test }
+
+    /** Why there is no usable answer, for `restart(when: { error == refused })`. */
+    enum Trouble { none, refused, unknownHost, unreachable, timeout, tls, reset, closed }
+
+    /** A message, as closures and webhooks get it. */
+    record Event(Kind kind, String watch, String title, String text, Instant at, Instant since) {
+        public Kind getKind() { return kind; }
+        public String getWatch() { return watch; }
+        public String getTitle() { return title; }
+        public String getText() { return text; }
+        public Instant getAt() { return at; }
+        public Instant getSince() { return since; }
+    }
+
+    /** How a hook sends a message. */
+    interface Sender { Delivery send(Courier by, Event event); }
+
+    /** A way to tell somebody. Two with the same settings are the same hook. */
+    record Hook(String label, String id, Sender sender, Set<Kind> on, Hook orElse, String missing) {
+        Hook with(Set<Kind> kinds, Hook otherwise) { return new Hook(label, id, sender, kinds, otherwise, missing); }
+    }
+
+    /** What can be restarted, and for which cause ({@code when} null: for any). Steps that are the same run once a pass. */
+    final class Remedy {
+        final Closure<?> when;
+        final Closure<?> steps;
+
+        Remedy(Closure<?> when, Closure<?> steps) { this.when = when; this.steps = steps; }
+
+        /** The steps as data, without running any of them. */
+        List<Step> planned() {
+            List<Step> planned = new ArrayList<>();
+            apply(steps, new RestartWords(step -> { planned.add(step); return ""; }));
+            return planned;
+        }
+
+        String inWords() { return planned().stream().map(Step::inWords).collect(Collectors.joining(", then ")); }
+    }
+
+    /** Runs a block of the rules with the words of {@code delegate}; the block itself is shared and stays as it is. */
+    static void apply(Closure<?> block, Object delegate) {
+        Closure<?> own = block.rehydrate(delegate, block.getOwner(), block.getThisObject());
+        own.setResolveStrategy(Closure.DELEGATE_FIRST);
+        own.call();
+    }
+
+    /** The words at the top of the file; they can be used in every block. */
+    abstract class TopWords extends Script {
+        RulesFile rules;
+
+        /** A service under watch; its name is unique. */
+        public void watch(String name, @DelegatesTo(value = WatchWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> block) {
+            WatchWords words = new WatchWords(rules, name);
+            apply(block, words);
+            rules.add(name, words.line, words);
+        }
+
+        /** Hooks for every watch. */
+        public void notifying(Hook hook) { notifying(Map.of(), hook); }
+
+        /** `on:` the kinds to tell (default all), `orElse:` a hook for when this one does not take the message. */
+        public void notifying(@NamedParams({@NamedParam(value = "on", type = List.class), @NamedParam(value = "orElse", type = Hook.class)})
+                           Map<String, ?> o, Hook hook) {
+            rules.attach(rules.everywhere, o, hook, "every watch");
+        }
+
+        /** Folders that are searched before PATH for commands: absolute, or beginning with ~/. */
+        public void path(String... folders) { rules.path(folders); }
+
+        /** A dead man's switch to GET at the end of each pass. */
+        public void heartbeat(String url) { rules.heartbeat = rules.url("heartbeat", url); }
+
+        /** How long a whole pass may take at most; default 4.minutes. */
+        public void deadline(Duration time) { rules.deadline = rules.positive("deadline", time); }
+
+        /** A remedy that several watches can name: `def tunnel = restart { … }`, then `restart tunnel`. */
+        public Remedy restart(@DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> steps) {
+            return new Remedy(null, steps);
+        }
+
+        /** A value from the environment, else from the secrets file beside the rules; never printed. */
+        public String secret(String name) { return rules.secrets.get(name); }
+
+        /** This machine's name, as `uname -n` says it. */
+        public String getHost() { return rules.host(); }
+
+        /** pushover.net; both keys are on its dashboard. */
+        public Hook pushover(@NamedParams({@NamedParam(value = "token", type = String.class, required = true),
+            @NamedParam(value = "user", type = String.class, required = true), @NamedParam(value = "priority", type = Integer.class),
+            @NamedParam(value = "sound", type = String.class), @NamedParam(value = "device", type = String.class),
+            @NamedParam(value = "url", type = String.class)}) Map<String, ?> o) {
+            return rules.hook("pushover", o, Services.pushover(o));
+        }
+
+        /** ntfy.sh, or your own by `url:`. */
+        public Hook ntfy(@NamedParams({@NamedParam(value = "topic", type = String.class, required = true),
+            @NamedParam(value = "token", type = String.class), @NamedParam(value = "priority", type = Integer.class),
+            @NamedParam(value = "tags", type = List.class), @NamedParam(value = "url", type = String.class)}) Map<String, ?> o) {
+            return rules.hook("ntfy", o, Services.ntfy(o));
+        }
+
+        /** A Slack incoming webhook. */
+        public Hook slack(@NamedParams(@NamedParam(value = "url", type = String.class, required = true)) Map<String, ?> o) {
+            return rules.hook("slack", o, Services.slack(o));
+        }
+
+        /** A Discord webhook. */
+        public Hook discord(@NamedParams(@NamedParam(value = "url", type = String.class, required = true)) Map<String, ?> o) {
+            return rules.hook("discord", o, Services.discord(o));
+        }
+
+        /** A Telegram bot and the chat it writes to. */
+        public Hook telegram(@NamedParams({@NamedParam(value = "token", type = String.class, required = true),
+            @NamedParam(value = "chat", type = String.class, required = true), @NamedParam(value = "url", type = String.class)})
+            Map<String, ?> o) {
+            return rules.hook("telegram", o, Services.telegram(o));
+        }
+
+        /** POSTs {event, watch, title, text, at, since} as JSON. */
+        public Hook webhook(String url) { return webhook(Map.of(), url); }
+
+        /** `headers:` to send with it. */
+        public Hook webhook(@NamedParams(@NamedParam(value = "headers", type = Map.class)) Map<String, ?> o, String url) {
+            return webhook(o, url, e -> Map.of("event", e.kind().name(), "watch", e.watch(), "title", e.title(),
+                "text", e.text(), "at", e.at().toString(), "since", e.since().toString()));
+        }
+
+        /** POSTs what the block makes of the event, as JSON: `webhook(url) { [text: it.title] }`. */
+        public Hook webhook(String url, Function<Event, ?> json) { return webhook(Map.of(), url, json); }
+
+        /** Both. */
+        public Hook webhook(@NamedParams(@NamedParam(value = "headers", type = Map.class)) Map<String, ?> o, String url,
+                            Function<Event, ?> json) {
+            Map<String, String> headers = new LinkedHashMap<>();
+            if (o.get("headers") instanceof Map<?, ?> given) given.forEach((k, v) -> headers.put(k.toString(), v.toString()));
+            return rules.hook("webhook", Map.of("url", rules.url("webhook", url), "headers", headers),
+                Services.webhook(url, headers, json));
+        }
+
+        /** Runs a command with the message as its last argument and WATCHDOG_* variables. */
+        public Hook command(String command) { return rules.hook("command", Map.of("command", command), Services.command(rules.words(command))); }
+
+        /** A block of your own: `notify { event -> … }`. */
+        public Hook closure(Consumer<Event> block) {
+            return rules.hook("closure", Map.of("line", RulesFile.line()), (by, event) -> {
+                block.accept(event);
+                return Delivery.done();
+            });
+        }
+
+        public Kind getDown() { return Kind.down; }
+        public Kind getHealed() { return Kind.healed; }
+        public Kind getStill_down() { return Kind.still_down; }
+        public Kind getGave_up() { return Kind.gave_up; }
+        public Kind getRecovered() { return Kind.recovered; }
+        public Kind getReminder() { return Kind.reminder; }
+        public Kind getRules_broken() { return Kind.rules_broken; }
+    }
+
+    /** The words of watch { }. */
+    class WatchWords {
+        private final RulesFile rules;
+        private final String name;
+        final int line = RulesFile.line();
+        private final List<Remedy> remedies = new ArrayList<>();
+        private final List<String> needs = new ArrayList<>();
+        private final List<Hook> hooks = new ArrayList<>();
+        private final Map<String, String> headers = new LinkedHashMap<>();
+        private final List<Hook> commands = new ArrayList<>();
+        private final Map<Hook, String> commandLines = new IdentityHashMap<>();
+        private String url, tcp, method, body, type = "application/json";
+        private Redirects redirects = Redirects.sameHost;
+        private Path trust;
+        private Closure<?> healthy;
+        private Patience patience = Patience.DEFAULT;
+        private Policy policy = Policy.DEFAULT;
+
+        WatchWords(RulesFile rules, String name) {
+            this.rules = rules;
+            this.name = name;
+        }
+
+        /** What to ask, http or https. */
+        public void url(String url) { this.url = once("url", this.url, rules.url("url", url)); }
+
+        /** A port that must accept a connection, as 'host:port'. */
+        public void tcp(String address) { tcp = once("tcp", tcp, address); }
+
+        /** A command that must exit with 0; in healthy, status is its exit code and body what it prints. */
+        public Hook command(String command) {
+            Hook either = rules.hook("command", Map.of("command", command), Services.command(rules.words(command)));
+            commands.add(either); // `notify command('…')` takes it back
+            commandLines.put(either, command);
+            return either;
+        }
+
+        /** GET unless said otherwise; POST when there is something to send. */
+        public void method(String method) { this.method = method; }
+
+        /** A request header. */
+        public void header(String name, String value) { headers.put(name, value); }
+
+        /** User and password for HTTP basic authentication. */
+        public void basicAuth(String user, String password) {
+            String basic = okhttp3.Credentials.basic(user, password, StandardCharsets.UTF_8);
+            rules.secrets.hide(basic);
+            header("Authorization", MissingSecret.in(password) == null ? basic : password);
+        }
+
+        /** A bearer token. */
+        public void bearer(String token) { header("Authorization", "Bearer " + token); }
+
+        /** The request's body, as application/json. */
+        public void send(String body) { this.body = body; }
+
+        /** The request's body, of the media type that `type:` names. */
+        public void send(@NamedParams(@NamedParam(value = "type", type = String.class)) Map<String, ?> o, String body) {
+            type = (String) o.get("type");
+            send(body);
+        }
+
+        /** A PEM file with a certificate authority of your own, trusted beside the system's. */
+        public void trust(String file) { trust = rules.certificates(file); }
+
+        /** none, sameHost (default) or any: which redirects are followed; never from https to http. */
+        public void followRedirects(Redirects which) { redirects = which; }
+
+        public Redirects getNone() { return Redirects.none; }
+        public Redirects getSameHost() { return Redirects.sameHost; }
+        public Redirects getAny() { return Redirects.any; }
+
+        /** Conditions, one a line, that must all hold; default status in 200..299. */
+        public void healthy(@DelegatesTo(value = HealthyWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> conditions) {
+            healthy = once("healthy", healthy, conditions);
+        }
+
+        /** The whole exchange: name, connection, TLS, body; default 10.seconds. */
+        public void timeout(Duration time) {
+            patience = new Patience(rules.positive("timeout", time), patience.attempts(), patience.every(), patience.samples(), patience.good());
+        }
+
+        /** How often a bad look is repeated before it counts; default 2. */
+        public void attempts(int number) { attempts(Map.of(), number); }
+
+        /** `every:` the time between them, default 2.seconds. */
+        public void attempts(@NamedParams(@NamedParam(value = "every", type = Duration.class)) Map<String, ?> o, int number) {
+            patience = new Patience(patience.timeout(), rules.atLeastOne("attempts", number),
+                rules.positive("every", o.get("every") == null ? patience.every() : (Duration) o.get("every")), patience.samples(), patience.good());
+        }
+
+        /** Looks on fresh connections, of which `good:` must be healthy (default all); default 1. */
+        public void samples(@NamedParams(@NamedParam(value = "good", type = Integer.class)) Map<String, ?> o, int number) {
+            int good = o.get("good") == null ? number : (Integer) o.get("good");
+            if (good > number) rules.mistake("samples " + number + ", good: " + good + ": good cannot be more than the samples");
+            patience = new Patience(patience.timeout(), patience.attempts(), patience.every(), rules.atLeastOne("samples", number), rules.atLeastOne("good", good));
+        }
+
+        /** All of them must be healthy. */
+        public void samples(int number) { samples(Map.of(), number); }
+
+        /** Unhealthy passes in a row before a restart and a message; default 1. */
+        public void failures(int passes) {
+            policy = new Policy(rules.atLeastOne("failures", passes), policy.limit(), policy.per(), policy.within(), policy.remind());
+        }
+
+        /** Watches that must be healthy for this one to be judged; else it is blocked. */
+        public void needs(String... watches) { needs.addAll(List.of(watches)); }
+
+        /** The remedy; several are a ladder, of which the next is taken when the last did not help. */
+        public void restart(@DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> steps) {
+            restart(new Remedy(null, steps));
+        }
+
+        /** `when:` a block of conditions: this remedy is only for that cause, and goes before those without. */
+        public void restart(@NamedParams(@NamedParam(value = "when", type = Closure.class, required = true)) Map<String, ?> o,
+                            @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> steps) {
+            restart(new Remedy((Closure<?>) o.get("when"), steps));
+        }
+
+        /** A remedy that was made at the top of the file, restarted once a pass for all watches that name it. */
+        public void restart(Remedy remedy) { remedies.add(remedy); }
+
+        /** A shared remedy for one cause. */
+        public void restart(@NamedParams(@NamedParam(value = "when", type = Closure.class, required = true)) Map<String, ?> o, Remedy remedy) {
+            restart(new Remedy((Closure<?>) o.get("when"), remedy.steps));
+        }
+
+        /** Conditions on the answer or on `error`, for `restart(when: …)`. */
+        public Closure<?> cause(@DelegatesTo(value = CauseWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> conditions) { return conditions; }
+
+        /** How long it may take to be healthy after a restart; default 30.seconds. */
+        public void within(Duration time) {
+            policy = new Policy(policy.failures(), policy.limit(), policy.per(), rules.positive("within", time), policy.remind());
+        }
+
+        /** The restart budget: at most so many within any `per:` (default 1.hour); default 3. */
+        public void limit(@NamedParams(@NamedParam(value = "per", type = Duration.class)) Map<String, ?> o, int restarts) {
+            Duration per = o.get("per") == null ? policy.per() : (Duration) o.get("per");
+            policy = new Policy(policy.failures(), rules.atLeastOne("limit", restarts), rules.positive("per", per), policy.within(), policy.remind());
+        }
+
+        /** Restarts per hour. */
+        public void limit(int restarts) { limit(Map.of(), restarts); }
+
+        /** Say again that it is still down; default never. */
+        public void remind(Duration every) {
+            policy = new Policy(policy.failures(), policy.limit(), policy.per(), policy.within(), rules.positive("remind", every));
+        }
+
+        /** A hook for this watch. */
+        public void notifying(Hook hook) { notifying(Map.of(), hook); }
+
+        /** `on:` the kinds to tell (default all), `orElse:` a hook for when this one does not take the message. */
+        public void notifying(@NamedParams({@NamedParam(value = "on", type = List.class), @NamedParam(value = "orElse", type = Hook.class)})
+                           Map<String, ?> o, Hook hook) {
+            commands.removeIf(command -> command == hook || command == o.get("orElse"));
+            rules.attach(hooks, o, hook, name);
+        }
+
+        /** All that is missing or contradicts itself is told, not the first thing only. */
+        Watch checked() {
+            long asked = Stream.of(url, tcp).filter(Objects::nonNull).count() + commands.size();
+            if (asked == 0) rules.mistakeAt(line, "watch '" + name + "' has nothing to ask; it needs url, tcp or command");
+            if (asked > 1) rules.mistakeAt(line, "watch '" + name + "' has more than one of url, tcp and command; it takes one");
+            if (url == null && (method != null || body != null || !headers.isEmpty() || trust != null))
+                rules.mistakeAt(line, "watch '" + name + "': method, header, send and trust go with url only");
+            if (name.isBlank() || name.length() > 60 || !Say.plain(name, 80).equals(name))
+                rules.mistakeAt(line, "a watch's name is one line of up to 60 characters");
+            if (remedies.isEmpty() && policy.limit() != Policy.DEFAULT.limit())
+                rules.mistakeAt(line, "watch '" + name + "' has a limit, but no restart that it could limit");
+            List<Hook> told = new ArrayList<>(rules.everywhere);
+            told.addAll(hooks);
+            return new Watch(name, probe(), healthy, List.copyOf(remedies), List.copyOf(needs), patience, policy, told);
+        }
+
+        private Probe probe() {
+            if (url != null && HttpUrl.parse(MissingSecret.blanked(url)) == null) return null; // said already
+            if (!commands.isEmpty()) return new CommandProbe(rules.words(commandLines.get(commands.get(0))));
+            if (tcp != null) return tcp();
+            if (url == null) return null;
+            String missing = MissingSecret.in(url + headers.values() + body);
+            try {
+                Request.Builder request = new Request.Builder().url(MissingSecret.blanked(url));
+                headers.forEach((name, value) -> request.header(name, MissingSecret.blanked(value)));
+                String verb = method != null ? method.toUpperCase(Locale.ROOT) : body != null ? "POST" : "GET";
+                String sent = body == null && okhttp3.internal.http.HttpMethod.requiresRequestBody(verb) ? "" : body;
+                request.method(verb, sent == null ? null : RequestBody.create(MissingSecret.blanked(sent), MediaType.get(type)));
+                return new HttpProbe(request.build(), redirects, trust, missing);
+            } catch (IllegalArgumentException wrong) {
+                rules.mistakeAt(line, "watch '" + name + "': " + Say.lowerFirst(Say.plain(wrong.getMessage(), 120)));
+                return null;
+            }
+        }
+
+        private Probe tcp() {
+            int colon = tcp.lastIndexOf(':');
+            String port = tcp.substring(colon + 1);
+            if (colon > 0 && port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535)
+                return new TcpProbe(tcp.substring(0, colon), Integer.parseInt(port));
+            rules.mistakeAt(line, "tcp '" + tcp + "' is not host:port, such as 'localhost:32400'");
+            return null;
+        }
+
+        private <T> T once(String word, T before, T now) {
+            if (before != null) rules.mistake("watch '" + name + "' has two " + word + " lines; it takes one");
+            return now;
+        }
+    }
+
+    /** The words of healthy { }: the answer. */
+    class HealthyWords {
+        final Answer answer;
+        private final Map<String, Object> met = new LinkedHashMap<>();
+
+        HealthyWords(Answer answer) { this.answer = answer; }
+
+        /** The HTTP status, such as 200. */
+        public int getStatus() { return meet("status", answer.status()); }
+
+        /** The body as text, up to 1 MiB after decompression. */
+        public String getBody() { return meet("body", answer.body()); }
+
+        /** A response header, null if there is none of that name. */
+        public String header(String name) { return meet("header('" + name + "')", answer.headers().get(name)); }
+
+        /** All response headers by lower-case name; of several with one name, the last. */
+        public Map<String, String> getHeaders() {
+            Map<String, String> all = new TreeMap<>();
+            answer.headers().forEach(pair -> all.put(pair.getFirst().toLowerCase(Locale.ROOT), pair.getSecond()));
+            return meet("headers", all);
+        }
+
+        /** A value out of a JSON body, by a path such as 'a.b[0].c'; null if it is not there or the body is no JSON. */
+        @SuppressWarnings("rawtypes")
+        public Comparable json(String path) { return meet("json('" + path + "')", Json.at(answer.body(), path)); }
+
+        /** How long the whole exchange took. */
+        public Duration getTime() { return meet("time", answer.time()); }
+
+        /** The URL that answered, after redirects. */
+        public String getUrl() { return meet("url", answer.url()); }
+
+        /** http/1.1, h2, tcp or command. */
+        public String getProtocol() { return meet("protocol", answer.protocol()); }
+
+        /** The server's certificate; it is an error to ask where there is none. */
+        public ServerCertificate getCertificate() {
+            if (answer.certificate() == null) throw new IllegalStateException("there is no certificate: the answer did not come over https");
+            ServerCertificate certificate = new ServerCertificate(answer.certificate());
+            meet("certificate.expiresIn", certificate.getExpiresIn());
+            return certificate;
+        }
+
+        <T> T meet(String word, T value) {
+            met.put(word, value);
+            return value;
+        }
+
+        /** The words that stand in a condition, with the values they had: (status: 530). */
+        String met(String condition) {
+            String values = met.entrySet().stream().filter(e -> condition.contains(e.getKey().replaceFirst("\\(.*", "")))
+                .map(e -> e.getKey() + ": " + Say.value(e.getValue())).collect(Collectors.joining(", "));
+            return values.isEmpty() ? "" : " (" + values + ")";
+        }
+    }
+
+    /** The words of restart(when: { }): those of healthy, and why there is no answer. */
+    class CauseWords extends HealthyWords {
+        CauseWords(Answer answer) { super(answer); }
+
+        /** none when there was an answer; else one of the words below. */
+        public Trouble getError() { return answer.trouble(); }
+
+        public Trouble getNone() { return Trouble.none; }
+        public Trouble getRefused() { return Trouble.refused; }
+        public Trouble getUnknownHost() { return Trouble.unknownHost; }
+        public Trouble getUnreachable() { return Trouble.unreachable; }
+        public Trouble getTimeout() { return Trouble.timeout; }
+        public Trouble getTls() { return Trouble.tls; }
+        public Trouble getReset() { return Trouble.reset; }
+        public Trouble getClosed() { return Trouble.closed; }
+    }
+
+    /** A certificate, for conditions. */
+    record ServerCertificate(X509Certificate certificate) {
+        /** How long it is still valid: certificate.expiresIn > 14.days */
+        public Duration getExpiresIn() { return Duration.between(Instant.now(), certificate.getNotAfter().toInstant()); }
+        public String getSubject() { return certificate.getSubjectX500Principal().getName(); }
+        public String getIssuer() { return certificate.getIssuerX500Principal().getName(); }
+    }
+
+    /** The words of restart { }: steps, done in order; one that fails ends the remedy. */
+    class RestartWords {
+        private static final Duration GRACE = Duration.ofSeconds(10), RUN = Duration.ofMinutes(1);
+        private final Function<Step, String> take;
+
+        RestartWords(Function<Step, String> take) { this.take = take; }
+
+        /** Ends each process of this user that runs these words: SIGTERM, then SIGKILL after 10 s; none is fine. */
+        public void stop(String command) { stop(Map.of(), command); }
+
+        /** `grace:` the time between the two, default 10.seconds. */
+        public void stop(@NamedParams(@NamedParam(value = "grace", type = Duration.class)) Map<String, ?> o, String command) {
+            take.apply(new StopStep(Words.of(command), o.get("grace") == null ? GRACE : (Duration) o.get("grace")));
+        }
+
+        /** The command as a list of words. */
+        public void stop(List<String> words) { take.apply(new StopStep(words, GRACE)); }
+
+        /** Starts a daemon that outlives the pass; without a log its output goes nowhere. */
+        public void start(String command) { start(Map.of(), command); }
+
+        /** `log:` a file for its output, beside the rules; begins anew beyond 1 MiB. */
+        public void start(@NamedParams(@NamedParam(value = "log", type = String.class)) Map<String, ?> o, String command) {
+            take.apply(new StartStep(Words.of(command), (String) o.get("log")));
+        }
+
+        /** The command as a list of words. */
+        public void start(List<String> words) { take.apply(new StartStep(words, null)); }
+
+        /** The command as a list of words, with a log. */
+        public void start(@NamedParams(@NamedParam(value = "log", type = String.class)) Map<String, ?> o, List<String> words) {
+            take.apply(new StartStep(words, (String) o.get("log")));
+        }
+
+        /** Runs a command to its end and returns what it printed; fails when its exit code is not 0. */
+        public String run(String command) { return run(Map.of(), command); }
+
+        /** `timeout:` after which it is ended and has failed, default 1.minute. */
+        public String run(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, String command) {
+            return run(o, Words.of(command));
+        }
+
+        /** The command as a list of words. */
+        public String run(List<String> words) { return run(Map.of(), words); }
+
+        /** The command as a list of words, with a timeout. */
+        public String run(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, List<String> words) {
+            return take.apply(new RunStep(words, o.get("timeout") == null ? RUN : (Duration) o.get("timeout")));
+        }
+
+        /** As run, by /bin/sh: for pipes and variables. */
+        public String sh(String script) { return run(List.of("/bin/sh", "-c", script)); }
+
+        /** Waits. Seldom needed: after the last step watchdog itself waits until the service is healthy. */
+        public void pause(Duration time) { take.apply(new PauseStep(time)); }
+    }
+}
+
+
+/** What the rules say, once they have been found good. Watches stand after what they need. */
+record Rules(List<Watch> watches, List<Dsl.Hook> hooks, String heartbeat, Duration deadline, List<String> path,
+             List<String> complaints) {
+    /** These watches and, in front of each, what it needs. */
+    List<Watch> named(List<String> names) {
+        if (names == null || names.isEmpty()) return watches;
+        Set<String> wanted = new LinkedHashSet<>(names);
+        for (int i = watches.size() - 1; i >= 0; i--)
+            if (wanted.contains(watches.get(i).name())) wanted.addAll(watches.get(i).needs());
+        List<String> known = watches.stream().map(Watch::name).toList();
+        for (String name : wanted)
+            if (!known.contains(name))
+                throw Ending.mistake("watchdog: no watch and no command is called '" + name + "'"
+                    + Say.didYouMean(name, Stream.concat(known.stream(), Stream.of("check", "validate", "status", "pause",
+                        "resume", "tell", "drill")).toList()));
+        return watches.stream().filter(watch -> wanted.contains(watch.name())).toList();
+    }
+
+    Watch one(String name) {
+        List<Watch> found = named(List.of(name));
+        return found.get(found.size() - 1);
+    }
+}
+
+/** Reads a rules file: compiles it or takes the compiled one, runs it, collects what it says and all its mistakes. */
+final class RulesFile {
+    private static final String SCRIPT = "rules"; // a fixed class name: no rules file can shadow a class of ours
+    private static final Duration MOST_LOADING = Duration.ofSeconds(10);
+    final Path file;
+    final Secrets secrets;
+    final List<Dsl.Hook> everywhere = new ArrayList<>();
+    Duration deadline = Duration.ofMinutes(4);
+    String heartbeat;
+    private final World world;
+    private final Map<String, Dsl.WatchWords> watches = new LinkedHashMap<>();
+    private final List<String> path = new ArrayList<>();
+    private final Map<String, Dsl.Hook> hooks = new LinkedHashMap<>();
+    private final Set<String> mistakes = new LinkedHashSet<>();
+    private final List<String> complaints = new ArrayList<>();
+    private List<String> lines = List.of();
+
+    RulesFile(Path file, World world, Secrets secrets) {
+        this.file = file;
+        this.world = world;
+        this.secrets = secrets;
+    }
+
+    static Path find(Path named, World world) {
+        if (named != null) return world.cwd().resolve(named).normalize();
+        Path here = world.cwd().resolve("rules.groovy");
+        Path config = world.folder("XDG_CONFIG_HOME", ".config").resolve("watchdog/rules.groovy");
+        if (Files.exists(here) || !Files.exists(config)) return here;
+        return config;
+    }
+
+    /** The bytes are read once, so that what was checked is what is compiled. */
+    String read() {
+        if (!Files.exists(file)) throw Ending.mistake("watchdog: there are no rules at " + file
+            + "; write that file, or name another by --rules FILE");
+        if (!Files.isRegularFile(file)) throw Ending.mistake("watchdog: " + file + " is not a file");
+        Guard.onlyOursWrite(file);
+        try {
+            String text = Files.readString(file);
+            return text.startsWith("\uFEFF") ? text.substring(1) : text;
+        } catch (java.nio.charset.CharacterCodingException e) {
+            throw Ending.mistake("watchdog: " + file + " is not a text in UTF-8");
+        } catch (IOException e) {
+            throw Ending.mistake("watchdog: cannot read " + file + ": " + Say.thrown(e));
+        }
+    }
+
+    /** From the compiled classes if this very text was compiled before. */
+    Rules load(String text, Compiled cache) {
+        lines = text.lines().toList();
+        String key = cache == null ? "" : cache.key(text);
+        Map<String, byte[]> classes = cache == null ? null : cache.get(key);
+        boolean fresh = classes == null;
+        if (fresh) classes = new Compiler(file.getFileName().toString(), text).compile();
+        Rules rules = evaluate(classes);
+        if (fresh && cache != null) cache.put(key, classes);
+        if (cache != null) cache.good(key, text);
+        return rules;
+    }
+
+    /** The script may loop or sleep for ever: it gets its time, and no more. */
+    private Rules evaluate(Map<String, byte[]> classes) {
+        Future<Boolean> run = Daemon.run(() -> {
+            run(classes);
+            return true;
+        });
+        if (!Daemon.get(run, MOST_LOADING, false))
+            throw Ending.mistake(file.getFileName() + ": the rules did not end within " + Say.time(MOST_LOADING)
+                + "; only blocks such as restart may take long");
+        List<Watch> all = watches.values().stream().map(Dsl.WatchWords::checked).toList();
+        if (all.isEmpty()) mistake0(file.getFileName() + ": no watch in it; it needs at least watch('name') { url 'https://…' }");
+        List<Watch> ordered = ordered(all);
+        if (!mistakes.isEmpty()) throw Ending.mistakes(List.copyOf(mistakes));
+        return new Rules(ordered, List.copyOf(hooks.values()), heartbeat, deadline, List.copyOf(path), List.copyOf(complaints));
+    }
+
+    private void run(Map<String, byte[]> classes) {
+        try {
+            Dsl.TopWords script = (Dsl.TopWords) new Loader(classes).loadClass(SCRIPT).getDeclaredConstructor().newInstance();
+            script.rules = this;
+            script.setBinding(new Binding(new HashMap<>()));
+            script.run();
+        } catch (Throwable thrown) { // whatever a script may throw
+            Throwable cause = thrown instanceof java.lang.reflect.InvocationTargetException ? thrown.getCause() : thrown;
+            mistakeAt(lineIn(cause.getStackTrace()), Say.plain(Say.thrown(cause), 200));
+        }
+    }
+
+    private static final class Loader extends ClassLoader {
+        private final Map<String, byte[]> classes;
+
+        Loader(Map<String, byte[]> classes) {
+            super(RulesFile.class.getClassLoader());
+            this.classes = classes;
+        }
+
+        @Override protected Class<?> findClass(String name) throws ClassNotFoundException {
+            byte[] code = classes.get(name);
+            if (code == null) throw new ClassNotFoundException(name);
+            return defineClass(name, code, 0, code.length);
+        }
+    }
+
+    private List<Watch> ordered(List<Watch> all) {
+        Map<String, Watch> named = new LinkedHashMap<>();
+        all.forEach(watch -> named.put(watch.name(), watch));
+        Set<Watch> done = new LinkedHashSet<>();
+        all.forEach(watch -> visit(watch, named, new ArrayList<>(), done));
+        return List.copyOf(done);
+    }
+
+    private void visit(Watch watch, Map<String, Watch> named, List<String> way, Set<Watch> done) {
+        int line = watches.get(watch.name()).line;
+        if (way.contains(watch.name())) {
+            mistakeAt(line, "watch '" + watch.name() + "' needs itself: " + String.join(" needs ", way) + " needs " + watch.name());
+            return;
+        }
+        way.add(watch.name());
+        for (String need : watch.needs()) {
+            if (named.containsKey(need)) visit(named.get(need), named, way, done);
+            else mistakeAt(line, "watch '" + watch.name() + "' needs '" + need + "', which is no watch"
+                + Say.didYouMean(need, named.keySet().stream().filter(name -> !name.equals(watch.name())).toList()));
+        }
+        way.remove(watch.name());
+        done.add(watch);
+    }
+
+    // -- what the words of the rules call
+
+    void add(String name, int line, Dsl.WatchWords words) {
+        if (watches.putIfAbsent(name, words) != null)
+            mistakeAt(line, "there are two watches named '" + name + "', the first in line " + watches.get(name).line);
+    }
+
+    Dsl.Hook hook(String label, Map<String, ?> settings, Dsl.Sender sender) {
+        String id = label + "-" + Compiled.hash(new TreeMap<>(settings).toString()).substring(0, 8);
+        return new Dsl.Hook(label, id, sender, EnumSet.allOf(Dsl.Kind.class), null, MissingSecret.in(settings.toString()));
+    }
+
+    void attach(List<Dsl.Hook> to, Map<String, ?> options, Dsl.Hook hook, String whose) {
+        Dsl.Hook otherwise = (Dsl.Hook) options.get("orElse");
+        for (Dsl.Hook one : otherwise == null ? List.of(hook) : List.of(hook, otherwise))
+            if (one.missing() != null) {
+                complaints.add(file.getFileName() + ":" + line() + ": the secret " + one.missing() + " is missing, so " + one.label()
+                    + " is left out for " + whose + "; " + secrets.whereToPut(one.missing()));
+                if (one == hook) return;
+                otherwise = null;
+            }
+        Set<Dsl.Kind> kinds = EnumSet.allOf(Dsl.Kind.class);
+        if (options.get("on") instanceof List<?> given) {
+            kinds = EnumSet.of(Dsl.Kind.test);
+            for (Object kind : given)
+                if (kind instanceof Dsl.Kind known) kinds.add(known);
+                else mistake("on: takes kinds such as [healed, gave_up], not " + Say.value(kind));
+        }
+        Dsl.Hook attached = hook.with(kinds, otherwise);
+        hooks.putIfAbsent(attached.id(), attached);
+        to.add(attached);
+    }
+
+    void path(String... folders) {
+        for (String folder : folders) {
+            String at = folder.startsWith("~/") ? world.home() + folder.substring(1) : folder;
+            if (at.startsWith("/") && !at.contains(":")) path.add(at);
+            else mistake("path '" + folder + "' is not an absolute folder, such as '/opt/homebrew/bin' or '~/bin'");
+        }
+    }
+
+    String url(String word, String url) {
+        HttpUrl parsed = HttpUrl.parse(MissingSecret.blanked(url));
+        if (parsed == null) mistake(word + " '" + Say.plain(url, 80) + "' is not a URL; it begins with https:// or http://, such as 'https://plex.example.com/identity'");
+        else secrets.hide(parsed.password());
+        return url;
+    }
+
+    Duration positive(String word, Duration time) {
+        if (time.isZero() || time.isNegative() || time.toDays() > 3650) mistake(word + " takes a time above zero, such as 10.seconds");
+        return time;
+    }
+
+    int atLeastOne(String word, int number) {
+        if (number < 1 || number > 1000) mistake(word + " takes a whole number from 1 to 1000, not " + number);
+        return number;
+    }
+
+    List<String> words(String command) {
+        try {
+            return Words.of(command);
+        } catch (StepFailed wrong) {
+            mistake(wrong.getMessage());
+            return List.of("?");
+        }
+    }
+
+    Path certificates(String name) {
+        Path pem = file.resolveSibling(name);
+        try {
+            Web.trustManager(pem);
+        } catch (IllegalArgumentException wrong) {
+            mistake("trust: " + wrong.getMessage());
+        }
+        return pem;
+    }
+
+    String host() {
+        try {
+            return InetAddress.getLocalHost().getHostName();
+        } catch (UnknownHostException e) {
+            return "localhost";
+        }
+    }
+
+    void mistake(String what) { mistakeAt(line(), what); }
+
+    void mistakeAt(int line, String what) {
+        boolean known = line > 0 && line <= lines.size();
+        mistake0(file.getFileName() + (line > 0 ? ":" + line : "") + ": " + what
+            + (known ? "\n    " + lines.get(line - 1).strip() : ""));
+    }
+
+    private void mistake0(String what) { mistakes.add(secrets.mask(what)); }
+
+    /** The line of the rules that is being run now. */
+    static int line() {
+        return StackWalker.getInstance().walk(frames -> frames.filter(f -> (SCRIPT + ".groovy").equals(f.getFileName()))
+            .mapToInt(StackWalker.StackFrame::getLineNumber).findFirst().orElse(0));
+    }
+
+    private static int lineIn(StackTraceElement[] trace) {
+        return Arrays.stream(trace).filter(f -> (SCRIPT + ".groovy").equals(f.getFileName()))
+            .mapToInt(StackTraceElement::getLineNumber).findFirst().orElse(0);
+    }
+
+    static String lineOf(Throwable thrown) {
+        int line = lineIn(thrown.getStackTrace());
+        return line > 0 ? " (line " + line + " of the rules)" : "";
+    }
+}
+
+/** Text of the rules -> classes, or all mistakes in the words of the rules. Loaded only after an edit. */
+final class Compiler {
+    private static final Map<String, Class<?>> VOCABULARY = Map.of("the file", Dsl.TopWords.class, "watch", Dsl.WatchWords.class,
+        "healthy", Dsl.HealthyWords.class, "when", Dsl.CauseWords.class, "restart", Dsl.RestartWords.class);
+
+    /** A block of the rules and where it stands. */
+    private record Block(String name, int line, int column, int lastLine, int lastColumn) {
+        boolean holds(int l, int c) {
+            return (l > line || l == line && c >= column) && (l < lastLine || l == lastLine && c < lastColumn);
+        }
+    }
+
+    private final String fileName;
+    private final String text;
+    private final List<String> lines;
+    private final List<Block> blocks = new ArrayList<>();
+    private final List<SyntaxException> misplaced = new ArrayList<>();
+
+    Compiler(String fileName, String text) {
+        this.fileName = fileName;
+        this.text = text;
+        this.lines = text.lines().toList();
+    }
+
+    Map<String, byte[]> compile() {
+        CompilerConfiguration how = new CompilerConfiguration();
+        how.setScriptBaseClass(Dsl.TopWords.class.getName());
+        how.setTolerance(100);
+        how.addCompilationCustomizers(new Sugar(), new ASTTransformationCustomizer(CompileStatic.class));
+        CompilationUnit unit = new CompilationUnit(how, null, new GroovyClassLoader(Compiler.class.getClassLoader(), how));
+        unit.addSource("rules.groovy", text);
+        try {
+            unit.compile();
+        } catch (MultipleCompilationErrorsException wrong) {
+            throw Ending.mistakes(mistakes(wrong.getErrorCollector().getErrors()));
+        } catch (RuntimeException | StackOverflowError | OutOfMemoryError wrong) {
+            throw Ending.mistake(fileName + ": cannot be compiled: " + Say.plain(Say.thrown(wrong), 200));
+        }
+        if (!misplaced.isEmpty()) throw Ending.mistakes(mistakes(List.of()));
+        Map<String, byte[]> classes = new LinkedHashMap<>();
+        unit.getClasses().forEach(type -> classes.put(type.getName(), type.getBytes()));
+        return classes;
+    }
+
+    private List<String> mistakes(List<?> errors) {
+        Map<String, String> sorted = new TreeMap<>();
+        misplaced.forEach(at -> sorted.put(place(at), told(at)));
+        for (Object error : errors)
+            if (error instanceof SyntaxErrorMessage message) sorted.putIfAbsent(place(message.getCause()), told(message.getCause()));
+            else sorted.put("", fileName + ": " + Say.plain(error instanceof ExceptionMessage e ? Say.thrown(e.getCause()) : error.toString(), 200));
+        return List.copyOf(new LinkedHashSet<>(sorted.values()));
+    }
+
+    private static String place(SyntaxException at) { return String.format("%06d:%06d", at.getStartLine(), at.getStartColumn()); }
+
+    private String told(SyntaxException at) {
+        int line = at.getStartLine(), column = at.getStartColumn();
+        String quoted = line > 0 && line <= lines.size() ? lines.get(line - 1) : "";
+        String caret = " ".repeat(Math.max(0, Math.min(column, quoted.length() + 1) - 1)) + "^";
+        return fileName + ":" + line + ":" + column + ": " + plainly(at.getOriginalMessage(), line, column, quoted)
+            + "\n    " + quoted + "\n    " + caret;
+    }
+
+    /** The type checker's sentences in the words of the rules. */
+    private String plainly(String said, int line, int column, String quoted) {
+        String message = said.replace("[Static type checking] - ", "").replace("#notifying(", "#notify(").replaceAll("\\s*@ line \\d+, column \\d+\\.?", "").trim();
+        Block block = blocks.stream().filter(b -> b.holds(line, column)).reduce((one, inner) -> inner)
+            .orElse(new Block("the file", 0, 0, 0, 0));
+        Scan scan = new Scan(message);
+        if (scan.matches("Cannot find matching method ([^#]*)#(\\w+)\\((.*?)\\)\\..*"))
+            return scan.part(1).equals("rules") ? wrongCall(scan.part(2), scan.part(3), block)
+                : Say.type(scan.part(1)) + " has no '" + scan.part(2) + "'";
+        if (scan.matches("The variable \\[(\\w+)\\] is undeclared\\.")) return wrongName(scan.part(1), block, quoted, column);
+        if (scan.matches("unexpected named arg: (\\w+)"))
+            return "no option '" + scan.part(1) + "' here" + Say.didYouMean(scan.part(1), options(block));
+        if (scan.matches("required named param '(\\w+)' not found\\."))
+            return "the option '" + scan.part(1) + "' is missing; write " + scan.part(1) + ": …";
+        if (scan.matches("argument for named param '(\\w+)' has type '(.*)' but expected '(.*)'\\."))
+            return "the option '" + scan.part(1) + "' takes " + Say.type(scan.part(3)) + ", not " + Say.type(scan.part(2));
+        if (scan.matches("Unexpected (input|character): .*")) return line >= lines.size() && column > quoted.length() - 1
+            ? "a { or ( or quote somewhere before is not closed" : "this is not Groovy: " + Say.plain(Say.lowerFirst(message), 60);
+        if (scan.matches("No such property: (\\w+) for class: (.*)")) return wrongProperty(scan.part(1), scan.part(2));
+        return Say.lowerFirst(Say.plain(message, 200));
+    }
+
+    private static final class Scan {
+        private final String text;
+        private java.util.regex.Matcher found;
+
+        Scan(String text) { this.text = text; }
+
+        boolean matches(String pattern) {
+            found = java.util.regex.Pattern.compile(pattern, java.util.regex.Pattern.DOTALL).matcher(text);
+            return found.matches();
+        }
+
+        String part(int number) { return found.group(number); }
+    }
+
+    private String wrongCall(String word, String given, Block block) {
+        List<String> takes = Stream.of(VOCABULARY.get(block.name()), Dsl.TopWords.class).flatMap(v -> Arrays.stream(v.getMethods()))
+            .filter(method -> method.getName().replace("notifying", "notify").equals(word) && method.getDeclaringClass() != Object.class)
+            .map(Compiler::signature).distinct().sorted(Comparator.comparing(String::length)).toList();
+        if (takes.isEmpty()) return unknown(word, block);
+        String got = Arrays.stream(given.split(", (?![^<]*>)")).filter(t -> !t.isEmpty()).map(Say::type).collect(Collectors.joining(" and "));
+        return "'" + word + "' does not take " + (got.isEmpty() ? "nothing" : got) + "; it takes " + String.join(", or ", takes)
+            + (given.contains("java.lang.Object") ? " (a function or variable needs a type to be checked: String name() { … })" : "");
+    }
+
+    private static String signature(java.lang.reflect.Method method) {
+        List<String> parts = new ArrayList<>();
+        for (var parameter : method.getParameters())
+            if (parameter.getType() != Map.class) parts.add(Say.type(parameter.getType().getName()));
+        for (String option : optionsOf(method)) parts.add(option + ": …");
+        return parts.isEmpty() ? "nothing" : String.join(" and ", parts);
+    }
+
+    private String wrongName(String word, Block block, String quoted, int column) {
+        String rest = quoted.substring(Math.min(quoted.length(), column - 1 + word.length())).stripLeading();
+        boolean known = words(block).contains(word);
+        if (known && rest.startsWith("=") && !rest.startsWith("==")) return "'" + word + "' is set without '=', as in: " + word + " …";
+        if (known && rest.startsWith("[")) return "a list goes into parentheses here: " + word + "(['…', '…'])";
+        return unknown(word, block);
+    }
+
+    private String unknown(String word, Block block) {
+        for (var other : VOCABULARY.entrySet())
+            if (!other.getKey().equals(block.name()) && !other.getKey().equals("when") && declared(other.getValue()).contains(word))
+                return "'" + word + "' belongs in " + other.getKey() + (other.getKey().equals("the file") ? "" : " { }") + ", not in "
+                    + block.name() + (block.name().equals("the file") ? "" : " { }");
+        return "no such word '" + word + "' in " + block.name() + Say.didYouMean(word, words(block));
+    }
+
+    private static String wrongProperty(String word, String type) {
+        boolean unit = Sugar.UNITS.containsKey(word);
+        if (unit) return "'" + word + "' follows a plain number, as in 3." + word + "; for a variable write Duration.ofSeconds(…)";
+        boolean number = type.matches(".*(Integer|Long|BigDecimal|int|long)");
+        return Say.type(type) + " has no '" + word + "'" + Say.didYouMean(word, number ? Sugar.UNITS.keySet() : List.of());
+    }
+
+    /** The words that fit into a block: its own and those of the top of the file. */
+    private static Set<String> words(Block block) {
+        Set<String> words = new TreeSet<>(declared(VOCABULARY.get(block.name())));
+        if (!block.name().equals("healthy")) words.addAll(declared(Dsl.TopWords.class));
+        return words;
+    }
+
+    static Set<String> declared(Class<?> vocabulary) {
+        Set<String> words = new TreeSet<>();
+        for (Class<?> type = vocabulary; type != Object.class && type != Script.class; type = type.getSuperclass())
+            for (var method : type.getDeclaredMethods())
+                if (java.lang.reflect.Modifier.isPublic(method.getModifiers()) && !method.isSynthetic())
+                    words.add(method.getName().matches("get[A-Z].*") ? Say.lowerFirst(method.getName().substring(3))
+                        : method.getName().replace("notifying", "notify"));
+        return words;
+    }
+
+    private static List<String> options(Block block) {
+        return Stream.of(VOCABULARY.get(block.name()), Dsl.TopWords.class).flatMap(v -> Arrays.stream(v.getMethods()))
+            .flatMap(method -> optionsOf(method).stream()).distinct().toList();
+    }
+
+    private static List<String> optionsOf(java.lang.reflect.Method method) {
+        return Arrays.stream(method.getParameters()).map(p -> p.getAnnotation(NamedParams.class)).filter(Objects::nonNull)
+            .flatMap(params -> Arrays.stream(params.value())).map(NamedParam::value).toList();
+    }
+
+    /**
+     * What Groovy does not have, ahead of its type checker: the statements of healthy { } and when: { } become asserts,
+     * 3.seconds a Duration, `when: { }` and `notify { }` calls that declare their words. Notes where each block stands.
+     */
+    private final class Sugar extends CompilationCustomizer {
+        static final Map<String, Long> UNITS = units();
+        private String inside = "the file";
+
+        Sugar() { super(CompilePhase.CONVERSION); }
+
+        private static Map<String, Long> units() {
+            Map<String, Long> nanos = new TreeMap<>();
+            List.of(Map.entry("millisecond", 1_000_000L), Map.entry("second", 1_000_000_000L), Map.entry("minute", 60_000_000_000L),
+                Map.entry("hour", 3_600_000_000_000L), Map.entry("day", 86_400_000_000_000L)).forEach(unit -> {
+                    nanos.put(unit.getKey(), unit.getValue());
+                    nanos.put(unit.getKey() + "s", unit.getValue());
+                });
+            return nanos;
+        }
+
+        @Override public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
+            type.getMethods().forEach(Sugar::typed);
+            new ClassCodeExpressionTransformer() {
+                @Override protected SourceUnit getSourceUnit() { return source; }
+
+                @Override public Expression transform(Expression e) {
+                    if (e instanceof PropertyExpression property && duration(property) != null) return duration(property);
+                    if (e instanceof MethodCallExpression call && call.isImplicitThis()) return call(call);
+                    if (e instanceof ClosureExpression closure) closure.getCode().visit(this);
+                    return e == null || e instanceof ClosureExpression ? e : super.transform(e);
+                }
+
+                private Expression call(MethodCallExpression call) {
+                    String word = call.getMethodAsString(), around = inside;
+                    if (!(call.getArguments() instanceof TupleExpression arguments)) return super.transform(call);
+                    misplaced(word, call);
+                    boolean restart = "restart".equals(word);
+                    for (Expression argument : arguments.getExpressions()) {
+                        if (argument instanceof ClosureExpression block && VOCABULARY.containsKey(String.valueOf(word))) enter(word, block);
+                        if (restart) causes(argument);
+                    }
+                    if ("notify".equals(word)) {
+                        call.setMethod(new ConstantExpression("notifying")); // else Groovy 5 calls Object.notify()
+                        arguments.getExpressions().replaceAll(a -> a instanceof ClosureExpression ? called("closure", a) : a);
+                    }
+                    Expression done = super.transform(call);
+                    inside = around;
+                    return done;
+                }
+
+                /** Conditions and nested blocks are transformed while {@code inside} names this block. */
+                private void enter(String word, ClosureExpression block) {
+                    note(word, block);
+                    if (word.equals("healthy")) conditions(block.getCode());
+                    inside = word;
+                }
+
+                private void causes(Expression options) {
+                    if (!(options instanceof org.codehaus.groovy.ast.expr.MapExpression map)) return;
+                    map.getMapEntryExpressions().replaceAll(entry -> {
+                        if (!(entry.getValueExpression() instanceof ClosureExpression block)) return entry;
+                        note("when", block);
+                        conditions(block.getCode());
+                        return new MapEntryExpression(entry.getKeyExpression(), called("cause", block));
+                    });
+                }
+            }.visitClass(type);
+        }
+
+        private void note(String word, ClosureExpression b) {
+            blocks.add(new Block(word, b.getLineNumber(), b.getColumnNumber(), b.getLastLineNumber(), b.getLastColumnNumber()));
+        }
+
+        private Expression called(String method, Expression argument) {
+            MethodCallExpression call = new MethodCallExpression(new org.codehaus.groovy.ast.expr.VariableExpression("this"), method,
+                new ArgumentListExpression(argument));
+            call.setImplicitThis(true);
+            call.setSourcePosition(argument);
+            return call;
+        }
+
+        /** A word of an outer block would be found there, and mean something else than it says: `url` inside restart. */
+        private void misplaced(String word, MethodCallExpression call) {
+            if (word == null || inside.equals("the file") || declared(VOCABULARY.get(inside)).contains(word)) return;
+            boolean top = Set.of("watch", "heartbeat", "deadline", "path").contains(word);
+            if (top || !inside.equals("watch") && declared(Dsl.WatchWords.class).contains(word) && !declared(Dsl.TopWords.class).contains(word))
+                misplaced.add(new SyntaxException("'" + word + "' belongs in " + (top ? "the file" : "watch { }")
+                    + ", not in " + inside + " { }", call));
+        }
+
+        private static Expression duration(PropertyExpression e) {
+            if (!(e.getObjectExpression() instanceof ConstantExpression number) || !(number.getValue() instanceof Number)) return null;
+            Long nanos = UNITS.get(String.valueOf(e.getPropertyAsString()));
+            if (nanos == null) return null;
+            BigDecimal all = new BigDecimal(number.getValue().toString()).multiply(BigDecimal.valueOf(nanos));
+            if (all.abs().compareTo(BigDecimal.valueOf(Long.MAX_VALUE)) > 0) return null;
+            Expression made = new StaticMethodCallExpression(ClassHelper.make(Duration.class), "ofNanos",
+                new ArgumentListExpression(new ConstantExpression(all.longValue(), true)));
+            made.setSourcePosition(e);
+            return made;
+        }
+
+        /** `def name(…) { "…" }` returns text: without this the type checker would call it an Object. */
+        private static void typed(MethodNode method) {
+            if (!method.isDynamicReturnType() || !(method.getCode() instanceof BlockStatement body) || body.isEmpty()) return;
+            Statement last = body.getStatements().get(body.getStatements().size() - 1);
+            Expression value = last instanceof ReturnStatement r ? r.getExpression() : last instanceof ExpressionStatement s ? s.getExpression() : null;
+            if (value instanceof GStringExpression || value instanceof ConstantExpression c && c.getValue() instanceof String)
+                method.setReturnType(ClassHelper.STRING_TYPE);
+        }
+
+        private static void conditions(Statement code) {
+            if (code instanceof BlockStatement block) block.getStatements().replaceAll(Sugar::condition);
+        }
+
+        private static Statement condition(Statement line) {
+            if (!(line instanceof ExpressionStatement statement)) {
+                if (line instanceof org.codehaus.groovy.ast.stmt.IfStatement choice) {
+                    conditions(choice.getIfBlock());
+                    conditions(choice.getElseBlock());
+                }
+                return line;
+            }
+            Expression e = statement.getExpression();
+            if (e instanceof DeclarationExpression || e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
+            BooleanExpression truth = new BooleanExpression(e);
+            truth.setSourcePosition(e);
+            AssertStatement condition = new AssertStatement(truth);
+            condition.setSourcePosition(statement);
+            return condition;
+        }
+    }
+}
+
+/** Compiled rules on disk: keyed by the text and by what compiled it, verified before they are loaded, pruned. */
+final class Compiled {
+    final Path folder;
+
+    Compiled(Path folder) { this.folder = folder; }
+
+    String key(String text) { return hash(text + maker()); }
+
+    /** Which build of watchdog, with which Java: a class file of another one must not be loaded. */
+    private static String maker() {
+        try {
+            Path code = Path.of(watchdog.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+            return watchdog.VERSION + code + Files.getLastModifiedTime(code).toMillis() + Runtime.version();
+        } catch (java.net.URISyntaxException | IOException e) {
+            return watchdog.VERSION + Runtime.version();
+        }
+    }
+
+    /** null: not compiled yet, or the file is not what was written. */
+    Map<String, byte[]> get(String key) {
+        try {
+            byte[] all = Files.readAllBytes(folder.resolve(key));
+            byte[] content = Arrays.copyOfRange(all, 32, all.length);
+            if (!Arrays.equals(digest(content), Arrays.copyOf(all, 32))) return null;
+            var in = new java.io.DataInputStream(new java.io.ByteArrayInputStream(content));
+            Map<String, byte[]> classes = new LinkedHashMap<>();
+            for (int left = in.readInt(); left > 0; left--) classes.put(in.readUTF(), in.readNBytes(in.readInt()));
+            return classes;
+        } catch (IOException | RuntimeException unusable) {
+            return null;
+        }
+    }
+
+    void put(String key, Map<String, byte[]> classes) {
+        var bytes = new java.io.ByteArrayOutputStream();
+        try (var out = new java.io.DataOutputStream(bytes)) {
+            out.writeInt(classes.size());
+            for (var type : classes.entrySet()) {
+                out.writeUTF(type.getKey());
+                out.writeInt(type.getValue().length);
+                out.write(type.getValue());
+            }
+            byte[] content = bytes.toByteArray();
+            bytes.reset();
+            bytes.write(digest(content));
+            bytes.write(content);
+            Guard.folder(folder);
+            Guard.write(folder.resolve(key), bytes.toByteArray());
+        } catch (IOException e) {
+            return; // the next pass compiles again: slower, not wrong
+        }
+        prune(key);
+    }
+
+    private void prune(String key) {
+        try (Stream<Path> files = Files.list(folder)) {
+            files.filter(f -> !Set.of(key, "last-good.groovy").contains(f.getFileName().toString()))
+                .forEach(f -> Daemon.quietly(f, Files::deleteIfExists));
+        } catch (IOException e) {
+            return; // pruned another time
+        }
+    }
+
+    /** The text itself is kept, so that an edit that does not compile leaves something to watch with. */
+    void good(String key, String text) {
+        Path last = folder.resolve("last-good.groovy");
+        try {
+            if (!Files.exists(last) || !Files.readString(last).equals(text)) Guard.write(last, text.getBytes(StandardCharsets.UTF_8));
+        } catch (IOException e) {
+            return; // the rules are good now; if they break later, that pass says that there are none to fall back to
+        }
+    }
+
+    String lastGood() {
+        try {
+            return Files.readString(folder.resolve("last-good.groovy"));
+        } catch (IOException none) {
+            return null;
+        }
+    }
+
+    static String hash(String text) { return HexFormat.of().formatHex(digest(text.getBytes(StandardCharsets.UTF_8))); }
+
+    private static byte[] digest(byte[] bytes) {
+        try {
+            return MessageDigest.getInstance("SHA-256").digest(bytes);
+        } catch (GeneralSecurityException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+}
+
+/** Values that nobody may see: from the environment, else from rules.secrets beside rules.groovy. */
+final class Secrets {
+    private final Map<String, String> env;
+    private final Path file;
+    private final Set<String> hidden = Collections.synchronizedSet(new TreeSet<>(Comparator.comparing(String::length).reversed()
+        .thenComparing(Comparator.naturalOrder())));
+    private Map<String, String> fromFile;
+    private String refused = "";
+
+    Secrets(Map<String, String> env, Path rules) {
+        this.env = env;
+        this.file = rules.resolveSibling(rules.getFileName().toString().replaceFirst("\\.groovy$", "") + ".secrets");
+    }
+
+    /** The value, or a mark that stands for a missing one, so that the rest of the rules still works. */
+    String get(String name) {
+        String value = env.getOrDefault(name, "");
+        if (value.isEmpty()) value = file().getOrDefault(name, "");
+        if (value.isEmpty()) return MissingSecret.mark(name);
+        hide(value);
+        return value;
+    }
+
+    String whereToPut(String name) {
+        return refused.isEmpty() ? "put " + name + "=… into " + file + " (chmod 600) or into the environment" : refused;
+    }
+
+    private Map<String, String> file() {
+        if (fromFile != null) return fromFile;
+        fromFile = new HashMap<>();
+        if (!Files.exists(file)) return fromFile;
+        try {
+            String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
+            if (!mode.endsWith("------")) refused = file + " can be read by others; chmod 600 " + file + " mends that";
+            else for (String line : Files.readAllLines(file))
+                if (line.matches("\\s*\\w+\\s*=.*")) fromFile.put(line.substring(0, line.indexOf('=')).trim(), unquoted(line));
+        } catch (IOException e) {
+            refused = "cannot read " + file + ": " + Say.thrown(e);
+        }
+        return fromFile;
+    }
+
+    private static String unquoted(String line) {
+        String value = line.substring(line.indexOf('=') + 1).trim();
+        return value.matches("(?s)'.*'|\".*\"") && value.length() > 1 ? value.substring(1, value.length() - 1) : value;
+    }
+
+    /** Also as it stands in a URL. */
+    void hide(String value) {
+        if (value.length() < 3) return;
+        hidden.add(value);
+        hidden.add(URLEncoder.encode(value, StandardCharsets.UTF_8));
+    }
+
+    String mask(String text) {
+        String masked = text;
+        for (String value : hidden) masked = masked.replace(value, "***");
+        return masked;
+    }
+}
+
+/** Thrown where a value is needed that `secret` did not find. */
+final class MissingSecret extends RuntimeException {
+    private static final java.util.regex.Pattern MARK = java.util.regex.Pattern.compile("\uE000(\\w*)\uE001");
+
+    MissingSecret(String name) { super("the secret " + name + " is missing", null, false, false); }
+
+    static String mark(String name) { return "\uE000" + name.replaceAll("\\W", "_") + "\uE001"; }
+
+    static String in(String text) {
+        var found = MARK.matcher(text);
+        return found.find() ? found.group(1) : null;
+    }
+
+    static String blanked(String text) { return MARK.matcher(text).replaceAll("missing"); }
+
+    static void check(String text) {
+        if (in(text) != null) throw new MissingSecret(in(text));
+    }
+}
+
+/** A command line as a list of words, split as a shell would split it; nothing in it is expanded. */
+final class Words {
+    static List<String> of(String command) {
+        List<String> words = new ArrayList<>();
+        StringBuilder word = null;
+        char quote = 0;
+        for (int i = 0; i < command.length(); i++) {
+            char c = command.charAt(i);
+            if (quote == 0 && Character.isWhitespace(c)) {
+                if (word != null) words.add(word.toString());
+                word = null;
+                continue;
+            }
+            if (word == null) word = new StringBuilder();
+            if (quote == 0 && (c == '\'' || c == '"')) quote = c;
+            else if (c == quote) quote = 0;
+            else if (c == '\\' && quote != '\'' && i + 1 < command.length()) word.append(command.charAt(++i));
+            else word.append(c);
+        }
+        if (quote != 0) throw new StepFailed("the command \"" + Say.plain(command, 80) + "\" has a quote that is not closed");
+        if (word != null) words.add(word.toString());
+        if (words.isEmpty() || words.get(0).isEmpty()) throw new StepFailed("a command is empty; it needs a program, such as 'cloudflared tunnel run'");
+        return words;
+    }
+}
+
+/** A value out of JSON, by a path such as a.b[0].c. */
+final class Json {
+    /** Pairs of name and value, with the values as JSON has them. */
+    static Map<String, Object> map(Object... pairs) {
+        Map<String, Object> map = new LinkedHashMap<>();
+        for (int i = 0; i < pairs.length; i += 2)
+            map.put((String) pairs[i], pairs[i + 1] instanceof Instant at ? at.toString() : pairs[i + 1]);
+        return map;
+    }
+
+    @SuppressWarnings("rawtypes")
+    static Comparable at(String text, String path) {
+        Object value;
+        try {
+            value = new JsonSlurper().parseText(text);
+        } catch (RuntimeException noJson) {
+            return null;
+        }
+        for (String key : path.replace("[", ".[").split("\\."))
+            if (!key.isEmpty()) value = child(value, key);
+        return value == null || value instanceof Comparable ? (Comparable) value : JsonOutput.toJson(value);
+    }
+
+    private static Object child(Object value, String key) {
+        if (value instanceof Map<?, ?> map) return map.get(key);
+        if (!(value instanceof List<?> list)) return null;
+        if (key.equals("size")) return list.size();
+        int at = key.matches("\\[\\d{1,9}]") ? Integer.parseInt(key.substring(1, key.length() - 1)) : -1;
+        return at >= 0 && at < list.size() ? list.get(at) : null;
+    }
+}
+
+// === 9. Memory =======================================================================================================
+// One folder per rules file, 0700. memory.json holds what each watch remembers and the messages on their way, so that
+// both change in one atomic step; people can read it. history.jsonl has a line a pass; `lock` is the kernel's.
+
+/** What passes remember. A file that cannot be read is set aside, one that cannot be written is replaced by a private
+ *  folder under the temp directory: neither stops the healing, both are said. */
+final class Notebook {
+    private static final int FORMAT = 1, MOST_HISTORY = 2 << 20;
+    private final Path folder;
+    private final World world;
+    private final Secrets secrets;
+    private final Map<String, Memory> memories = new TreeMap<>();
+    private final List<Letter> outbox = new ArrayList<>();
+    private final List<String> warnings = new ArrayList<>();
+    private final boolean writable;
+    private String brokenRules = "", written = "";
+
+    Notebook(Path folder, boolean writable, World world, Secrets secrets) {
+        this.folder = folder;
+        this.writable = writable;
+        this.world = world;
+        this.secrets = secrets;
+        Path file = folder.resolve("memory.json");
+        try {
+            if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read(Files.readString(file));
+        } catch (IOException | RuntimeException broken) {
+            setAside(file, broken);
+        }
+        written = text();
+    }
+
+    private void read(String text) {
+        Map<?, ?> all = (Map<?, ?>) new JsonSlurper().parseText(text);
+        int format = ((Number) all.get("format")).intValue();
+        if (format > FORMAT) throw new IllegalStateException("it was written by a newer watchdog (format " + format + ")");
+        brokenRules = String.valueOf(all.get("brokenRules"));
+        ((Map<?, ?>) all.get("watches")).forEach((name, one) -> memories.put((String) name, memory((Map<?, ?>) one)));
+        for (Object letter : (List<?>) all.get("outbox")) outbox.add(letter((Map<?, ?>) letter));
+    }
+
+    private void setAside(Path file, Exception broken) {
+        memories.clear();
+        outbox.clear();
+        Path aside = file.resolveSibling("memory.broken-" + world.now().getEpochSecond() % 3 + ".json"); // at most three
+        warnings.add("the memory could not be read (" + Say.plain(Say.thrown(broken), 120) + "); it is kept as "
+            + aside + " and a new one begins, so restart budgets begin anew");
+        if (writable) Daemon.quietly(file, f -> Files.move(f, aside, StandardCopyOption.REPLACE_EXISTING));
+    }
+
+    List<String> warnings() { return warnings; }
+    Path folder() { return folder; }
+
+    synchronized Memory of(Watch watch) { return memories.getOrDefault(watch.name(), Memory.NEW); }
+    synchronized void put(Watch watch, Memory memory) { memories.put(watch.name(), memory); }
+    synchronized List<Letter> outbox() { return List.copyOf(outbox); }
+    synchronized void post(Letter letter) { outbox.add(letter); }
+    synchronized void drop(List<Letter> letters) { outbox.removeAll(letters); }
+
+    synchronized void postpone(List<Letter> letters, Instant until) {
+        outbox.replaceAll(letter -> letters.contains(letter) ? new Letter(letter.event(), letter.hook(), until) : letter);
+    }
+
+    /** What is no longer in the rules; an open incident of it still gets its end. */
+    synchronized Map<String, Incident> forget(Set<String> known) {
+        Map<String, Incident> open = new TreeMap<>();
+        memories.forEach((name, memory) -> {
+            if (!known.contains(name) && memory.incident() != null) open.put(name, memory.incident());
+        });
+        memories.keySet().retainAll(known);
+        return open;
+    }
+
+    /** True once for each text of the rules that does not compile; empty: they are good again. */
+    synchronized boolean brokenRulesAreNew(String hash) {
+        boolean news = !hash.equals(brokenRules);
+        brokenRules = hash;
+        return news && !hash.isEmpty();
+    }
+
+    /** Old or new, never torn; nothing is written when nothing has changed. */
+    synchronized void save() {
+        String now = text();
+        if (!writable || now.equals(written)) return;
+        try {
+            Guard.write(folder.resolve("memory.json"), now.getBytes(StandardCharsets.UTF_8));
+            written = now;
+        } catch (IOException e) {
+            String warning = "the memory cannot be written (" + Say.thrown(e) + "), so the restart budget may not hold";
+            if (!warnings.contains(warning)) warnings.add(warning);
+        }
+    }
+
+    private synchronized String text() {
+        Map<String, Object> all = new LinkedHashMap<>();
+        all.put("format", FORMAT);
+        all.put("brokenRules", brokenRules);
+        Map<String, Object> watches = new LinkedHashMap<>();
+        memories.forEach((name, memory) -> watches.put(name, plain(memory)));
+        all.put("watches", watches);
+        all.put("outbox", outbox.stream().map(l -> Map.of("hook", l.hook(), "notBefore", l.notBefore().toString(),
+            "kind", l.event().kind().name(), "watch", l.event().watch(), "title", l.event().title(), "text", l.event().text(),
+            "at", l.event().at().toString(), "since", l.event().since().toString())).map(TreeMap::new).toList());
+        return secrets.mask(JsonOutput.prettyPrint(JsonOutput.toJson(all)));
+    }
+
+    private static Map<String, Object> plain(Memory memory) {
+        Map<String, Object> plain = new LinkedHashMap<>();
+        plain.put("state", memory.state());
+        plain.put("since", memory.since().toString());
+        plain.put("failures", memory.failures());
+        plain.put("restarts", memory.restarts().stream().map(r -> Json.map("at", r.at(), "what", r.what(), "result", r.result())).toList());
+        Incident i = memory.incident();
+        if (i != null) plain.put("incident", Json.map("since", i.since(), "reason", i.reason(), "excerpt", i.excerpt(),
+            "restarts", i.restarts(), "rung", i.rung(), "unchanged", i.unchanged(), "toldStillDown", i.toldStillDown(),
+            "toldGivenUp", i.toldGivenUp(), "lastTold", i.lastTold()));
+        return plain;
+    }
+
+    private static Memory memory(Map<?, ?> m) {
+        List<Restart> restarts = new ArrayList<>();
+        for (Object r : (List<?>) m.get("restarts"))
+            restarts.add(new Restart(instant((Map<?, ?>) r, "at"), (String) ((Map<?, ?>) r).get("what"), (String) ((Map<?, ?>) r).get("result")));
+        Map<?, ?> i = (Map<?, ?>) m.get("incident");
+        Incident incident = i == null ? null : new Incident(instant(i, "since"), (String) i.get("reason"), (String) i.get("excerpt"),
+            number(i, "restarts"), number(i, "rung"), number(i, "unchanged"), (Boolean) i.get("toldStillDown"),
+            (Boolean) i.get("toldGivenUp"), instant(i, "lastTold"));
+        return new Memory((String) m.get("state"), instant(m, "since"), number(m, "failures"), incident, List.copyOf(restarts));
+    }
+
+    private static Letter letter(Map<?, ?> l) {
+        return new Letter(new Dsl.Event(Dsl.Kind.valueOf((String) l.get("kind")), (String) l.get("watch"), (String) l.get("title"),
+            (String) l.get("text"), instant(l, "at"), instant(l, "since")), (String) l.get("hook"), instant(l, "notBefore"));
+    }
+
+    private static Instant instant(Map<?, ?> map, String key) { return Instant.parse((String) map.get(key)); }
+
+    private static int number(Map<?, ?> map, String key) { return ((Number) map.get(key)).intValue(); }
+
+    // -- pauses: files of their own, so that `pause` need not wait for a pass
+
+    private Path pauseOf(String name) { return folder.resolve("paused").resolve(URLEncoder.encode(name, StandardCharsets.UTF_8)); }
+
+    /** null: not paused. */
+    Instant pausedUntil(String name) {
+        try {
+            Instant until = Instant.parse(Files.readString(pauseOf(name)).trim());
+            return until.isAfter(world.now()) ? until : null;
+        } catch (IOException | java.time.DateTimeException notPaused) {
+            return null;
+        }
+    }
+
+    void pause(String name, Instant until) throws IOException {
+        Guard.folder(folder.resolve("paused"));
+        Guard.write(pauseOf(name), until.toString().getBytes(StandardCharsets.UTF_8));
+    }
+
+    boolean resume(String name) throws IOException { return Files.deleteIfExists(pauseOf(name)); }
+
+    // -- history: a line a pass, in two files of bounded size
+
+    /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds. */
+    void history(Collection<Outcome> outcomes) {
+        if (!writable) return;
+        Map<String, Object> line = new LinkedHashMap<>();
+        line.put("t", world.now().getEpochSecond());
+        for (Outcome o : outcomes) line.put(o.watch.name(), o.verdict().word().charAt(0) + "" + o.look.answer().time().toMillis());
+        Path file = folder.resolve("history.jsonl");
+        try {
+            if (Files.exists(file) && Files.size(file) > MOST_HISTORY)
+                Files.move(file, folder.resolve("history.old.jsonl"), StandardCopyOption.REPLACE_EXISTING);
+            Files.writeString(file, JsonOutput.toJson(line) + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+        } catch (IOException e) {
+            warnings.add("the history cannot be written: " + Say.thrown(e));
+        }
+    }
+
+    /** Of the looks since then, how many were healthy and how many there were. */
+    int[] uptime(String name, Instant since) {
+        int healthy = 0, all = 0;
+        for (String file : List.of("history.old.jsonl", "history.jsonl")) {
+            try (Stream<String> lines = Files.lines(folder.resolve(file))) {
+                for (String line : (Iterable<String>) lines.filter(l -> l.startsWith("{\"t\":") && l.endsWith("}"))::iterator) {
+                    Map<?, ?> pass = (Map<?, ?>) new JsonSlurper().parseText(line);
+                    if (((Number) pass.get("t")).longValue() < since.getEpochSecond() || !(pass.get(name) instanceof String is)) continue;
+                    if (is.startsWith("h")) healthy++;
+                    if (is.startsWith("h") || is.startsWith("u")) all++;
+                }
+            } catch (IOException | RuntimeException noHistory) {
+                continue;
+            }
+        }
+        return new int[] {healthy, all};
+    }
+}
+
+/** The kernel's lock: gone with the process, however that ends. The file is never deleted and opened only here. */
+final class Lock implements AutoCloseable {
+    private final FileChannel channel;
+
+    private Lock(FileChannel channel) { this.channel = channel; }
+
+    /** null: another pass is running. */
+    static Lock on(Path folder) throws IOException {
+        FileChannel channel = FileChannel.open(folder.resolve("lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+        try {
+            FileLock lock = channel.tryLock();
+            if (lock != null) return new Lock(channel);
+        } catch (java.nio.channels.OverlappingFileLockException sameProcess) {
+            channel.close();
+            return null;
+        }
+        channel.close();
+        return null;
+    }
+
+    @Override public void close() throws IOException { channel.close(); }
+}
+
+/** Keeps what is ours from others. */
+final class Guard {
+    /** Refuses a file that another user could write, or put another in its place: rules run with our rights. */
+    static void onlyOursWrite(Path file) {
+        try {
+            String me = System.getProperty("user.name");
+            for (Path at = file.toRealPath(); at != null; at = at.getParent()) {
+                PosixFileAttributes is = Files.readAttributes(at, PosixFileAttributes.class);
+                boolean sticky = is.isDirectory() && ((Integer) Files.getAttribute(at, "unix:mode") & 01000) != 0;
+                String owner = is.owner().getName(), mode = PosixFilePermissions.toString(is.permissions());
+                boolean groupIsOwner = is.group().getName().equals(owner); // a user's private group, as umask 002 assumes
+                if (!owner.equals(me) && !owner.equals("root"))
+                    throw Ending.mistake("watchdog: " + at + " belongs to " + owner + ", who could change the rules; chown " + me + " it");
+                if (!sticky && (mode.charAt(7) == 'w' || mode.charAt(4) == 'w' && !groupIsOwner))
+                    throw Ending.mistake("watchdog: " + at + " can be written by others; chmod go-w '" + at + "' mends that");
+            }
+        } catch (IOException e) {
+            throw Ending.mistake("watchdog: cannot read the permissions of " + file + ": " + Say.thrown(e));
+        }
+    }
+
+    static void folder(Path folder) throws IOException {
+        if (!Files.isDirectory(folder))
+            Files.createDirectories(folder, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
+        if (!Files.getOwner(folder).getName().equals(System.getProperty("user.name")) || !Files.isWritable(folder))
+            throw new IOException(folder + " is not ours to write");
+        Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwx------"));
+    }
+
+    /** To a temporary file (0600), forced to disk, moved into place, and the move forced too. */
+    static void write(Path file, byte[] content) throws IOException {
+        Path temporary = Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp");
+        try {
+            try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE)) {
+                channel.write(java.nio.ByteBuffer.wrap(content));
+                channel.force(true);
+            }
+            Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE);
+        } catch (IOException e) {
+            Daemon.quietly(temporary, Files::deleteIfExists);
+            throw e;
+        }
+        try (FileChannel directory = FileChannel.open(file.getParent())) {
+            directory.force(true);
+        }
+    }
+
+    /** What a killed pass may have left. Under the lock only. */
+    static void sweep(Path folder) throws IOException {
+        try (Stream<Path> files = Files.list(folder)) {
+            files.filter(f -> f.getFileName().toString().endsWith(".tmp")).forEach(f -> Daemon.quietly(f, Files::deleteIfExists));
+        }
+    }
+}
+
+// === 10. Reporting ===================================================================================================
+// The only section that prints, and the words in which watchdog speaks.
+
+/** A command at work: finds the rules and the memory, does it, prints what came of it. */
+final class Session {
+    private final World world;
+    private final watchdog options;
+    private final Path file;
+    private final Secrets secrets;
+    private final RulesFile rulesFile;
+    private final Web web = new Web();
+    private boolean memoryLost, detailed;
+
+    Session(World world, watchdog options) {
+        this.world = world;
+        this.options = options;
+        this.file = RulesFile.find(options.rules, world);
+        this.secrets = new Secrets(world.env(), file);
+        this.rulesFile = new RulesFile(file, world, secrets);
+        this.detailed = options.verbose;
+    }
+
+    int pass(List<String> names) {
+        Path folder = folder();
+        try (Lock lock = Lock.on(folder)) {
+            if (lock == null) throw Ending.busy(options.quiet ? "" : "watchdog: another pass is running");
+            Guard.sweep(folder);
+            return pass(folder, names);
+        } catch (IOException e) {
+            throw Ending.broken("watchdog: cannot take the lock in " + folder + ": " + Say.thrown(e));
+        }
+    }
+
+    private int pass(Path folder, List<String> names) throws IOException {
+        Notebook notebook = new Notebook(folder, !options.dryRun, world, secrets);
+        Loaded loaded = load(new Compiled(folder.resolve("compiled")));
+        List<Watch> watches = loaded.rules.named(names);
+        Deadline deadline = Deadline.in(loaded.rules.deadline());
+        guard(deadline);
+        Hands hands = hands(loaded.rules, folder, deadline);
+        Courier courier = new Courier(notebook, loaded.rules.hooks(), world, web, hands);
+        Collection<Outcome> outcomes;
+        try (Looker looker = new Looker(hands, web)) {
+            Pass pass = new Pass(watches, looker, hands, notebook, courier, world, this::progress);
+            if (options.dryRun) return dryRun(pass, watches, loaded);
+            tellOfRules(notebook, courier, loaded);
+            outcomes = pass.run();
+        }
+        notebook.history(outcomes);
+        courier.send();
+        int exit = Stream.concat(Stream.of(loaded.exit()), outcomes.stream().map(Outcome::exit)).reduce(0, Ending::gravest);
+        if (loaded.rules.heartbeat() != null) courier.heartbeat(loaded.rules.heartbeat());
+        List<String> troubles = new ArrayList<>(courier.finish());
+        notebook.save();
+        if (memoryLost || !notebook.warnings().isEmpty()) exit = 4;
+        troubles.addAll(notebook.warnings());
+        report(outcomes, exit);
+        Stream.concat(loaded.complaints().stream(), troubles.stream().map(t -> "watchdog: " + t)).forEach(this::complain);
+        return exit;
+    }
+
+    /** The rules, and what is wrong with them: with an edit that does not compile, the last good ones still watch. */
+    private record Loaded(Rules rules, String broken, List<String> complaints) {
+        int exit() { return complaints.isEmpty() ? 0 : 2; }
+    }
+
+    private Loaded load(Compiled cache) {
+        String text = "";
+        try {
+            text = rulesFile.read();
+            Rules rules = rulesFile.load(text, cache);
+            return new Loaded(rules, "", rules.complaints());
+        } catch (Ending mistakes) {
+            String last = cache.lastGood();
+            if (last == null || mistakes.exit != 2) throw mistakes;
+            List<String> complaints = new ArrayList<>(mistakes.lines);
+            complaints.add("watchdog: these rules cannot be used, so the last good ones still watch");
+            Rules rules = new RulesFile(file, world, secrets).load(last, new Compiled(cache.folder.resolveSibling("last-good")));
+            return new Loaded(rules, Compiled.hash(text), complaints);
+        }
+    }
+
+    private void tellOfRules(Notebook notebook, Courier courier, Loaded loaded) {
+        if (notebook.brokenRulesAreNew(loaded.broken))
+            courier.post(new Dsl.Event(Dsl.Kind.rules_broken, file.getFileName().toString(), file.getFileName() + " has mistakes",
+                "The last good rules still watch. " + Say.plain(loaded.complaints.get(0), 400), world.now(), world.now()), loaded.rules.hooks());
+        Set<String> known = loaded.rules.watches().stream().map(Watch::name).collect(Collectors.toSet());
+        notebook.forget(known).forEach((name, incident) ->
+            courier.post(Story.unwatched(name, incident, world.now()), loaded.rules.hooks()));
+    }
+
+    /** No child, response or script can hold the program past its deadline: this ends it from outside. */
+    private void guard(Deadline deadline) {
+        Duration most = deadline.left().plusSeconds(20);
+        Daemon.run(() -> {
+            Thread.sleep(most.toMillis());
+            world.err().println("watchdog: the pass did not end at its deadline and was ended");
+            world.halt().accept(4);
+            return null;
+        });
+    }
+
+    private Hands hands(Rules rules, Path scratch, Deadline deadline) {
+        return new Hands(file.getParent(), scratch, rules.path(), world.env(), deadline, this::progress);
+    }
+
+    private int dryRun(Pass pass, List<Watch> watches, Loaded loaded) {
+        for (Outcome outcome : pass.judge(watches)) {
+            say(line(outcome, width(watches)) + (outcome.due() ? "; would restart: " + outcome.remedy().inWords() : ""));
+        }
+        loaded.complaints().forEach(this::complain);
+        return loaded.exit();
+    }
+
+    /** The memory's folder; when it cannot be used, a private one under the temp directory. */
+    private Path folder() {
+        String name = file.getFileName().toString().replaceFirst("\\.groovy$", "") + "-" + Compiled.hash(file.toString()).substring(0, 8);
+        Path base = options.state != null ? world.cwd().resolve(options.state) : world.folder("XDG_STATE_HOME", ".local/state").resolve("watchdog");
+        try {
+            Guard.folder(base.resolve(name));
+            return base.resolve(name);
+        } catch (IOException | UnsupportedOperationException e) {
+            memoryLost = true;
+            complain("watchdog: cannot use " + base.resolve(name) + " (" + Say.thrown(e) + "); this pass remembers under the temp folder, "
+                + "so the restart budget may not hold");
+        }
+        Path spare = Path.of(System.getProperty("java.io.tmpdir"), "watchdog-" + System.getProperty("user.name"), name);
+        try {
+            Guard.folder(spare.getParent());
+            Guard.folder(spare);
+            return spare;
+        } catch (IOException e) {
+            throw Ending.broken("watchdog: there is no folder to remember in: " + Say.thrown(e));
+        }
+    }
+
+    int check(List<String> names) {
+        Path folder = folder();
+        Loaded loaded = load(new Compiled(folder.resolve("compiled")));
+        return look(loaded.rules.named(names), loaded.rules, folder, loaded);
+    }
+
+    int checkUrl(String url, List<String> conditions) {
+        String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
+        String text = "watch(" + quoted + ") { url " + quoted + "; attempts 1; " + (conditions.isEmpty() ? ""
+            : "healthy {\n" + String.join("\n", conditions) + "\n}") + "}";
+        Path folder = folder();
+        RulesFile oneOff = new RulesFile(Path.of("condition"), world, secrets);
+        Rules rules;
+        try {
+            rules = oneOff.load(text, new Compiled(folder.resolve("one-off")));
+        } catch (Ending wrong) { // its first line is ours, not the user's
+            throw Ending.mistakes(wrong.lines.stream().map(line -> Pattern.compile("^condition:(\\d+):").matcher(line)
+                .replaceFirst(found -> "condition " + (Integer.parseInt(found.group(1)) - 1) + ", column ")).toList());
+        }
+        return look(rules.watches(), rules, folder, new Loaded(rules, "", List.of()));
+    }
+
+    private int look(List<Watch> watches, Rules rules, Path folder, Loaded loaded) {
+        detailed |= rules.hooks().isEmpty() && watches.size() == 1 && watches.get(0).name().contains("://");
+        Notebook notebook = new Notebook(folder, false, world, secrets);
+        Hands hands = hands(rules, folder, Deadline.in(rules.deadline()));
+        try (Looker looker = new Looker(hands, web)) {
+            Pass pass = new Pass(watches, looker, hands, notebook, new Courier(notebook, List.of(), world, web, hands), world, this::progress);
+            Collection<Outcome> outcomes = pass.judge(watches);
+            int exit = Stream.concat(Stream.of(loaded.exit()), outcomes.stream().map(Outcome::exit)).reduce(0, Ending::gravest);
+            report(outcomes, exit);
+            loaded.complaints().forEach(this::complain);
+            return exit;
+        }
+    }
+
+    int validate() {
+        Path folder = folder();
+        Rules rules = rulesFile.load(rulesFile.read(), null);
+        List<String> wrong = new ArrayList<>(rules.complaints());
+        for (Watch watch : rules.watches()) {
+            say(watch.name() + ": " + watch.probe().inWords() + (watch.needs().isEmpty() ? "" : ", needs " + Say.list(watch.needs()))
+                + "; up to " + watch.patience().attempts() + " attempts of " + Say.time(watch.patience().timeout()));
+            for (Dsl.Remedy remedy : watch.remedies()) {
+                say("    restart" + (remedy.when == null ? "" : " for its cause") + ": " + remedy.inWords());
+                remedy.planned().forEach(step -> unfound(step, rules, watch).ifPresent(wrong::add));
+            }
+            if (!watch.remedies().isEmpty()) say("    at most " + watch.policy().limit() + " per " + Say.time(watch.policy().per())
+                + ", after " + Say.count(watch.policy().failures(), "unhealthy pass", "unhealthy passes") + ", healthy within " + Say.time(watch.policy().within()));
+            say("    tells " + (watch.hooks().isEmpty() ? "no one" : Say.list(watch.hooks().stream().map(Dsl.Hook::label).toList())));
+        }
+        wrong.forEach(this::complain);
+        say(wrong.isEmpty() ? file.getFileName() + " is good: " + Say.count(rules.watches().size(), "watch", "watches") : "");
+        return wrong.isEmpty() ? 0 : 2;
+    }
+
+    /** On the PATH that cron has, not on the one of this terminal. */
+    private Optional<String> unfound(Step step, Rules rules, Watch watch) {
+        if (step.program().isEmpty()) return Optional.empty();
+        String cron = Stream.concat(rules.path().stream(), Stream.of("/usr/bin:/bin")).collect(Collectors.joining(":"));
+        try {
+            Hands.resolve(step.program().get(0), file.getParent(), cron);
+            return Optional.empty();
+        } catch (StepFailed missing) {
+            return Optional.of(file.getFileName() + ": " + watch.name() + ", " + step.inWords() + ": cron would find " + missing.getMessage());
+        }
+    }
+
+    int status() {
+        Path folder = folder();
+        Notebook notebook = new Notebook(folder, false, world, secrets);
+        Rules rules = load(new Compiled(folder.resolve("compiled"))).rules;
+        List<Map<String, Object>> all = rules.watches().stream().map(watch -> status(watch, notebook)).toList();
+        if (options.json) say(JsonOutput.toJson(Json.map("watches", all, "waiting", notebook.outbox().size())));
+        else all.forEach(one -> say(String.join("\n    ", statusLines(one))));
+        for (Letter letter : options.json ? List.<Letter>of() : notebook.outbox())
+            say("waiting for " + letter.hook() + " since " + Say.at(letter.event().at()) + ": " + letter.event().title());
+        notebook.warnings().forEach(w -> complain("watchdog: " + w));
+        return 0;
+    }
+
+    private Map<String, Object> status(Watch watch, Notebook notebook) {
+        Memory memory = notebook.of(watch);
+        Instant until = notebook.pausedUntil(watch.name()), now = world.now();
+        Map<String, Object> uptime = new LinkedHashMap<>();
+        for (int days : List.of(1, 7, 30)) {
+            int[] counted = notebook.uptime(watch.name(), now.minus(Duration.ofDays(days)));
+            uptime.put(days == 1 ? "24h" : days + "d", counted[1] == 0 ? null : Math.floor(10_000.0 * counted[0] / counted[1]) / 100);
+        }
+        Restart last = memory.lastRestart();
+        return Json.map("name", watch.name(), "state", until != null ? "paused" : memory.state(), "since",
+            memory.state().equals("new") ? null : memory.since(), "pausedUntil", until,
+            "reason", memory.incident() == null ? null : memory.incident().reason(), "lastRestart", last == null ? null
+                : Json.map("at", last.at(), "what", last.what(), "result", last.result() == null ? "cut off" : last.result()),
+            "budgetLeft", Math.max(0, watch.policy().limit() - memory.spent(watch.policy(), now)), "budget", watch.policy().limit(),
+            "per", watch.policy().per().toString(), "uptime", uptime);
+    }
+
+    private List<String> statusLines(Map<String, Object> is) {
+        List<String> lines = new ArrayList<>();
+        lines.add(is.get("name") + ": " + is.get("state") + (is.get("pausedUntil") != null ? " " + Say.until(Instant.parse((String) is.get("pausedUntil")))
+            : is.get("since") == null ? ", not looked at yet" : " since " + Say.at(Instant.parse((String) is.get("since")))));
+        if (is.get("reason") != null) lines.add("down: " + is.get("reason"));
+        if (is.get("lastRestart") instanceof Map<?, ?> last)
+            lines.add("last restart " + Say.at(Instant.parse((String) last.get("at"))) + ": " + last.get("what") + " (" + last.get("result") + ")");
+        lines.add("restarts left: " + is.get("budgetLeft") + " of " + is.get("budget") + " per " + Say.time(Duration.parse((String) is.get("per"))));
+        lines.add("uptime: " + ((Map<?, ?>) is.get("uptime")).entrySet().stream().map(e -> (e.getValue() == null ? "unknown" : e.getValue() + " %")
+            + " in " + e.getKey()).collect(Collectors.joining(", ")));
+        return lines;
+    }
+
+    int pause(String name, Duration time) {
+        Path folder = folder();
+        Notebook notebook = new Notebook(folder, false, world, secrets);
+        String known = load(new Compiled(folder.resolve("compiled"))).rules.one(name).name();
+        Instant until = time == null ? Instant.parse("9999-01-01T00:00:00Z") : world.now().plus(time);
+        try {
+            if (time == null || !time.isZero()) notebook.pause(known, until);
+        } catch (IOException e) {
+            throw Ending.broken("watchdog: cannot remember the pause: " + Say.thrown(e));
+        }
+        say(known + " is paused " + Say.until(until) + "; `watchdog resume " + known + "` ends it");
+        return 0;
+    }
+
+    int resume(String name) {
+        Path folder = folder();
+        String known = load(new Compiled(folder.resolve("compiled"))).rules.one(name).name();
+        try {
+            say(known + (new Notebook(folder, false, world, secrets).resume(known) ? " is watched again" : " was not paused"));
+        } catch (IOException e) {
+            throw Ending.broken("watchdog: cannot end the pause: " + Say.thrown(e));
+        }
+        return 0;
+    }
+
+    int tell(String name) {
+        Path folder = folder();
+        Loaded loaded = load(new Compiled(folder.resolve("compiled")));
+        Rules rules = loaded.rules;
+        Collection<Dsl.Hook> hooks = name == null ? rules.hooks() : new LinkedHashSet<>(rules.one(name).hooks());
+        Courier courier = new Courier(new Notebook(folder, false, world, secrets), rules.hooks(), world, web,
+            hands(rules, folder, Deadline.in(rules.deadline())));
+        Dsl.Event test = new Dsl.Event(Dsl.Kind.test, name == null ? "watchdog" : name, "test from watchdog", "If you can read this, this hook works.",
+            world.now(), world.now());
+        int exit = loaded.exit();
+        for (Dsl.Hook hook : hooks.stream().flatMap(h -> h.orElse() == null ? Stream.of(h) : Stream.of(h, h.orElse())).toList()) {
+            Delivery delivery = courier.attempt(hook, test);
+            say(hook.label() + ": " + delivery.text());
+            if (!delivery.taken()) exit = Ending.gravest(exit, 1);
+        }
+        if (hooks.isEmpty()) say("there is no hook to tell" + (name == null ? "" : " for " + name));
+        loaded.complaints().forEach(this::complain);
+        return exit;
+    }
+
+    int drill(String name, boolean yes) {
+        Path folder = folder();
+        Rules rules = load(new Compiled(folder.resolve("compiled"))).rules;
+        Watch watch = rules.one(name);
+        List<Step> stops = watch.remedies().stream().flatMap(r -> r.planned().stream()).filter(s -> s instanceof StopStep).distinct().toList();
+        if (stops.isEmpty()) throw Ending.mistake("watchdog: " + name + " has no stop in its restart, so a drill cannot stop it");
+        if (!yes && !agreed("This stops " + name + " on purpose: " + stops.stream().map(Step::inWords).collect(Collectors.joining(", ")) + "."))
+            return 2;
+        long began = System.nanoTime();
+        Hands hands = hands(rules, folder, Deadline.in(rules.deadline()));
+        try (Looker looker = new Looker(hands, web)) {
+            if (!(looker.lookAtAll(List.of(watch)).get(watch).verdict() instanceof Healthy))
+                throw Ending.mistake("watchdog: " + name + " is not healthy now; a drill begins with a healthy service");
+            timeline(began, name + " is healthy");
+            Treatment stopping = new Treatment();
+            stops.forEach(stop -> stop.take(hands, stopping));
+            timeline(began, stopping.inWords());
+            Deadline over = Deadline.in(watch.policy().within());
+            while (looker.lookOnce(List.of(watch)).get(watch).verdict() instanceof Healthy && !over.passed()) over.sleep(Duration.ofMillis(200));
+            timeline(began, over.passed() ? "the check did NOT notice: it still says healthy" : "the check noticed");
+            if (over.passed()) return 1;
+        } catch (StepFailed failed) {
+            throw Ending.mistake("watchdog: the drill could not stop " + name + ": " + failed.getMessage());
+        }
+        int exit = 1;
+        for (int pass = 0; pass < watch.policy().failures() && exit != 0; pass++) exit = pass(List.of(name));
+        timeline(began, exit == 0 ? name + " is healthy again: the drill is passed" : name + " was NOT healed: the drill has failed");
+        return exit;
+    }
+
+    private boolean agreed(String what) {
+        if (!world.terminal()) throw Ending.mistake("watchdog: " + what + " Nobody can be asked here; --yes says that it is wanted");
+        world.out().print(what + " Go on? [y/N] ");
+        world.out().flush();
+        String answer = System.console().readLine();
+        return answer != null && answer.strip().toLowerCase(Locale.ROOT).startsWith("y");
+    }
+
+    private void timeline(long began, String what) {
+        say(String.format(Locale.ROOT, "%7.1f s  %s", (System.nanoTime() - began) / 1e9, what));
+    }
+
+    private void progress(String what) { if (options.verbose) say(what); }
+
+    private void say(String text) { if (!text.isEmpty()) world.out().println(secrets.mask(text)); }
+
+    private void complain(String text) { world.err().println(secrets.mask(text)); }
+
+    private void report(Collection<Outcome> outcomes, int exit) {
+        if (options.json) {
+            say(JsonOutput.toJson(Json.map("watches", outcomes.stream().map(Session::plain).toList(), "exit", exit)));
+            return;
+        }
+        int width = width(outcomes.stream().map(o -> o.watch).toList());
+        for (Outcome outcome : outcomes)
+            if (!options.quiet || outcome.exit() != 0 || outcome.healed) say(line(outcome, width));
+    }
+
+    private static Map<String, Object> plain(Outcome o) {
+        Answer answer = o.look.answer();
+        return Json.map("name", o.watch.name(), "verdict", o.verdict().word(), "reason", o.verdict().reason(), "status", answer.status(),
+            "millis", answer.time().toMillis(), "did", o.decision.act().name(), "healed", o.healed, "phases",
+            answer.phases().entrySet().stream().collect(Collectors.toMap(Map.Entry::getKey, e -> e.getValue().toNanos() / 1e6, (a, b) -> b, LinkedHashMap::new)));
+    }
+
+    private static int width(List<Watch> watches) { return watches.stream().mapToInt(w -> w.name().length()).max().orElse(0); }
+
+    /** What, why with the values met, what was done, how long it took. */
+    private String line(Outcome o, int width) {
+        String word = o.healed ? "healed" : o.verdict().word();
+        String colour = !world.terminal() || !world.env().getOrDefault("NO_COLOR", "").isEmpty() ? "" : o.exit() == 0 ? "\u001b[32m" : "\u001b[31m";
+        String tail = o.healed ? "in " + Say.time(o.took) + ": it was " + o.was + "; " + o.done
+            : o.verdict().reason() + (o.done.isEmpty() ? "" : "; " + o.done + ", but it did not help in " + Say.time(o.took))
+                + (o.done.isEmpty() && o.verdict() instanceof Unhealthy && !o.due() ? "; " + o.decision.why() : "");
+        String text = String.format("%-" + Math.max(1, width) + "s  %s%-12s%s %s", o.watch.name(), colour, word, colour.isEmpty() ? "" : "\u001b[0m", tail);
+        if (!detailed) return text;
+        return text + (o.verdict() instanceof Unhealthy bad && !bad.diagram().isEmpty() ? "\n" + bad.diagram() : "")
+            + (o.look.answer().phases().isEmpty() ? "" : Say.phases(o.look.answer()));
+    }
+}
+
+/** How watchdog speaks: times, lists, quotations; nothing from outside passes with control characters in it. */
+final class Say {
+    private static final DateTimeFormatter AT = DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
+
+    static String time(Duration time) {
+        long millis = time.toMillis();
+        if (millis < 1000) return millis + " ms";
+        if (millis < 10_000) return millis % 1000 < 50 ? millis / 1000 + " s" : String.format(Locale.ROOT, "%.1f s", millis / 1000.0);
+        long seconds = time.toSeconds();
+        if (seconds < 120) return seconds + " s";
+        if (seconds < 7200 && seconds % 3600 > 0) return seconds / 60 + " min";
+        return seconds < 172_800 ? seconds / 3600 + " h" + (seconds % 3600 < 60 ? "" : " " + seconds % 3600 / 60 + " min") : seconds / 86_400 + " days";
+    }
+
+    static Duration parseDuration(String text) {
+        var found = java.util.regex.Pattern.compile("(\\d{1,6})\\s*([smhd])").matcher(text);
+        if (!found.matches()) throw new CommandLine.TypeConversionException("'" + text + "' is no time; write 30m, 2h or 1d");
+        return Duration.parse((found.group(2).equals("d") ? "P" : "PT") + found.group(1) + found.group(2).toUpperCase(Locale.ROOT));
+    }
+
+    static String at(Instant instant) { return AT.format(instant.atZone(ZoneId.systemDefault())); }
+
+    static String until(Instant instant) { return instant.toString().startsWith("9999") ? "until it is resumed" : "until " + at(instant); }
+
+    static String ago(Instant then, Instant now) { return time(Duration.between(Memory.earlier(then, now), now)) + " ago"; }
+
+    /** One line without control, formatting or bidirectional characters, cut. */
+    static String plain(String text, int most) {
+        return cut(text == null ? "" : text.replaceAll("[\\p{Cntrl}\\p{Cf}\\s]+", " ").strip(), most);
+    }
+
+    static String cut(String text, int most) {
+        return text.length() <= most ? text : text.substring(0, text.offsetByCodePoints(0, Math.min(text.codePointCount(0, text.length()), most - 1))) + "…";
+    }
+
+    static String value(Object value) {
+        if (value instanceof Duration time) return time(time);
+        return value instanceof String text ? "'" + plain(text, 60) + "'" : plain(String.valueOf(value), 60);
+    }
+
+    static String list(Collection<String> names) {
+        List<String> all = List.copyOf(names);
+        int last = all.size() - 1;
+        return last < 1 ? String.join("", all) : String.join(", ", all.subList(0, last)) + " and " + all.get(last);
+    }
+
+    static String names(List<Outcome> outcomes) { return list(outcomes.stream().map(o -> o.watch.name()).toList()); }
+
+    static String count(int number, String one, String many) { return number + " " + (number == 1 ? one : many); }
+
+    static String count(int number, String one) { return count(number, one, one + "s"); }
+
+    static String command(List<String> words) {
+        return words.stream().map(w -> w.matches("[\\w@%+=:,./~-]+") ? w : "\"" + plain(w, 200) + "\"").collect(Collectors.joining(" "));
+    }
+
+    static String program(List<String> words) { return words.get(0).substring(words.get(0).lastIndexOf('/') + 1); }
+
+    static String lastWords(String output) {
+        String last = plain(output.substring(Math.max(0, output.length() - 300)), 240);
+        return last.isEmpty() ? "" : ": " + last;
+    }
+
+    static String thrown(Throwable thrown) {
+        String message = thrown.getMessage() == null ? "" : thrown.getMessage();
+        String name = thrown.getClass().getSimpleName();
+        if (thrown instanceof java.nio.file.FileSystemException) return name.replace("Exception", "") + " " + message;
+        return message.isEmpty() ? name : name.startsWith("IO") || name.equals("IllegalStateException") ? message : name + ": " + message;
+    }
+
+    static Stream<Throwable> causes(Throwable thrown) { return Stream.iterate(thrown, Objects::nonNull, Throwable::getCause).limit(10); }
+
+    /** The condition that failed, out of Groovy's message: its first lines, up to the line of bars. */
+    static String condition(AssertionError failed) {
+        String all = String.valueOf(failed.getMessage()).lines().takeWhile(l -> !l.matches("[ |]+")).map(String::strip).collect(Collectors.joining(" "));
+        return plain(all.replaceFirst("^assert ", ""), 160);
+    }
+
+    /** Groovy's diagram of a failed condition; a body in it may be long. */
+    static String diagram(AssertionError failed) {
+        return failed.getMessage().lines().limit(14).map(l -> l.replaceAll("[\\p{Cntrl}\\p{Cf}]", "?"))
+            .map(l -> "    " + cut(l.replaceFirst("^(assert|      ) ?", ""), 110)).collect(Collectors.joining("\n"));
+    }
+
+    static String phases(Answer answer) {
+        return answer.phases().entrySet().stream().map(e -> e.getKey() + " " + time(e.getValue())).collect(Collectors.joining(", ", "\n    ", ""));
+    }
+
+    static String url(String url) { return cut(url.replaceAll("://[^/@]*@", "://").replaceAll("\\?.*", "?…"), 120); }
+
+    static String host(String url) { return HttpUrl.parse(url) == null ? "?" : HttpUrl.parse(url).host(); }
+
+    static String upperFirst(String text) { return text.isEmpty() ? text : Character.toUpperCase(text.charAt(0)) + text.substring(1); }
+
+    static String lowerFirst(String text) { return text.isEmpty() ? text : Character.toLowerCase(text.charAt(0)) + text.substring(1); }
+
+    static String type(String java) {
+        String name = java.replaceAll("<.*", "").replaceAll(".*[.$]", "");
+        return switch (name) {
+            case "String", "GString" -> "text";
+            case "int", "Integer", "long", "Long" -> "a whole number";
+            case "BigDecimal", "double" -> "a number";
+            case "Duration" -> "a time such as 10.seconds";
+            case "Closure", "Function", "Consumer" -> "a block { … }";
+            case "List", "ArrayList" -> "a list";
+            case "Map", "LinkedHashMap" -> "options";
+            case "boolean", "Boolean" -> "true or false";
+            case "Object" -> "a value of unknown type";
+            case "Hook" -> "a hook such as pushover(…)";
+            case "Remedy" -> "a remedy, as restart { … } makes one";
+            case "String;" -> "texts";
+            default -> "a " + name;
+        };
+    }
+
+    static String didYouMean(String word, Collection<String> known) {
+        return known.stream().filter(k -> distance(word.toLowerCase(Locale.ROOT), k.toLowerCase(Locale.ROOT)) <= Math.max(1, word.length() / 3))
+            .min(Comparator.comparingInt(k -> distance(word, k))).map(k -> "; did you mean '" + k + "'?").orElse("");
+    }
+
+    /** Letters to add, drop, change or swap. */
+    private static int distance(String a, String b) {
+        int[][] d = new int[a.length() + 1][b.length() + 1];
+        for (int i = 0; i <= a.length(); i++) for (int j = 0; j <= b.length(); j++) {
+            if (i == 0 || j == 0) { d[i][j] = i + j; continue; }
+            d[i][j] = Math.min(Math.min(d[i - 1][j], d[i][j - 1]) + 1, d[i - 1][j - 1] + (a.charAt(i - 1) == b.charAt(j - 1) ? 0 : 1));
+            if (i > 1 && j > 1 && a.charAt(i - 1) == b.charAt(j - 2) && a.charAt(i - 2) == b.charAt(j - 1)) d[i][j] = Math.min(d[i][j], d[i - 2][j - 2] + 1);
+        }
+        return d[a.length()][b.length()];
+    }
+}
