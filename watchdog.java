@@ -732,7 +732,8 @@ final class Judge {
             Closure<?> cause = watch.remedies().get(i).when;
             if (cause == null) ladder.add(i);
             else if (unmet(cause, new Dsl.CauseWords(answer)) == null)
-                return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(), List.of(i), "");
+                return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(),
+                    watch.remedies().get(i).planned().isEmpty() ? List.of() : List.of(i), "its rules restart nothing for this cause");
         }
         boolean useless = answer.trouble() == Dsl.Trouble.tls;
         return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(), useless ? List.of() : ladder,
@@ -2246,23 +2247,23 @@ interface Dsl {
         }
 
         /** Runs a command to its end and returns what it printed; fails when its exit code is not 0. */
-        public String run(String command) { return run(Map.of(), command); }
+        public String running(String command) { return running(Map.of(), command); }
 
         /** `timeout:` after which it is ended and has failed, default 1.minute. */
-        public String run(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, String command) {
-            return run(o, Words.of(command));
+        public String running(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, String command) {
+            return running(o, Words.of(command));
         }
 
         /** The command as a list of words. */
-        public String run(List<String> words) { return run(Map.of(), words); }
+        public String running(List<String> words) { return running(Map.of(), words); }
 
         /** The command as a list of words, with a timeout. */
-        public String run(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, List<String> words) {
+        public String running(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, List<String> words) {
             return take.apply(new RunStep(words, o.get("timeout") == null ? RUN : (Duration) o.get("timeout")));
         }
 
         /** As run, by /bin/sh: for pipes and variables. */
-        public String sh(String script) { return run(List.of("/bin/sh", "-c", script)); }
+        public String sh(String script) { return running(List.of("/bin/sh", "-c", script)); }
 
         /** Waits. Seldom needed: after the last step watchdog itself waits until the service is healthy. */
         public void pause(Duration time) { take.apply(new PauseStep(time)); }
@@ -2565,7 +2566,7 @@ final class Compiler {
         CompilationUnit unit = new CompilationUnit(how, null, new GroovyClassLoader(Compiler.class.getClassLoader(), how));
         unit.addSource("rules.groovy", text);
         try {
-            unit.compile();
+            unit.compile(org.codehaus.groovy.control.Phases.CLASS_GENERATION); // a phase more would write files into the current folder
         } catch (MultipleCompilationErrorsException wrong) {
             throw Ending.mistakes(mistakes(wrong.getErrorCollector().getErrors()));
         } catch (RuntimeException | StackOverflowError | OutOfMemoryError wrong) {
@@ -2598,7 +2599,7 @@ final class Compiler {
 
     /** The type checker's sentences in the words of the rules. */
     private String plainly(String said, int line, int column, String quoted) {
-        String message = said.replace("[Static type checking] - ", "").replace("#notifying(", "#notify(").replaceAll("\\s*@ line \\d+, column \\d+\\.?", "").trim();
+        String message = said.replace("[Static type checking] - ", "").replace("#notifying(", "#notify(").replace("#running(", "#run(").replaceAll("\\s*@ line \\d+, column \\d+\\.?", "").trim();
         Block block = blocks.stream().filter(b -> b.holds(line, column)).reduce((one, inner) -> inner)
             .orElse(new Block("the file", 0, 0, 0, 0));
         Scan scan = new Scan(message);
@@ -2634,7 +2635,7 @@ final class Compiler {
 
     private String wrongCall(String word, String given, Block block) {
         List<String> takes = Stream.of(VOCABULARY.get(block.name()), Dsl.TopWords.class).flatMap(v -> Arrays.stream(v.getMethods()))
-            .filter(method -> method.getName().replace("notifying", "notify").equals(word) && method.getDeclaringClass() != Object.class)
+            .filter(method -> spoken(method).equals(word) && method.getDeclaringClass() != Object.class)
             .map(Compiler::signature).distinct().sorted(Comparator.comparing(String::length)).toList();
         if (takes.isEmpty()) return unknown(word, block);
         String got = Arrays.stream(given.split(", (?![^<]*>)")).filter(t -> !t.isEmpty()).map(Say::type).collect(Collectors.joining(" and "));
@@ -2680,13 +2681,18 @@ final class Compiler {
         return words;
     }
 
+    /** The word of the rules that this method stands for. */
+    private static String spoken(java.lang.reflect.Method method) {
+        return method.getName().replace("notifying", "notify").replace("running", "run");
+    }
+
     static Set<String> declared(Class<?> vocabulary) {
         Set<String> words = new TreeSet<>();
         for (Class<?> type = vocabulary; type != Object.class && type != Script.class; type = type.getSuperclass())
             for (var method : type.getDeclaredMethods())
                 if (java.lang.reflect.Modifier.isPublic(method.getModifiers()) && !method.isSynthetic())
                     words.add(method.getName().matches("get[A-Z].*") ? Say.lowerFirst(method.getName().substring(3))
-                        : method.getName().replace("notifying", "notify"));
+                        : spoken(method));
         return words;
     }
 
@@ -2741,8 +2747,9 @@ final class Compiler {
                         if (argument instanceof ClosureExpression block && VOCABULARY.containsKey(String.valueOf(word))) enter(word, block);
                         if (restart) causes(argument);
                     }
+                    if ("run".equals(word)) call.setMethod(new ConstantExpression("running")); // else Groovy 5 calls Closure.run(),
                     if ("notify".equals(word)) {
-                        call.setMethod(new ConstantExpression("notifying")); // else Groovy 5 calls Object.notify()
+                        call.setMethod(new ConstantExpression("notifying")); // and here Object.notify()
                         arguments.getExpressions().replaceAll(a -> a instanceof ClosureExpression ? called("closure", a) : a);
                     }
                     Expression done = super.transform(call);
