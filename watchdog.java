@@ -2635,7 +2635,7 @@ final class Compiler {
 
     private String wrongCall(String word, String given, Block block) {
         List<String> takes = Stream.of(VOCABULARY.get(block.name()), Dsl.TopWords.class).flatMap(v -> Arrays.stream(v.getMethods()))
-            .filter(method -> spoken(method).equals(word) && method.getDeclaringClass() != Object.class)
+            .filter(method -> spoken(method).equals(word) && !Set.of(Object.class, Script.class).contains(method.getDeclaringClass()))
             .map(Compiler::signature).distinct().sorted(Comparator.comparing(String::length)).toList();
         if (takes.isEmpty()) return unknown(word, block);
         String got = Arrays.stream(given.split(", (?![^<]*>)")).filter(t -> !t.isEmpty()).map(Say::type).collect(Collectors.joining(" and "));
