@@ -17,6 +17,8 @@ import groovy.transform.CompileStatic;
 import groovy.transform.NamedParam;
 import groovy.transform.NamedParams;
 import java.io.*;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Method;
 import java.math.BigDecimal;
 import java.net.*;
 import java.nio.ByteBuffer;
@@ -38,7 +40,7 @@ import java.time.temporal.ChronoUnit;
 import java.util.*;
 import java.util.concurrent.*;
 import java.util.function.*;
-import java.util.regex.Matcher;
+import java.util.regex.MatchResult;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
@@ -234,14 +236,10 @@ record Watch(String name, Probe probe, Closure<?> healthy, List<Dsl.Remedy> reme
 }
 
 /** How long and how often to look: {@code good} of {@code samples}, repeated {@code attempts} times when bad. */
-record Patience(Duration timeout, int attempts, Duration every, int samples, int good) {
-    static final Patience DEFAULT = new Patience(Duration.ofSeconds(10), 2, Duration.ofSeconds(2), 1, 1);
-}
+record Patience(Duration timeout, int attempts, Duration every, int samples, int good) { }
 
 /** When to restart and when to speak; {@code remind} null: never again. */
-record Policy(int failures, int limit, Duration per, Duration within, Duration remind) {
-    static final Policy DEFAULT = new Policy(1, 3, Duration.ofHours(1), Duration.ofSeconds(30), null);
-}
+record Policy(int failures, int limit, Duration per, Duration within, Duration remind) { }
 
 /** What one look met: an answer, or the trouble that prevented it. Bounded in size; status 0 stands for no answer. */
 record Answer(int status, Headers headers, String body, String url, String protocol, X509Certificate certificate,
@@ -299,6 +297,13 @@ record Memory(String state, Instant since, int failures, Incident incident, List
     Memory incident(Incident is) { return new Memory(state, since, failures, is, restarts); }
 
     Memory restarts(List<Restart> are) { return new Memory(state, since, failures, incident, List.copyOf(are)); }
+
+    /** After the clock was set back nothing lies in the future: neither budget nor reminder may wait for that. */
+    Memory until(Instant now) {
+        Incident i = incident == null ? null : new Incident(earlier(incident.since(), now), incident.reason(), incident.excerpt(),
+            incident.restarts(), incident.rung(), incident.unchanged(), incident.toldStillDown(), incident.toldGivenUp(), earlier(incident.lastTold(), now));
+        return incident(i).restarts(restarts.stream().map(r -> new Restart(earlier(r.at(), now), r.what(), r.result())).toList());
+    }
 
     Restart lastRestart() { return restarts.isEmpty() ? null : restarts.get(restarts.size() - 1); }
 
@@ -368,7 +373,7 @@ record Unhealthy(String reason, String diagram, String excerpt, List<Integer> cu
     public int exit() { return 1; }
 
     public Decision decide(Policy policy, Memory memory, Instant now) {
-        Memory next = memory.becomes("unhealthy", now).failures(memory.failures() + 1);
+        Memory next = memory.until(now).becomes("unhealthy", now).failures(memory.failures() + 1);
         if (next.incident() == null && next.failures() < policy.failures())
             return Decision.rest(Act.held, "unhealthy in " + next.failures() + " of " + policy.failures()
                 + " passes before a restart", List.of(), next);
@@ -387,9 +392,14 @@ record Unhealthy(String reason, String diagram, String excerpt, List<Integer> cu
     private Decision act(Policy policy, Memory next, Instant now, List<Dsl.Kind> tell) {
         Restart last = next.lastRestart();
         if (cures.isEmpty()) return Decision.rest(Act.held, noCure, tell, next);
-        if (last != null && Restart.WAITING.equals(last.result()) && now.isBefore(last.at().plus(policy.within())))
-            return Decision.rest(Act.held, "restarted " + Say.ago(last.at(), now) + " and still within its "
-                + Say.time(policy.within()), tell, next);
+        if (last != null && Restart.WAITING.equals(last.result())) {
+            if (now.isBefore(last.at().plus(policy.within())))
+                return Decision.rest(Act.held, "restarted " + Say.ago(last.at(), now) + " and still within its "
+                    + Say.time(policy.within()), tell, next);
+            Decision late = afterRestart(Restart.USELESS, next, now);
+            tell.addAll(late.tell());
+            next = late.memory();
+        }
         if (next.spent(policy, now) >= policy.limit()) {
             if (!next.incident().toldGivenUp()) {
                 next = next.incident(next.incident().told(true, now));
@@ -531,14 +541,14 @@ final class Pass {
 
     private void heal(Outcome first) {
         Dsl.Remedy remedy = first.remedy();
-        List<Outcome> patients = outcomes.values().stream().filter(o -> o.due() && o.remedy().steps == remedy.steps).toList();
+        List<Outcome> patients = outcomes.values().stream().filter(o -> o.due() && o.remedy().steps() == remedy.steps()).toList();
         long began = System.nanoTime();
         for (Outcome patient : patients)
             notebook.put(patient.watch, notebook.of(patient.watch)
                 .intends(remedy.inWords(), patient.watch.policy(), world.now()));
         notebook.save();
         progress.accept(Say.names(patients) + ": unhealthy, restarting: " + remedy.inWords());
-        Treatment treatment = treatments.computeIfAbsent(remedy.steps, hands::carryOut);
+        Treatment treatment = treatments.computeIfAbsent(remedy.steps(), hands::carryOut);
         lookAgain(patients, treatment, began);
         for (Outcome patient : patients) concluded(patient, treatment, Duration.ofNanos(System.nanoTime() - began));
         notebook.save();
@@ -715,7 +725,7 @@ final class Judge {
             Dsl.apply(conditions, words);
             return null;
         } catch (AssertionError failed) {
-            return new Unmet(Say.condition(failed) + words.met(Say.condition(failed)), Say.diagram(failed));
+            return new Unmet(Say.condition(failed) + words.metIn(Say.condition(failed)), Say.diagram(failed));
         }
     }
 
@@ -729,7 +739,7 @@ final class Judge {
     private static Unhealthy unhealthy(Watch watch, Answer answer, Unmet unmet) {
         List<Integer> ladder = new ArrayList<>();
         for (int i = 0; i < watch.remedies().size(); i++) {
-            Closure<?> cause = watch.remedies().get(i).when;
+            Closure<?> cause = watch.remedies().get(i).when();
             if (cause == null) ladder.add(i);
             else if (unmet(cause, new Dsl.CauseWords(answer)) == null)
                 return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(),
@@ -1630,7 +1640,7 @@ final class Courier {
 final class Story {
     static Dsl.Event about(Dsl.Kind kind, Outcome outcome, Incident incident, Memory memory, Instant now) {
         String name = outcome.watch.name();
-        String down = Say.time(Duration.between(incident.since(), now));
+        String down = Say.time(Duration.between(Memory.earlier(incident.since(), now), now));
         String did = outcome.done.isEmpty() ? "" : Say.upperFirst(outcome.done) + ". ";
         return switch (kind) {
             case down -> event(kind, name, "is down", incident, now, Say.upperFirst(incident.reason()) + ". " + plan(outcome));
@@ -1725,8 +1735,17 @@ final class Services {
             filled("chat_id", o.get("chat"), "text", Say.cut(event.title() + "\n" + event.text(), 4096)), body -> true, false);
     }
 
-    static Dsl.Sender webhook(String url, Map<String, String> headers, Function<Dsl.Event, ?> json) {
-        return (by, event) -> by.post(url, headers, json.apply(event), body -> true, false);
+    static Dsl.Sender webhook(String url, Map<?, ?> headers, Function<Dsl.Event, ?> json) {
+        Map<String, String> sent = new LinkedHashMap<>();
+        if (headers != null) headers.forEach((name, value) -> sent.put(name.toString(), value.toString()));
+        return (by, event) -> by.post(url, sent, json.apply(event), body -> true, false);
+    }
+
+    static Dsl.Sender closure(Consumer<Dsl.Event> block) {
+        return (by, event) -> {
+            block.accept(event);
+            return Delivery.done();
+        };
     }
 
     /** The message as last argument, and all of it as variables: text from the network never meets a shell. */
@@ -1755,9 +1774,10 @@ final class Services {
 
 // === 8. The rules file ===============================================================================================
 // rules.groovy is plain Groovy, statically compiled: each block declares its words, so that a mistake anywhere is found
-// when the file is loaded. The public methods below are the language; their comments are its reference.
+// when the file is loaded. The public methods below are the language; their comments are its reference. Words that take
+// options have them as a first parameter; the compiler fills in an empty one where a line has none.
 
-/** The words of rules.groovy, and what scripts may hold in their hands. Public, since scripts live in another loader. */
+/** The words of rules.groovy, and what its lines may hold. Public, since scripts live in another class loader. */
 interface Dsl {
     /** The kinds of message, for `on: [healed, gave_up]`. */
     enum Kind { down, healed, still_down, gave_up, recovered, reminder, rules_broken, test }
@@ -1783,14 +1803,9 @@ interface Dsl {
         Hook with(Set<Kind> kinds, Hook otherwise) { return new Hook(label, id, sender, kinds, otherwise, missing); }
     }
 
-    /** What can be restarted, and for which cause ({@code when} null: for any). Steps that are the same run once a pass. */
-    final class Remedy {
-        final Closure<?> when;
-        final Closure<?> steps;
-
-        Remedy(Closure<?> when, Closure<?> steps) { this.when = when; this.steps = steps; }
-
-        /** The steps as data, without running any of them. */
+    /** What can be restarted, and for which cause ({@code when} null: for any). The same steps run once a pass. */
+    record Remedy(Closure<?> when, Closure<?> steps) {
+        /** The steps as data, without doing any of them. */
         List<Step> planned() {
             List<Step> planned = new ArrayList<>();
             apply(steps, new RestartWords(step -> { planned.add(step); return ""; }));
@@ -1809,106 +1824,75 @@ interface Dsl {
 
     /** The words at the top of the file; they can be used in every block. */
     abstract class TopWords extends Script {
-        RulesFile rules;
+        RulesFile rulesFile;
 
         /** A service under watch; its name is unique. */
-        public void watch(String name, @DelegatesTo(value = WatchWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> block) {
-            WatchWords words = new WatchWords(rules, name);
-            apply(block, words);
-            rules.add(name, words.line, words);
+        public void watch(String name,
+                          @DelegatesTo(value = WatchWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> block) {
+            Draft draft = new Draft(rulesFile, name);
+            apply(block, new WatchWords(draft));
+            rulesFile.add(draft);
         }
-
-        /** Hooks for every watch. */
-        public void notifying(Hook hook) { notifying(Map.of(), hook); }
-
-        /** `on:` the kinds to tell (default all), `orElse:` a hook for when this one does not take the message. */
-        public void notifying(@NamedParams({@NamedParam(value = "on", type = List.class), @NamedParam(value = "orElse", type = Hook.class)})
-                           Map<String, ?> o, Hook hook) {
-            rules.attach(rules.everywhere, o, hook, "every watch");
+        /** A hook for every watch; `on:` the kinds to tell (default all), `orElse:` a hook for when it is not taken. */
+        public void notifying(@NamedParams({@NamedParam(value = "on", type = List.class),
+                                  @NamedParam(value = "orElse", type = Hook.class)}) Map<String, ?> o, Hook hook) {
+            rulesFile.attach(rulesFile.everywhere, o, hook, "every watch");
         }
-
         /** Folders that are searched before PATH for commands: absolute, or beginning with ~/. */
-        public void path(String... folders) { rules.path(folders); }
-
+        public void path(String... folders) { rulesFile.path(folders); }
         /** A dead man's switch to GET at the end of each pass. */
-        public void heartbeat(String url) { rules.heartbeat = rules.url("heartbeat", url); }
-
+        public void heartbeat(String url) { rulesFile.heartbeat = rulesFile.url("heartbeat", url); }
         /** How long a whole pass may take at most; default 4.minutes. */
-        public void deadline(Duration time) { rules.deadline = rules.positive("deadline", time); }
-
+        public void deadline(Duration time) { rulesFile.deadline = rulesFile.positive("deadline", time); }
         /** A remedy that several watches can name: `def tunnel = restart { … }`, then `restart tunnel`. */
-        public Remedy restart(@DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> steps) {
+        public Remedy restart(@NamedParams({}) Map<String, ?> none,
+                              @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> steps) {
             return new Remedy(null, steps);
         }
-
         /** A value from the environment, else from the secrets file beside the rules; never printed. */
-        public String secret(String name) { return rules.secrets.get(name); }
-
-        /** This machine's name, as `uname -n` says it. */
-        public String getHost() { return rules.host(); }
+        public String secret(String name) { return rulesFile.secrets.get(name); }
+        /** This machine's name. */
+        public String getHost() { return rulesFile.host(); }
 
         /** pushover.net; both keys are on its dashboard. */
         public Hook pushover(@NamedParams({@NamedParam(value = "token", type = String.class, required = true),
-            @NamedParam(value = "user", type = String.class, required = true), @NamedParam(value = "priority", type = Integer.class),
-            @NamedParam(value = "sound", type = String.class), @NamedParam(value = "device", type = String.class),
-            @NamedParam(value = "url", type = String.class)}) Map<String, ?> o) {
-            return rules.hook("pushover", o, Services.pushover(o));
-        }
-
+            @NamedParam(value = "user", type = String.class, required = true),
+            @NamedParam(value = "priority", type = Integer.class), @NamedParam(value = "sound", type = String.class),
+            @NamedParam(value = "device", type = String.class), @NamedParam(value = "url", type = String.class)})
+            Map<String, ?> o) { return rulesFile.hook("pushover", o, Services.pushover(o)); }
         /** ntfy.sh, or your own by `url:`. */
         public Hook ntfy(@NamedParams({@NamedParam(value = "topic", type = String.class, required = true),
             @NamedParam(value = "token", type = String.class), @NamedParam(value = "priority", type = Integer.class),
-            @NamedParam(value = "tags", type = List.class), @NamedParam(value = "url", type = String.class)}) Map<String, ?> o) {
-            return rules.hook("ntfy", o, Services.ntfy(o));
-        }
-
+            @NamedParam(value = "tags", type = List.class), @NamedParam(value = "url", type = String.class)})
+            Map<String, ?> o) { return rulesFile.hook("ntfy", o, Services.ntfy(o)); }
         /** A Slack incoming webhook. */
-        public Hook slack(@NamedParams(@NamedParam(value = "url", type = String.class, required = true)) Map<String, ?> o) {
-            return rules.hook("slack", o, Services.slack(o));
-        }
-
+        public Hook slack(@NamedParams(@NamedParam(value = "url", type = String.class, required = true))
+            Map<String, ?> o) { return rulesFile.hook("slack", o, Services.slack(o)); }
         /** A Discord webhook. */
-        public Hook discord(@NamedParams(@NamedParam(value = "url", type = String.class, required = true)) Map<String, ?> o) {
-            return rules.hook("discord", o, Services.discord(o));
-        }
-
+        public Hook discord(@NamedParams(@NamedParam(value = "url", type = String.class, required = true))
+            Map<String, ?> o) { return rulesFile.hook("discord", o, Services.discord(o)); }
         /** A Telegram bot and the chat it writes to. */
         public Hook telegram(@NamedParams({@NamedParam(value = "token", type = String.class, required = true),
-            @NamedParam(value = "chat", type = String.class, required = true), @NamedParam(value = "url", type = String.class)})
-            Map<String, ?> o) {
-            return rules.hook("telegram", o, Services.telegram(o));
-        }
-
-        /** POSTs {event, watch, title, text, at, since} as JSON. */
-        public Hook webhook(String url) { return webhook(Map.of(), url); }
-
-        /** `headers:` to send with it. */
+            @NamedParam(value = "chat", type = String.class, required = true),
+            @NamedParam(value = "url", type = String.class)})
+            Map<String, ?> o) { return rulesFile.hook("telegram", o, Services.telegram(o)); }
+        /** POSTs {event, watch, title, text, at, since} as JSON, with `headers:`. */
         public Hook webhook(@NamedParams(@NamedParam(value = "headers", type = Map.class)) Map<String, ?> o, String url) {
-            return webhook(o, url, e -> Map.of("event", e.kind().name(), "watch", e.watch(), "title", e.title(),
-                "text", e.text(), "at", e.at().toString(), "since", e.since().toString()));
+            return webhook(o, url, Json::of);
         }
-
-        /** POSTs what the block makes of the event, as JSON: `webhook(url) { [text: it.title] }`. */
-        public Hook webhook(String url, Function<Event, ?> json) { return webhook(Map.of(), url, json); }
-
-        /** Both. */
+        /** POSTs what the block makes of the event: `webhook(url) { [text: it.title] }`. */
         public Hook webhook(@NamedParams(@NamedParam(value = "headers", type = Map.class)) Map<String, ?> o, String url,
                             Function<Event, ?> json) {
-            Map<String, String> headers = new LinkedHashMap<>();
-            if (o.get("headers") instanceof Map<?, ?> given) given.forEach((k, v) -> headers.put(k.toString(), v.toString()));
-            return rules.hook("webhook", Map.of("url", rules.url("webhook", url), "headers", headers),
-                Services.webhook(url, headers, json));
+            return rulesFile.hook("webhook", Json.map("url", rulesFile.url("webhook", url), "o", o),
+                Services.webhook(url, (Map<?, ?>) o.get("headers"), json));
         }
-
         /** Runs a command with the message as its last argument and WATCHDOG_* variables. */
-        public Hook command(String command) { return rules.hook("command", Map.of("command", command), Services.command(rules.words(command))); }
-
+        public Hook command(String command) {
+            return rulesFile.hook("command", Map.of("command", command), Services.command(rulesFile.words(command)));
+        }
         /** A block of your own: `notify { event -> … }`. */
         public Hook closure(Consumer<Event> block) {
-            return rules.hook("closure", Map.of("line", RulesFile.line()), (by, event) -> {
-                block.accept(event);
-                return Delivery.done();
-            });
+            return rulesFile.hook("closure", Map.of("line", RulesFile.line()), Services.closure(block));
         }
 
         public Kind getDown() { return Kind.down; }
@@ -1922,265 +1906,130 @@ interface Dsl {
 
     /** The words of watch { }. */
     class WatchWords {
-        private final RulesFile rules;
-        private final String name;
-        final int line = RulesFile.line();
-        private final List<Remedy> remedies = new ArrayList<>();
-        private final List<String> needs = new ArrayList<>();
-        private final List<Hook> hooks = new ArrayList<>();
-        private final Map<String, String> headers = new LinkedHashMap<>();
-        private final List<Hook> commands = new ArrayList<>();
-        private final Map<Hook, String> commandLines = new IdentityHashMap<>();
-        private String url, tcp, method, body, type = "application/json";
-        private Redirects redirects = Redirects.sameHost;
-        private Path trust;
-        private Closure<?> healthy;
-        private Patience patience = Patience.DEFAULT;
-        private Policy policy = Policy.DEFAULT;
+        private final Draft draft;
 
-        WatchWords(RulesFile rules, String name) {
-            this.rules = rules;
-            this.name = name;
-        }
+        WatchWords(Draft draft) { this.draft = draft; }
 
         /** What to ask, http or https. */
-        public void url(String url) { this.url = once("url", this.url, rules.url("url", url)); }
-
+        public void url(String url) { draft.url = draft.once("url", draft.url, draft.rules.url("url", url)); }
         /** A port that must accept a connection, as 'host:port'. */
-        public void tcp(String address) { tcp = once("tcp", tcp, address); }
-
+        public void tcp(String address) { draft.tcp = draft.once("tcp", draft.tcp, address); }
         /** A command that must exit with 0; in healthy, status is its exit code and body what it prints. */
-        public Hook command(String command) {
-            Hook either = rules.hook("command", Map.of("command", command), Services.command(rules.words(command)));
-            commands.add(either); // `notify command('…')` takes it back
-            commandLines.put(either, command);
-            return either;
-        }
-
+        public Hook command(String command) { return draft.command(command); }
         /** GET unless said otherwise; POST when there is something to send. */
-        public void method(String method) { this.method = method; }
-
+        public void method(String method) { draft.method = method; }
         /** A request header. */
-        public void header(String name, String value) { headers.put(name, value); }
-
+        public void header(String name, String value) { draft.headers.put(name, value); }
         /** User and password for HTTP basic authentication. */
-        public void basicAuth(String user, String password) {
-            String basic = okhttp3.Credentials.basic(user, password, StandardCharsets.UTF_8);
-            rules.secrets.hide(basic);
-            header("Authorization", MissingSecret.in(password) == null ? basic : password);
-        }
-
+        public void basicAuth(String user, String password) { header("Authorization", draft.basic(user, password)); }
         /** A bearer token. */
         public void bearer(String token) { header("Authorization", "Bearer " + token); }
-
-        /** The request's body, as application/json. */
-        public void send(String body) { this.body = body; }
-
-        /** The request's body, of the media type that `type:` names. */
+        /** The request's body; `type:` its media type, default application/json. */
         public void send(@NamedParams(@NamedParam(value = "type", type = String.class)) Map<String, ?> o, String body) {
-            type = (String) o.get("type");
-            send(body);
+            draft.body = body;
+            draft.type = o.get("type") == null ? draft.type : (String) o.get("type");
         }
-
         /** A PEM file with a certificate authority of your own, trusted beside the system's. */
-        public void trust(String file) { trust = rules.certificates(file); }
-
+        public void trust(String file) { draft.trust = draft.rules.certificates(file); }
         /** none, sameHost (default) or any: which redirects are followed; never from https to http. */
-        public void followRedirects(Redirects which) { redirects = which; }
-
+        public void followRedirects(Redirects which) { draft.redirects = which; }
         public Redirects getNone() { return Redirects.none; }
         public Redirects getSameHost() { return Redirects.sameHost; }
         public Redirects getAny() { return Redirects.any; }
-
         /** Conditions, one a line, that must all hold; default status in 200..299. */
-        public void healthy(@DelegatesTo(value = HealthyWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> conditions) {
-            healthy = once("healthy", healthy, conditions);
+        public void healthy(@DelegatesTo(value = HealthyWords.class, strategy = Closure.DELEGATE_FIRST)
+                            Closure<?> conditions) {
+            draft.healthy = draft.once("healthy", draft.healthy, conditions);
         }
-
         /** The whole exchange: name, connection, TLS, body; default 10.seconds. */
-        public void timeout(Duration time) {
-            patience = new Patience(rules.positive("timeout", time), patience.attempts(), patience.every(), patience.samples(), patience.good());
-        }
-
-        /** How often a bad look is repeated before it counts; default 2. */
-        public void attempts(int number) { attempts(Map.of(), number); }
-
-        /** `every:` the time between them, default 2.seconds. */
+        public void timeout(Duration time) { draft.timeout = draft.rules.positive("timeout", time); }
+        /** How often a bad look is repeated before it counts, default 2; `every:` the time between, default 2.seconds. */
         public void attempts(@NamedParams(@NamedParam(value = "every", type = Duration.class)) Map<String, ?> o, int number) {
-            patience = new Patience(patience.timeout(), rules.atLeastOne("attempts", number),
-                rules.positive("every", o.get("every") == null ? patience.every() : (Duration) o.get("every")), patience.samples(), patience.good());
+            draft.attempts = draft.rules.atLeastOne("attempts", number);
+            draft.every = draft.time(o, "every", draft.every);
         }
-
-        /** Looks on fresh connections, of which `good:` must be healthy (default all); default 1. */
+        /** Looks on fresh connections, default 1, of which `good:` must be healthy, default all. */
         public void samples(@NamedParams(@NamedParam(value = "good", type = Integer.class)) Map<String, ?> o, int number) {
-            int good = o.get("good") == null ? number : (Integer) o.get("good");
-            if (good > number) rules.mistake("samples " + number + ", good: " + good + ": good cannot be more than the samples");
-            patience = new Patience(patience.timeout(), patience.attempts(), patience.every(), rules.atLeastOne("samples", number), rules.atLeastOne("good", good));
+            draft.samples = draft.rules.atLeastOne("samples", number);
+            draft.good = o.get("good") == null ? number : draft.rules.atLeastOne("good", (Integer) o.get("good"));
         }
-
-        /** All of them must be healthy. */
-        public void samples(int number) { samples(Map.of(), number); }
-
         /** Unhealthy passes in a row before a restart and a message; default 1. */
-        public void failures(int passes) {
-            policy = new Policy(rules.atLeastOne("failures", passes), policy.limit(), policy.per(), policy.within(), policy.remind());
-        }
-
+        public void failures(int passes) { draft.failures = draft.rules.atLeastOne("failures", passes); }
         /** Watches that must be healthy for this one to be judged; else it is blocked. */
-        public void needs(String... watches) { needs.addAll(List.of(watches)); }
-
-        /** The remedy; several are a ladder, of which the next is taken when the last did not help. */
-        public void restart(@DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> steps) {
-            restart(new Remedy(null, steps));
-        }
-
-        /** `when:` a block of conditions: this remedy is only for that cause, and goes before those without. */
-        public void restart(@NamedParams(@NamedParam(value = "when", type = Closure.class, required = true)) Map<String, ?> o,
+        public void needs(String... watches) { draft.needs.addAll(List.of(watches)); }
+        /** The remedy; several are a ladder, of which the next is taken when the last did not help. `when:` a block of
+         *  conditions: this one is only for that cause, and goes before those without. */
+        public void restart(@NamedParams(@NamedParam(value = "when", type = Closure.class)) Map<String, ?> o,
                             @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> steps) {
-            restart(new Remedy((Closure<?>) o.get("when"), steps));
+            draft.remedies.add(new Remedy((Closure<?>) o.get("when"), steps));
         }
-
-        /** A remedy that was made at the top of the file, restarted once a pass for all watches that name it. */
-        public void restart(Remedy remedy) { remedies.add(remedy); }
-
-        /** A shared remedy for one cause. */
-        public void restart(@NamedParams(@NamedParam(value = "when", type = Closure.class, required = true)) Map<String, ?> o, Remedy remedy) {
-            restart(new Remedy((Closure<?>) o.get("when"), remedy.steps));
+        /** A remedy that was made at the top of the file. */
+        public void restart(@NamedParams(@NamedParam(value = "when", type = Closure.class)) Map<String, ?> o, Remedy remedy) {
+            restart(o, remedy.steps());
         }
-
-        /** Conditions on the answer or on `error`, for `restart(when: …)`. */
-        public Closure<?> cause(@DelegatesTo(value = CauseWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> conditions) { return conditions; }
-
+        /** What the compiler makes of `when:`. */
+        public Closure<?> cause(@DelegatesTo(value = CauseWords.class, strategy = Closure.DELEGATE_FIRST)
+                                Closure<?> conditions) { return conditions; }
         /** How long it may take to be healthy after a restart; default 30.seconds. */
-        public void within(Duration time) {
-            policy = new Policy(policy.failures(), policy.limit(), policy.per(), rules.positive("within", time), policy.remind());
-        }
-
-        /** The restart budget: at most so many within any `per:` (default 1.hour); default 3. */
+        public void within(Duration time) { draft.within = draft.rules.positive("within", time); }
+        /** The restart budget: at most so many, default 3, within any `per:`, default 1.hour. */
         public void limit(@NamedParams(@NamedParam(value = "per", type = Duration.class)) Map<String, ?> o, int restarts) {
-            Duration per = o.get("per") == null ? policy.per() : (Duration) o.get("per");
-            policy = new Policy(policy.failures(), rules.atLeastOne("limit", restarts), rules.positive("per", per), policy.within(), policy.remind());
+            draft.limit = draft.rules.atLeastOne("limit", restarts);
+            draft.per = draft.time(o, "per", draft.per);
         }
-
-        /** Restarts per hour. */
-        public void limit(int restarts) { limit(Map.of(), restarts); }
-
         /** Say again that it is still down; default never. */
-        public void remind(Duration every) {
-            policy = new Policy(policy.failures(), policy.limit(), policy.per(), policy.within(), rules.positive("remind", every));
-        }
-
-        /** A hook for this watch. */
-        public void notifying(Hook hook) { notifying(Map.of(), hook); }
-
-        /** `on:` the kinds to tell (default all), `orElse:` a hook for when this one does not take the message. */
-        public void notifying(@NamedParams({@NamedParam(value = "on", type = List.class), @NamedParam(value = "orElse", type = Hook.class)})
-                           Map<String, ?> o, Hook hook) {
-            commands.removeIf(command -> command == hook || command == o.get("orElse"));
-            rules.attach(hooks, o, hook, name);
-        }
-
-        /** All that is missing or contradicts itself is told, not the first thing only. */
-        Watch checked() {
-            long asked = Stream.of(url, tcp).filter(Objects::nonNull).count() + commands.size();
-            if (asked == 0) rules.mistakeAt(line, "watch '" + name + "' has nothing to ask; it needs url, tcp or command");
-            if (asked > 1) rules.mistakeAt(line, "watch '" + name + "' has more than one of url, tcp and command; it takes one");
-            if (url == null && (method != null || body != null || !headers.isEmpty() || trust != null))
-                rules.mistakeAt(line, "watch '" + name + "': method, header, send and trust go with url only");
-            if (name.isBlank() || name.length() > 60 || !Say.plain(name, 80).equals(name))
-                rules.mistakeAt(line, "a watch's name is one line of up to 60 characters");
-            if (remedies.isEmpty() && policy.limit() != Policy.DEFAULT.limit())
-                rules.mistakeAt(line, "watch '" + name + "' has a limit, but no restart that it could limit");
-            List<Hook> told = new ArrayList<>(rules.everywhere);
-            told.addAll(hooks);
-            return new Watch(name, probe(), healthy, List.copyOf(remedies), List.copyOf(needs), patience, policy, told);
-        }
-
-        private Probe probe() {
-            if (url != null && HttpUrl.parse(MissingSecret.blanked(url)) == null) return null; // said already
-            if (!commands.isEmpty()) return new CommandProbe(rules.words(commandLines.get(commands.get(0))));
-            if (tcp != null) return tcp();
-            if (url == null) return null;
-            String missing = MissingSecret.in(url + headers.values() + body);
-            try {
-                Request.Builder request = new Request.Builder().url(MissingSecret.blanked(url));
-                headers.forEach((name, value) -> request.header(name, MissingSecret.blanked(value)));
-                String verb = method != null ? method.toUpperCase(Locale.ROOT) : body != null ? "POST" : "GET";
-                String sent = body == null && okhttp3.internal.http.HttpMethod.requiresRequestBody(verb) ? "" : body;
-                request.method(verb, sent == null ? null : RequestBody.create(MissingSecret.blanked(sent), MediaType.get(type)));
-                return new HttpProbe(request.build(), redirects, trust, missing);
-            } catch (IllegalArgumentException wrong) {
-                rules.mistakeAt(line, "watch '" + name + "': " + Say.lowerFirst(Say.plain(wrong.getMessage(), 120)));
-                return null;
-            }
-        }
-
-        private Probe tcp() {
-            int colon = tcp.lastIndexOf(':');
-            String port = tcp.substring(colon + 1);
-            if (colon > 0 && port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535)
-                return new TcpProbe(tcp.substring(0, colon), Integer.parseInt(port));
-            rules.mistakeAt(line, "tcp '" + tcp + "' is not host:port, such as 'localhost:32400'");
-            return null;
-        }
-
-        private <T> T once(String word, T before, T now) {
-            if (before != null) rules.mistake("watch '" + name + "' has two " + word + " lines; it takes one");
-            return now;
+        public void remind(Duration every) { draft.remind = draft.rules.positive("remind", every); }
+        /** A hook for this watch; `on:` the kinds to tell (default all), `orElse:` a hook for when it is not taken. */
+        public void notifying(@NamedParams({@NamedParam(value = "on", type = List.class),
+                                  @NamedParam(value = "orElse", type = Hook.class)}) Map<String, ?> o, Hook hook) {
+            draft.commands.keySet().removeIf(command -> command == hook || command == o.get("orElse"));
+            draft.rules.attach(draft.hooks, o, hook, draft.name);
         }
     }
 
     /** The words of healthy { }: the answer. */
     class HealthyWords {
-        final Answer answer;
+        private final Answer is;
         private final Map<String, Object> met = new LinkedHashMap<>();
 
-        HealthyWords(Answer answer) { this.answer = answer; }
+        HealthyWords(Answer answer) { is = answer; }
 
         /** The HTTP status, such as 200. */
-        public int getStatus() { return meet("status", answer.status()); }
-
+        public int getStatus() { return meet("status", is.status()); }
         /** The body as text, up to 1 MiB after decompression. */
-        public String getBody() { return meet("body", answer.body()); }
-
+        public String getBody() { return meet("body", is.body()); }
         /** A response header, null if there is none of that name. */
-        public String header(String name) { return meet("header('" + name + "')", answer.headers().get(name)); }
-
+        public String header(String name) { return meet("header('" + name + "')", is.headers().get(name)); }
         /** All response headers by lower-case name; of several with one name, the last. */
         public Map<String, String> getHeaders() {
             Map<String, String> all = new TreeMap<>();
-            answer.headers().forEach(pair -> all.put(pair.getFirst().toLowerCase(Locale.ROOT), pair.getSecond()));
+            is.headers().forEach(pair -> all.put(pair.getFirst().toLowerCase(Locale.ROOT), pair.getSecond()));
             return meet("headers", all);
         }
-
         /** A value out of a JSON body, by a path such as 'a.b[0].c'; null if it is not there or the body is no JSON. */
         @SuppressWarnings("rawtypes")
-        public Comparable json(String path) { return meet("json('" + path + "')", Json.at(answer.body(), path)); }
-
+        public Comparable json(String path) { return meet("json('" + path + "')", Json.at(is.body(), path)); }
         /** How long the whole exchange took. */
-        public Duration getTime() { return meet("time", answer.time()); }
-
+        public Duration getTime() { return meet("time", is.time()); }
         /** The URL that answered, after redirects. */
-        public String getUrl() { return meet("url", answer.url()); }
-
+        public String getUrl() { return meet("url", is.url()); }
         /** http/1.1, h2, tcp or command. */
-        public String getProtocol() { return meet("protocol", answer.protocol()); }
-
+        public String getProtocol() { return meet("protocol", is.protocol()); }
         /** The server's certificate; it is an error to ask where there is none. */
         public ServerCertificate getCertificate() {
-            if (answer.certificate() == null) throw new IllegalStateException("there is no certificate: the answer did not come over https");
-            ServerCertificate certificate = new ServerCertificate(answer.certificate());
+            if (is.certificate() == null) throw new IllegalStateException("no certificate: the answer did not come over https");
+            ServerCertificate certificate = new ServerCertificate(is.certificate());
             meet("certificate.expiresIn", certificate.getExpiresIn());
             return certificate;
         }
 
-        <T> T meet(String word, T value) {
+        private <T> T meet(String word, T value) {
             met.put(word, value);
             return value;
         }
 
         /** The words that stand in a condition, with the values they had: (status: 530). */
-        String met(String condition) {
+        String metIn(String condition) {
             String values = met.entrySet().stream().filter(e -> condition.contains(e.getKey().replaceFirst("\\(.*", "")))
                 .map(e -> e.getKey() + ": " + Say.value(e.getValue())).collect(Collectors.joining(", "));
             return values.isEmpty() ? "" : " (" + values + ")";
@@ -2189,11 +2038,15 @@ interface Dsl {
 
     /** The words of restart(when: { }): those of healthy, and why there is no answer. */
     class CauseWords extends HealthyWords {
-        CauseWords(Answer answer) { super(answer); }
+        private final Trouble trouble;
+
+        CauseWords(Answer answer) {
+            super(answer);
+            trouble = answer.trouble();
+        }
 
         /** none when there was an answer; else one of the words below. */
-        public Trouble getError() { return answer.trouble(); }
-
+        public Trouble getError() { return trouble; }
         public Trouble getNone() { return Trouble.none; }
         public Trouble getRefused() { return Trouble.refused; }
         public Trouble getUnknownHost() { return Trouble.unknownHost; }
@@ -2212,64 +2065,142 @@ interface Dsl {
         public String getIssuer() { return certificate.getIssuerX500Principal().getName(); }
     }
 
-    /** The words of restart { }: steps, done in order; one that fails ends the remedy. */
+    /** The words of restart { }: steps, done in order; one that fails ends the remedy. A command is a string, split as
+     *  a shell splits words, or a list in parentheses. */
     class RestartWords {
-        private static final Duration GRACE = Duration.ofSeconds(10), RUN = Duration.ofMinutes(1);
         private final Function<Step, String> take;
 
         RestartWords(Function<Step, String> take) { this.take = take; }
 
-        /** Ends each process of this user that runs these words: SIGTERM, then SIGKILL after 10 s; none is fine. */
-        public void stop(String command) { stop(Map.of(), command); }
-
-        /** `grace:` the time between the two, default 10.seconds. */
+        /** Ends each process of this user that runs these words: SIGTERM, after `grace:` (default 10.seconds) SIGKILL;
+         *  no such process is fine. */
         public void stop(@NamedParams(@NamedParam(value = "grace", type = Duration.class)) Map<String, ?> o, String command) {
-            take.apply(new StopStep(Words.of(command), o.get("grace") == null ? GRACE : (Duration) o.get("grace")));
+            stop(o, Words.of(command));
         }
-
-        /** The command as a list of words. */
-        public void stop(List<String> words) { take.apply(new StopStep(words, GRACE)); }
-
-        /** Starts a daemon that outlives the pass; without a log its output goes nowhere. */
-        public void start(String command) { start(Map.of(), command); }
-
-        /** `log:` a file for its output, beside the rules; begins anew beyond 1 MiB. */
+        public void stop(@NamedParams(@NamedParam(value = "grace", type = Duration.class)) Map<String, ?> o, List<String> words) {
+            take.apply(new StopStep(words, time(o, "grace", 10)));
+        }
+        /** Starts a daemon that outlives the pass; `log:` a file for its output, begun anew beyond 1 MiB, default none. */
         public void start(@NamedParams(@NamedParam(value = "log", type = String.class)) Map<String, ?> o, String command) {
-            take.apply(new StartStep(Words.of(command), (String) o.get("log")));
+            start(o, Words.of(command));
         }
-
-        /** The command as a list of words. */
-        public void start(List<String> words) { take.apply(new StartStep(words, null)); }
-
-        /** The command as a list of words, with a log. */
         public void start(@NamedParams(@NamedParam(value = "log", type = String.class)) Map<String, ?> o, List<String> words) {
             take.apply(new StartStep(words, (String) o.get("log")));
         }
-
-        /** Runs a command to its end and returns what it printed; fails when its exit code is not 0. */
-        public String running(String command) { return running(Map.of(), command); }
-
-        /** `timeout:` after which it is ended and has failed, default 1.minute. */
+        /** Runs a command to its end and returns what it printed; fails when its exit code is not 0, or when it takes
+         *  longer than `timeout:`, default 1.minute. */
         public String running(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, String command) {
             return running(o, Words.of(command));
         }
-
-        /** The command as a list of words. */
-        public String running(List<String> words) { return running(Map.of(), words); }
-
-        /** The command as a list of words, with a timeout. */
-        public String running(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, List<String> words) {
-            return take.apply(new RunStep(words, o.get("timeout") == null ? RUN : (Duration) o.get("timeout")));
+        public String running(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o,
+                          List<String> words) {
+            return take.apply(new RunStep(words, time(o, "timeout", 60)));
         }
-
         /** As run, by /bin/sh: for pipes and variables. */
-        public String sh(String script) { return running(List.of("/bin/sh", "-c", script)); }
-
+        public String sh(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, String script) {
+            return running(o, List.of("/bin/sh", "-c", script));
+        }
         /** Waits. Seldom needed: after the last step watchdog itself waits until the service is healthy. */
         public void pause(Duration time) { take.apply(new PauseStep(time)); }
+
+        private static Duration time(Map<String, ?> o, String option, int seconds) {
+            return o.get(option) == null ? Duration.ofSeconds(seconds) : (Duration) o.get(option);
+        }
     }
 }
 
+/** A watch while its block is read. Kept apart from the words, so that `url = …` cannot reach a field. */
+final class Draft {
+    final RulesFile rules;
+    final String name;
+    final int line = RulesFile.line();
+    final List<Dsl.Remedy> remedies = new ArrayList<>();
+    final List<String> needs = new ArrayList<>();
+    final List<Dsl.Hook> hooks = new ArrayList<>();
+    final Map<String, String> headers = new LinkedHashMap<>();
+    final Map<Dsl.Hook, List<String>> commands = new IdentityHashMap<>();
+    String url, tcp, method, body, type = "application/json";
+    Redirects redirects = Redirects.sameHost;
+    Path trust;
+    Closure<?> healthy;
+    Duration timeout = Duration.ofSeconds(10), every = Duration.ofSeconds(2), per = Duration.ofHours(1),
+        within = Duration.ofSeconds(30), remind;
+    int attempts = 2, samples = 1, good = 1, failures = 1, limit = 3;
+
+    Draft(RulesFile rules, String name) {
+        this.rules = rules;
+        this.name = name;
+    }
+
+    /** A command to ask, until `notify command('…')` takes it for a hook. */
+    Dsl.Hook command(String command) {
+        List<String> words = rules.words(command);
+        Dsl.Hook either = rules.hook("command", Map.of("command", command), Services.command(words));
+        commands.put(either, words);
+        return either;
+    }
+
+    String basic(String user, String password) {
+        String basic = Credentials.basic(user, password, StandardCharsets.UTF_8);
+        rules.secrets.hide(basic);
+        return MissingSecret.in(password) == null ? basic : password;
+    }
+
+    Duration time(Map<String, ?> o, String option, Duration otherwise) {
+        return o.get(option) == null ? otherwise : rules.positive(option, (Duration) o.get(option));
+    }
+
+    <T> T once(String word, T before, T now) {
+        if (before != null) rules.mistake("watch '" + name + "' has two " + word + " lines; it takes one");
+        return now;
+    }
+
+    /** All that is missing or contradicts itself is told, not the first thing only. */
+    Watch checked() {
+        long asked = Stream.of(url, tcp).filter(Objects::nonNull).count() + commands.size();
+        refuse(asked == 0, "has nothing to ask; it needs url, tcp or command");
+        refuse(asked > 1, "has more than one of url, tcp and command; it takes one");
+        refuse(url == null && (method != null || body != null || !headers.isEmpty() || trust != null),
+            "has no url, without which method, header, send and trust mean nothing");
+        refuse(name.isBlank() || !Say.plain(name, 60).equals(name), "needs a name of one line and up to 60 characters");
+        refuse(good > samples, "has samples " + samples + ", good: " + good + "; good cannot be more than the samples");
+        List<Dsl.Hook> told = new ArrayList<>(rules.everywhere);
+        told.addAll(hooks);
+        return new Watch(name, probe(), healthy, List.copyOf(remedies), List.copyOf(needs),
+            new Patience(timeout, attempts, every, samples, good), new Policy(failures, limit, per, within, remind), told);
+    }
+
+    private void refuse(boolean wrong, String why) {
+        if (wrong) rules.mistakeAt(line, "watch '" + Say.plain(name, 60) + "' " + why);
+    }
+
+    private Probe probe() {
+        if (!commands.isEmpty()) return new CommandProbe(commands.values().iterator().next());
+        if (tcp != null) return tcpProbe();
+        if (url == null || HttpUrl.parse(MissingSecret.blanked(url)) == null) return null; // said already
+        try {
+            Request.Builder request = new Request.Builder().url(MissingSecret.blanked(url));
+            headers.forEach((name, value) -> request.header(name, MissingSecret.blanked(value)));
+            String verb = method != null ? method.toUpperCase(Locale.ROOT) : body != null ? "POST" : "GET";
+            String sent = body != null ? body : Set.of("POST", "PUT", "PATCH").contains(verb) ? "" : null;
+            request.method(verb, sent == null ? null
+                : RequestBody.create(MissingSecret.blanked(sent).getBytes(StandardCharsets.UTF_8), MediaType.get(type)));
+            return new HttpProbe(request.build(), redirects, trust, MissingSecret.in(url + headers.values() + body));
+        } catch (IllegalArgumentException wrong) {
+            refuse(true, "cannot be asked: " + Say.lowerFirst(Say.plain(wrong.getMessage(), 120)));
+            return null;
+        }
+    }
+
+    private Probe tcpProbe() {
+        int colon = tcp.lastIndexOf(':');
+        String port = tcp.substring(colon + 1);
+        if (colon > 0 && port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535)
+            return new TcpProbe(tcp.substring(0, colon), Integer.parseInt(port));
+        refuse(true, "has tcp '" + tcp + "', which is not host:port, such as 'localhost:32400'");
+        return null;
+    }
+}
 
 /** What the rules say, once they have been found good. Watches stand after what they need. */
 record Rules(List<Watch> watches, List<Dsl.Hook> hooks, String heartbeat, Duration deadline, List<String> path,
@@ -2305,7 +2236,7 @@ final class RulesFile {
     Duration deadline = Duration.ofMinutes(4);
     String heartbeat;
     private final World world;
-    private final Map<String, Dsl.WatchWords> watches = new LinkedHashMap<>();
+    private final Map<String, Draft> watches = new LinkedHashMap<>();
     private final List<String> path = new ArrayList<>();
     private final Map<String, Dsl.Hook> hooks = new LinkedHashMap<>();
     private final Set<String> mistakes = new LinkedHashSet<>();
@@ -2364,7 +2295,7 @@ final class RulesFile {
         if (!Daemon.get(run, MOST_LOADING, false))
             throw Ending.mistake(file.getFileName() + ": the rules did not end within " + Say.time(MOST_LOADING)
                 + "; only blocks such as restart may take long");
-        List<Watch> all = watches.values().stream().map(Dsl.WatchWords::checked).toList();
+        List<Watch> all = watches.values().stream().map(Draft::checked).toList();
         if (all.isEmpty()) mistake0(file.getFileName() + ": no watch in it; it needs at least watch('name') { url 'https://…' }");
         List<Watch> ordered = ordered(all);
         if (!mistakes.isEmpty()) throw Ending.mistakes(List.copyOf(mistakes));
@@ -2374,11 +2305,11 @@ final class RulesFile {
     private void run(Map<String, byte[]> classes) {
         try {
             Dsl.TopWords script = (Dsl.TopWords) new Loader(classes).loadClass(SCRIPT).getDeclaredConstructor().newInstance();
-            script.rules = this;
+            script.rulesFile = this;
             script.setBinding(new Binding(new HashMap<>()));
             script.run();
         } catch (Throwable thrown) { // whatever a script may throw
-            Throwable cause = thrown instanceof java.lang.reflect.InvocationTargetException ? thrown.getCause() : thrown;
+            Throwable cause = thrown instanceof InvocationTargetException ? thrown.getCause() : thrown;
             mistakeAt(lineIn(cause.getStackTrace()), Say.plain(Say.thrown(cause), 200));
         }
     }
@@ -2424,9 +2355,9 @@ final class RulesFile {
 
     // -- what the words of the rules call
 
-    void add(String name, int line, Dsl.WatchWords words) {
-        if (watches.putIfAbsent(name, words) != null)
-            mistakeAt(line, "there are two watches named '" + name + "', the first in line " + watches.get(name).line);
+    void add(Draft watch) {
+        Draft first = watches.putIfAbsent(watch.name, watch);
+        if (first != null) mistakeAt(watch.line, "there are two watches named '" + watch.name + "', the first in line " + first.line);
     }
 
     Dsl.Hook hook(String label, Map<String, ?> settings, Dsl.Sender sender) {
@@ -2536,8 +2467,13 @@ final class RulesFile {
 
 /** Text of the rules -> classes, or all mistakes in the words of the rules. Loaded only after an edit. */
 final class Compiler {
-    private static final Map<String, Class<?>> VOCABULARY = Map.of("the file", Dsl.TopWords.class, "watch", Dsl.WatchWords.class,
-        "healthy", Dsl.HealthyWords.class, "when", Dsl.CauseWords.class, "restart", Dsl.RestartWords.class);
+    private static final Map<String, Class<?>> VOCABULARY = Map.of("the file", Dsl.TopWords.class,
+        "watch", Dsl.WatchWords.class, "healthy", Dsl.HealthyWords.class, "when", Dsl.CauseWords.class,
+        "restart", Dsl.RestartWords.class);
+    private static final Map<String, Long> UNITS = units();
+
+    private static final String UNTYPED = " (a function or variable needs a type to be checked: String name() { … })";
+    private static final Set<String> TEXT = Arrays.stream(String.class.getMethods()).map(java.lang.reflect.Method::getName).collect(Collectors.toSet());
 
     /** A block of the rules and where it stands. */
     private record Block(String name, int line, int column, int lastLine, int lastColumn) {
@@ -2558,6 +2494,16 @@ final class Compiler {
         this.lines = text.lines().toList();
     }
 
+    private static Map<String, Long> units() {
+        Map<String, Long> nanos = new TreeMap<>();
+        for (ChronoUnit unit : List.of(ChronoUnit.MILLIS, ChronoUnit.SECONDS, ChronoUnit.MINUTES, ChronoUnit.HOURS, ChronoUnit.DAYS)) {
+            String name = unit == ChronoUnit.MILLIS ? "milliseconds" : unit.toString().toLowerCase(Locale.ROOT);
+            nanos.put(name, unit.getDuration().toNanos());
+            nanos.put(name.substring(0, name.length() - 1), unit.getDuration().toNanos());
+        }
+        return nanos;
+    }
+
     Map<String, byte[]> compile() {
         CompilerConfiguration how = new CompilerConfiguration();
         how.setScriptBaseClass(Dsl.TopWords.class.getName());
@@ -2566,7 +2512,7 @@ final class Compiler {
         CompilationUnit unit = new CompilationUnit(how, null, new GroovyClassLoader(Compiler.class.getClassLoader(), how));
         unit.addSource("rules.groovy", text);
         try {
-            unit.compile(org.codehaus.groovy.control.Phases.CLASS_GENERATION); // a phase more would write files into the current folder
+            unit.compile(org.codehaus.groovy.control.Phases.CLASS_GENERATION); // the next phase would write files here
         } catch (MultipleCompilationErrorsException wrong) {
             throw Ending.mistakes(mistakes(wrong.getErrorCollector().getErrors()));
         } catch (RuntimeException | StackOverflowError | OutOfMemoryError wrong) {
@@ -2583,7 +2529,10 @@ final class Compiler {
         misplaced.forEach(at -> sorted.put(place(at), told(at)));
         for (Object error : errors)
             if (error instanceof SyntaxErrorMessage message) sorted.putIfAbsent(place(message.getCause()), told(message.getCause()));
-            else sorted.put("", fileName + ": " + Say.plain(error instanceof ExceptionMessage e ? Say.thrown(e.getCause()) : error.toString(), 200));
+            else sorted.put(":", fileName + ": " + Say.plain(error instanceof ExceptionMessage e ? Say.thrown(e.getCause())
+                : error.toString(), 200));
+        sorted.entrySet().removeIf(e -> e.getValue().contains(UNTYPED) && sorted.entrySet().stream().anyMatch(other -> // it only follows
+            other.getKey().startsWith(e.getKey().split(":")[0] + ":") && !other.getValue().contains(UNTYPED)));
         return List.copyOf(new LinkedHashSet<>(sorted.values()));
     }
 
@@ -2591,140 +2540,119 @@ final class Compiler {
 
     private String told(SyntaxException at) {
         int line = at.getStartLine(), column = at.getStartColumn();
-        String quoted = line > 0 && line <= lines.size() ? lines.get(line - 1) : "";
+        String quoted = line > 0 && line <= lines.size() ? lines.get(line - 1).replace('\t', ' ') : "";
         String caret = " ".repeat(Math.max(0, Math.min(column, quoted.length() + 1) - 1)) + "^";
         return fileName + ":" + line + ":" + column + ": " + plainly(at.getOriginalMessage(), line, column, quoted)
             + "\n    " + quoted + "\n    " + caret;
     }
 
-    /** The type checker's sentences in the words of the rules. */
+    /** The type checker's sentences in the words of the rules: pattern by pattern, what is said instead. */
     private String plainly(String said, int line, int column, String quoted) {
-        String message = said.replace("[Static type checking] - ", "").replace("#notifying(", "#notify(").replace("#running(", "#run(").replaceAll("\\s*@ line \\d+, column \\d+\\.?", "").trim();
+        String message = said.replace("[Static type checking] - ", "").replace("#notifying(", "#notify(")
+            .replace("#running(", "#run(").replaceAll("\\s*@ line \\d+, column \\d+\\.?", "").trim();
         Block block = blocks.stream().filter(b -> b.holds(line, column)).reduce((one, inner) -> inner)
             .orElse(new Block("the file", 0, 0, 0, 0));
-        Scan scan = new Scan(message);
-        if (scan.matches("Cannot find matching method ([^#]*)#(\\w+)\\((.*?)\\)\\..*"))
-            return scan.part(1).equals("rules") ? wrongCall(scan.part(2), scan.part(3), block)
-                : Say.type(scan.part(1)) + " has no '" + scan.part(2) + "'";
-        if (scan.matches("The variable \\[(\\w+)\\] is undeclared\\.")) return wrongName(scan.part(1), block, quoted, column);
-        if (scan.matches("unexpected named arg: (\\w+)"))
-            return "no option '" + scan.part(1) + "' here" + Say.didYouMean(scan.part(1), options(block));
-        if (scan.matches("required named param '(\\w+)' not found\\."))
-            return "the option '" + scan.part(1) + "' is missing; write " + scan.part(1) + ": …";
-        if (scan.matches("argument for named param '(\\w+)' has type '(.*)' but expected '(.*)'\\."))
-            return "the option '" + scan.part(1) + "' takes " + Say.type(scan.part(3)) + ", not " + Say.type(scan.part(2));
-        if (scan.matches("Unexpected (input|character): .*")) return line >= lines.size() && column > quoted.length() - 1
-            ? "a { or ( or quote somewhere before is not closed" : "this is not Groovy: " + Say.plain(Say.lowerFirst(message), 60);
-        if (scan.matches("No such property: (\\w+) for class: (.*)")) return wrongProperty(scan.part(1), scan.part(2));
-        return Say.lowerFirst(Say.plain(message, 200));
-    }
-
-    private static final class Scan {
-        private final String text;
-        private java.util.regex.Matcher found;
-
-        Scan(String text) { this.text = text; }
-
-        boolean matches(String pattern) {
-            found = java.util.regex.Pattern.compile(pattern, java.util.regex.Pattern.DOTALL).matcher(text);
-            return found.matches();
-        }
-
-        String part(int number) { return found.group(number); }
+        Map<String, Function<MatchResult, String>> instead = new LinkedHashMap<>();
+        instead.put("Cannot find matching method ([^#]*)#(\\w+)\\((.*?)\\)\\..*", m -> m.group(1).equals("rules")
+            ? wrongCall(m.group(2), m.group(3), block) : Say.type(m.group(1)) + " has no '" + m.group(2) + "'");
+        instead.put("The variable \\[(\\w+)\\] is undeclared\\.", m -> wrongName(m.group(1), block, quoted, column));
+        instead.put("unexpected named arg: (\\w+)", m -> "no option '" + m.group(1) + "' here"
+            + Say.didYouMean(m.group(1), options(block)));
+        instead.put("required named param '(\\w+)' not found\\.", m -> "the option '" + m.group(1) + "' is missing; write "
+            + m.group(1) + ": …");
+        instead.put("argument for named param '(\\w+)' has type '(.*)' but expected '(.*)'\\.", m -> "the option '"
+            + m.group(1) + "' takes " + Say.type(m.group(3)) + ", not " + Say.type(m.group(2)));
+        instead.put("No such property: (\\w+) for class: (.*)", m -> UNITS.containsKey(m.group(1))
+            ? "'" + m.group(1) + "' follows a plain number, as in 3." + m.group(1) + "; for a variable write Duration.ofSeconds(…)"
+            : Say.type(m.group(2)) + " has no '" + m.group(1) + "'"
+                + Say.didYouMean(m.group(1), m.group(2).matches(".*(Integer|BigDecimal)") ? UNITS.keySet() : List.of()));
+        instead.put("Unexpected (input|character): .*", m -> line >= lines.size() && column >= quoted.length()
+            ? "a { or ( or quote somewhere before is not closed" : "this is not Groovy: " + Say.plain(Say.lowerFirst(message), 60));
+        return instead.entrySet().stream().map(e -> Map.entry(Pattern.compile(e.getKey(), Pattern.DOTALL).matcher(message), e.getValue()))
+            .filter(e -> e.getKey().matches()).map(e -> e.getValue().apply(e.getKey())).findFirst()
+            .orElseGet(() -> Say.lowerFirst(Say.plain(message, 200)));
     }
 
     private String wrongCall(String word, String given, Block block) {
-        List<String> takes = Stream.of(VOCABULARY.get(block.name()), Dsl.TopWords.class).flatMap(v -> Arrays.stream(v.getMethods()))
-            .filter(method -> spoken(method).equals(word) && !Set.of(Object.class, Script.class).contains(method.getDeclaringClass()))
-            .map(Compiler::signature).distinct().sorted(Comparator.comparing(String::length)).toList();
+        List<String> takes = methods(block).filter(method -> nameOf(method).equals(word)).map(Compiler::signature).distinct()
+            .sorted(Comparator.comparing(String::length)).toList();
         if (takes.isEmpty()) return unknown(word, block);
-        String got = Arrays.stream(given.split(", (?![^<]*>)")).filter(t -> !t.isEmpty()).map(Say::type).collect(Collectors.joining(" and "));
+        String got = Arrays.stream(given.split(", (?![^<]*>)")).filter(t -> !t.isEmpty() && !t.startsWith("java.util.LinkedHashMap"))
+            .map(Say::type).collect(Collectors.joining(" and "));
         return "'" + word + "' does not take " + (got.isEmpty() ? "nothing" : got) + "; it takes " + String.join(", or ", takes)
-            + (given.contains("java.lang.Object") ? " (a function or variable needs a type to be checked: String name() { … })" : "");
+            + (given.contains("java.lang.Object") ? " (a function needs a type to be checked: String name() { … })" : "");
     }
 
-    private static String signature(java.lang.reflect.Method method) {
-        List<String> parts = new ArrayList<>();
-        for (var parameter : method.getParameters())
-            if (parameter.getType() != Map.class) parts.add(Say.type(parameter.getType().getName()));
-        for (String option : optionsOf(method)) parts.add(option + ": …");
-        return parts.isEmpty() ? "nothing" : String.join(" and ", parts);
+    private static String types(String given) {
+        return given.isEmpty() ? "nothing" : Arrays.stream(given.split(", (?![^<]*>)")).map(Say::type).collect(Collectors.joining(" and "));
+    }
+
+    private static String signature(Method method) {
+        return Stream.concat(Arrays.stream(method.getParameterTypes()).filter(t -> t != Map.class).map(t -> Say.type(t.getName())),
+            optionsOf(method).map(option -> option + ": …")).collect(Collectors.joining(" and "));
     }
 
     private String wrongName(String word, Block block, String quoted, int column) {
         String rest = quoted.substring(Math.min(quoted.length(), column - 1 + word.length())).stripLeading();
         boolean known = words(block).contains(word);
         if (known && rest.startsWith("=") && !rest.startsWith("==")) return "'" + word + "' is set without '=', as in: " + word + " …";
-        if (known && rest.startsWith("[")) return "a list goes into parentheses here: " + word + "(['…', '…'])";
-        return unknown(word, block);
+        if (known && !rest.startsWith("[")) return "'" + word + "' needs a value, as in: " + word + " …";
+        if (known) return "a list goes into parentheses here: " + word + "(['…', '…'])";
+        String said = unknown(word, block);
+        return said + (said.contains("; did") || said.contains("belongs") ? "" : "; a text stands in quotes: '" + word + "'");
     }
 
     private String unknown(String word, Block block) {
-        for (var other : VOCABULARY.entrySet())
-            if (!other.getKey().equals(block.name()) && !other.getKey().equals("when") && declared(other.getValue()).contains(word))
-                return "'" + word + "' belongs in " + other.getKey() + (other.getKey().equals("the file") ? "" : " { }") + ", not in "
-                    + block.name() + (block.name().equals("the file") ? "" : " { }");
+        for (String other : List.of("watch", "healthy", "restart", "the file"))
+            if (!words(block).contains(word) && declared(VOCABULARY.get(other)).contains(word)) return belongs(word, other, block.name());
         return "no such word '" + word + "' in " + block.name() + Say.didYouMean(word, words(block));
     }
 
-    private static String wrongProperty(String word, String type) {
-        boolean unit = Sugar.UNITS.containsKey(word);
-        if (unit) return "'" + word + "' follows a plain number, as in 3." + word + "; for a variable write Duration.ofSeconds(…)";
-        boolean number = type.matches(".*(Integer|Long|BigDecimal|int|long)");
-        return Say.type(type) + " has no '" + word + "'" + Say.didYouMean(word, number ? Sugar.UNITS.keySet() : List.of());
+    private static String belongs(String word, String there, String here) {
+        return ("'" + word + "' belongs in " + there + " { }, not in " + here + " { }").replace("the file { }", "the file");
     }
 
     /** The words that fit into a block: its own and those of the top of the file. */
     private static Set<String> words(Block block) {
-        Set<String> words = new TreeSet<>(declared(VOCABULARY.get(block.name())));
-        if (!block.name().equals("healthy")) words.addAll(declared(Dsl.TopWords.class));
-        return words;
+        return methods(block).map(Compiler::nameOf).collect(Collectors.toCollection(TreeSet::new));
     }
 
-    /** The word of the rules that this method stands for. */
-    private static String spoken(java.lang.reflect.Method method) {
-        return method.getName().replace("notifying", "notify").replace("running", "run");
+    private static Stream<Method> methods(Block block) {
+        return Stream.of(VOCABULARY.get(block.name()), Dsl.TopWords.class).distinct().flatMap(Compiler::vocabulary);
     }
 
-    static Set<String> declared(Class<?> vocabulary) {
-        Set<String> words = new TreeSet<>();
-        for (Class<?> type = vocabulary; type != Object.class && type != Script.class; type = type.getSuperclass())
-            for (var method : type.getDeclaredMethods())
-                if (java.lang.reflect.Modifier.isPublic(method.getModifiers()) && !method.isSynthetic())
-                    words.add(method.getName().matches("get[A-Z].*") ? Say.lowerFirst(method.getName().substring(3))
-                        : spoken(method));
-        return words;
+    private static Stream<Method> vocabulary(Class<?> words) {
+        return Arrays.stream(words.getMethods()).filter(m -> m.getDeclaringClass().getEnclosingClass() == Dsl.class);
     }
 
-    private static List<String> options(Block block) {
-        return Stream.of(VOCABULARY.get(block.name()), Dsl.TopWords.class).flatMap(v -> Arrays.stream(v.getMethods()))
-            .flatMap(method -> optionsOf(method).stream()).distinct().toList();
+    static Set<String> declared(Class<?> words) {
+        return vocabulary(words).map(Compiler::nameOf).collect(Collectors.toCollection(TreeSet::new));
     }
 
-    private static List<String> optionsOf(java.lang.reflect.Method method) {
+    private static String nameOf(Method method) {
+        String name = method.getName().replace("notifying", "notify").replace("running", "run");
+        return name.matches("get[A-Z].*") ? Say.lowerFirst(name.substring(3)) : name;
+    }
+
+    private static List<String> options(Block block) { return methods(block).flatMap(Compiler::optionsOf).distinct().toList(); }
+
+    private static Stream<String> optionsOf(Method method) {
         return Arrays.stream(method.getParameters()).map(p -> p.getAnnotation(NamedParams.class)).filter(Objects::nonNull)
-            .flatMap(params -> Arrays.stream(params.value())).map(NamedParam::value).toList();
+            .flatMap(params -> Arrays.stream(params.value())).map(NamedParam::value);
     }
 
     /**
      * What Groovy does not have, ahead of its type checker: the statements of healthy { } and when: { } become asserts,
-     * 3.seconds a Duration, `when: { }` and `notify { }` calls that declare their words. Notes where each block stands.
+     * 3.seconds a Duration, `when: { }` and `notify { }` calls that declare their words, and words that take options get
+     * an empty map where a line has none. Notes where each block stands.
      */
     private final class Sugar extends CompilationCustomizer {
-        static final Map<String, Long> UNITS = units();
+        private static final Set<String> TAKE_OPTIONS = VOCABULARY.values().stream().flatMap(Compiler::vocabulary)
+            .filter(m -> m.getParameterCount() > 1 && m.getParameterTypes()[0] == Map.class).map(Compiler::nameOf).collect(Collectors.toSet());
+        private final Map<ClosureExpression, String> names = new IdentityHashMap<>();
         private String inside = "the file";
 
         Sugar() { super(CompilePhase.CONVERSION); }
-
-        private static Map<String, Long> units() {
-            Map<String, Long> nanos = new TreeMap<>();
-            List.of(Map.entry("millisecond", 1_000_000L), Map.entry("second", 1_000_000_000L), Map.entry("minute", 60_000_000_000L),
-                Map.entry("hour", 3_600_000_000_000L), Map.entry("day", 86_400_000_000_000L)).forEach(unit -> {
-                    nanos.put(unit.getKey(), unit.getValue());
-                    nanos.put(unit.getKey() + "s", unit.getValue());
-                });
-            return nanos;
-        }
 
         @Override public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
             type.getMethods().forEach(Sugar::typed);
@@ -2733,56 +2661,52 @@ final class Compiler {
 
                 @Override public Expression transform(Expression e) {
                     if (e instanceof PropertyExpression property && duration(property) != null) return duration(property);
-                    if (e instanceof MethodCallExpression call && call.isImplicitThis()) return call(call);
-                    if (e instanceof ClosureExpression closure) closure.getCode().visit(this);
-                    return e == null || e instanceof ClosureExpression ? e : super.transform(e);
+                    if (e instanceof ClosureExpression block) return within(block);
+                    if (e instanceof MethodCallExpression call && call.isImplicitThis() && VOCABULARY.containsKey(inside)
+                            && call.getArguments() instanceof TupleExpression) sweeten(call, call.getMethodAsString());
+                    return e == null ? null : super.transform(e);
                 }
 
-                private Expression call(MethodCallExpression call) {
-                    String word = call.getMethodAsString(), around = inside;
-                    if (!(call.getArguments() instanceof TupleExpression arguments)) return super.transform(call);
-                    misplaced(word, call);
-                    boolean restart = "restart".equals(word);
-                    for (Expression argument : arguments.getExpressions()) {
-                        if (argument instanceof ClosureExpression block && VOCABULARY.containsKey(String.valueOf(word))) enter(word, block);
-                        if (restart) causes(argument);
-                    }
-                    if ("run".equals(word)) call.setMethod(new ConstantExpression("running")); // else Groovy 5 calls Closure.run(),
-                    if ("notify".equals(word)) {
-                        call.setMethod(new ConstantExpression("notifying")); // and here Object.notify()
-                        arguments.getExpressions().replaceAll(a -> a instanceof ClosureExpression ? called("closure", a) : a);
-                    }
-                    Expression done = super.transform(call);
+                private Expression within(ClosureExpression block) {
+                    String around = inside;
+                    inside = names.getOrDefault(block, inside);
+                    block.getCode().visit(this);
                     inside = around;
-                    return done;
-                }
-
-                /** Conditions and nested blocks are transformed while {@code inside} names this block. */
-                private void enter(String word, ClosureExpression block) {
-                    note(word, block);
-                    if (word.equals("healthy")) conditions(block.getCode());
-                    inside = word;
-                }
-
-                private void causes(Expression options) {
-                    if (!(options instanceof org.codehaus.groovy.ast.expr.MapExpression map)) return;
-                    map.getMapEntryExpressions().replaceAll(entry -> {
-                        if (!(entry.getValueExpression() instanceof ClosureExpression block)) return entry;
-                        note("when", block);
-                        conditions(block.getCode());
-                        return new MapEntryExpression(entry.getKeyExpression(), called("cause", block));
-                    });
+                    return block;
                 }
             }.visitClass(type);
         }
 
-        private void note(String word, ClosureExpression b) {
+        private void sweeten(MethodCallExpression call, String word) {
+            List<Expression> arguments = ((TupleExpression) call.getArguments()).getExpressions();
+            misplaced(word, call);
+            boolean named = !arguments.isEmpty() && arguments.get(0) instanceof MapExpression;
+            for (Expression argument : arguments)
+                if (argument instanceof ClosureExpression block && VOCABULARY.containsKey(String.valueOf(word))) block(word, block);
+            if (named && "restart".equals(word)) ((MapExpression) arguments.get(0)).getMapEntryExpressions().replaceAll(this::cause);
+            if ("run".equals(word)) call.setMethod(new ConstantExpression("running")); // else Groovy 5 calls Closure.run()
+            if ("notify".equals(word)) {
+                call.setMethod(new ConstantExpression("notifying")); // and here Object.notify()
+                arguments.replaceAll(a -> a instanceof ClosureExpression ? called("closure", a) : a);
+            }
+            if (TAKE_OPTIONS.contains(word) && !named && call.getArguments() instanceof ArgumentListExpression list)
+                list.getExpressions().add(0, new MapExpression());
+        }
+
+        private MapEntryExpression cause(MapEntryExpression entry) {
+            if (!(entry.getValueExpression() instanceof ClosureExpression block)) return entry;
+            block("when", block);
+            return new MapEntryExpression(entry.getKeyExpression(), called("cause", block));
+        }
+
+        private void block(String word, ClosureExpression b) {
+            names.put(b, word);
             blocks.add(new Block(word, b.getLineNumber(), b.getColumnNumber(), b.getLastLineNumber(), b.getLastColumnNumber()));
+            if (word.equals("healthy") || word.equals("when")) conditions(b.getCode());
         }
 
         private Expression called(String method, Expression argument) {
-            MethodCallExpression call = new MethodCallExpression(new org.codehaus.groovy.ast.expr.VariableExpression("this"), method,
-                new ArgumentListExpression(argument));
+            MethodCallExpression call = new MethodCallExpression(new VariableExpression("this"), method, new ArgumentListExpression(argument));
             call.setImplicitThis(true);
             call.setSourcePosition(argument);
             return call;
@@ -2790,21 +2714,21 @@ final class Compiler {
 
         /** A word of an outer block would be found there, and mean something else than it says: `url` inside restart. */
         private void misplaced(String word, MethodCallExpression call) {
-            if (word == null || inside.equals("the file") || declared(VOCABULARY.get(inside)).contains(word)) return;
-            boolean top = Set.of("watch", "heartbeat", "deadline", "path").contains(word);
-            if (top || !inside.equals("watch") && declared(Dsl.WatchWords.class).contains(word) && !declared(Dsl.TopWords.class).contains(word))
-                misplaced.add(new SyntaxException("'" + word + "' belongs in " + (top ? "the file" : "watch { }")
-                    + ", not in " + inside + " { }", call));
+            if (word == null || inside.equals("the file") || declared(VOCABULARY.get(inside)).contains(word)
+                || Set.of("cause", "closure").contains(word)) return;
+            boolean top = declared(Dsl.TopWords.class).contains(word);
+            String there = Set.of("watch", "heartbeat", "deadline", "path").contains(word) ? "the file"
+                : !top && declared(Dsl.WatchWords.class).contains(word) ? "watch" : null;
+            if (there != null) misplaced.add(new SyntaxException(belongs(word, there, inside), call));
         }
 
         private static Expression duration(PropertyExpression e) {
-            if (!(e.getObjectExpression() instanceof ConstantExpression number) || !(number.getValue() instanceof Number)) return null;
             Long nanos = UNITS.get(String.valueOf(e.getPropertyAsString()));
-            if (nanos == null) return null;
-            BigDecimal all = new BigDecimal(number.getValue().toString()).multiply(BigDecimal.valueOf(nanos));
-            if (all.abs().compareTo(BigDecimal.valueOf(Long.MAX_VALUE)) > 0) return null;
+            if (nanos == null || !(e.getObjectExpression() instanceof ConstantExpression c) || !(c.getValue() instanceof Number)) return null;
+            BigDecimal all = new BigDecimal(c.getValue().toString()).multiply(BigDecimal.valueOf(nanos));
+            long bounded = all.min(BigDecimal.valueOf(Long.MAX_VALUE)).longValue();
             Expression made = new StaticMethodCallExpression(ClassHelper.make(Duration.class), "ofNanos",
-                new ArgumentListExpression(new ConstantExpression(all.longValue(), true)));
+                new ArgumentListExpression(new ConstantExpression(bounded, true)));
             made.setSourcePosition(e);
             return made;
         }
@@ -2813,7 +2737,8 @@ final class Compiler {
         private static void typed(MethodNode method) {
             if (!method.isDynamicReturnType() || !(method.getCode() instanceof BlockStatement body) || body.isEmpty()) return;
             Statement last = body.getStatements().get(body.getStatements().size() - 1);
-            Expression value = last instanceof ReturnStatement r ? r.getExpression() : last instanceof ExpressionStatement s ? s.getExpression() : null;
+            Expression value = last instanceof ReturnStatement r ? r.getExpression()
+                : last instanceof ExpressionStatement s ? s.getExpression() : null;
             if (value instanceof GStringExpression || value instanceof ConstantExpression c && c.getValue() instanceof String)
                 method.setReturnType(ClassHelper.STRING_TYPE);
         }
@@ -2823,19 +2748,18 @@ final class Compiler {
         }
 
         private static Statement condition(Statement line) {
-            if (!(line instanceof ExpressionStatement statement)) {
-                if (line instanceof org.codehaus.groovy.ast.stmt.IfStatement choice) {
-                    conditions(choice.getIfBlock());
-                    conditions(choice.getElseBlock());
-                }
-                return line;
+            if (line instanceof IfStatement choice) {
+                conditions(choice.getIfBlock());
+                conditions(choice.getElseBlock());
             }
+            if (!(line instanceof ExpressionStatement statement)) return line;
             Expression e = statement.getExpression();
             if (e instanceof DeclarationExpression || e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
             BooleanExpression truth = new BooleanExpression(e);
             truth.setSourcePosition(e);
             AssertStatement condition = new AssertStatement(truth);
             condition.setSourcePosition(statement);
+            if (statement.getStatementLabels() != null) statement.getStatementLabels().forEach(condition::addStatementLabel);
             return condition;
         }
     }
@@ -3042,6 +2966,10 @@ final class Words {
 
 /** A value out of JSON, by a path such as a.b[0].c. */
 final class Json {
+    static Map<String, Object> of(Dsl.Event e) {
+        return map("event", e.kind().name(), "watch", e.watch(), "title", e.title(), "text", e.text(), "at", e.at(), "since", e.since());
+    }
+
     /** Pairs of name and value, with the values as JSON has them. */
     static Map<String, Object> map(Object... pairs) {
         Map<String, Object> map = new LinkedHashMap<>();
@@ -3526,7 +3454,7 @@ final class Session {
             say(watch.name() + ": " + watch.probe().inWords() + (watch.needs().isEmpty() ? "" : ", needs " + Say.list(watch.needs()))
                 + "; up to " + watch.patience().attempts() + " attempts of " + Say.time(watch.patience().timeout()));
             for (Dsl.Remedy remedy : watch.remedies()) {
-                say("    restart" + (remedy.when == null ? "" : " for its cause") + ": " + remedy.inWords());
+                say("    restart" + (remedy.when() == null ? "" : " for its cause") + ": " + remedy.inWords());
                 remedy.planned().forEach(step -> unfound(step, rules, watch).ifPresent(wrong::add));
             }
             if (!watch.remedies().isEmpty()) say("    at most " + watch.policy().limit() + " per " + Say.time(watch.policy().per())
