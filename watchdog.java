@@ -2472,7 +2472,7 @@ final class Compiler {
         "restart", Dsl.RestartWords.class);
     private static final Map<String, Long> UNITS = units();
 
-    private static final String UNTYPED = " (a function or variable needs a type to be checked: String name() { … })";
+    private static final String UNTYPED = " (a function needs a type to be checked: String name() { … })";
     private static final Set<String> TEXT = Arrays.stream(String.class.getMethods()).map(java.lang.reflect.Method::getName).collect(Collectors.toSet());
 
     /** A block of the rules and where it stands. */
@@ -2554,7 +2554,11 @@ final class Compiler {
             .orElse(new Block("the file", 0, 0, 0, 0));
         Map<String, Function<MatchResult, String>> instead = new LinkedHashMap<>();
         instead.put("Cannot find matching method ([^#]*)#(\\w+)\\((.*?)\\)\\..*", m -> m.group(1).equals("rules")
-            ? wrongCall(m.group(2), m.group(3), block) : Say.type(m.group(1)) + " has no '" + m.group(2) + "'");
+            ? wrongCall(m.group(2), m.group(3), block) : Say.type(m.group(1)) + " has no '" + m.group(2) + "'"
+                + (TEXT.contains(m.group(2)) ? " with " + types(m.group(3)) : Say.didYouMean(m.group(2), TEXT)));
+        instead.put("Cannot call ([\\w.]+)#compareTo\\(.*\\) with arguments \\[(.*)\\].*", m -> Say.type(m.group(1))
+            + " cannot be compared with " + types(m.group(2)));
+        instead.put("Cannot set read-only property: (\\w+).*", m -> "'" + m.group(1) + "' is compared by '==', not by '='");
         instead.put("The variable \\[(\\w+)\\] is undeclared\\.", m -> wrongName(m.group(1), block, quoted, column));
         instead.put("unexpected named arg: (\\w+)", m -> "no option '" + m.group(1) + "' here"
             + Say.didYouMean(m.group(1), options(block)));
@@ -2577,14 +2581,14 @@ final class Compiler {
         List<String> takes = methods(block).filter(method -> nameOf(method).equals(word)).map(Compiler::signature).distinct()
             .sorted(Comparator.comparing(String::length)).toList();
         if (takes.isEmpty()) return unknown(word, block);
-        String got = Arrays.stream(given.split(", (?![^<]*>)")).filter(t -> !t.isEmpty() && !t.startsWith("java.util.LinkedHashMap"))
-            .map(Say::type).collect(Collectors.joining(" and "));
-        return "'" + word + "' does not take " + (got.isEmpty() ? "nothing" : got) + "; it takes " + String.join(", or ", takes)
-            + (given.contains("java.lang.Object") ? " (a function needs a type to be checked: String name() { … })" : "");
+        return "'" + word + "' does not take " + types(given) + "; it takes " + String.join(", or ", takes)
+            + (given.contains("java.lang.Object") ? UNTYPED : "");
     }
 
     private static String types(String given) {
-        return given.isEmpty() ? "nothing" : Arrays.stream(given.split(", (?![^<]*>)")).map(Say::type).collect(Collectors.joining(" and "));
+        String got = Arrays.stream(given.split(", (?![^<]*>)")).filter(t -> !t.isEmpty() && !t.startsWith("java.util.LinkedHashMap"))
+            .map(Say::type).collect(Collectors.joining(" and "));
+        return got.isEmpty() ? "nothing" : got;
     }
 
     private static String signature(Method method) {
@@ -2667,6 +2671,14 @@ final class Compiler {
                     return e == null ? null : super.transform(e);
                 }
 
+                /** `url: 'x'` is a label to Groovy, and would be silently nothing. */
+                @Override public void visitBlockStatement(BlockStatement block) {
+                    for (Statement s : block.getStatements())
+                        if (s.getStatementLabels() != null && !(s instanceof LoopingStatement)) misplaced.add(new SyntaxException(
+                            "'" + s.getStatementLabels().get(0) + "' is written without ':', as in: " + s.getStatementLabels().get(0) + " …", s));
+                    super.visitBlockStatement(block);
+                }
+
                 private Expression within(ClosureExpression block) {
                     String around = inside;
                     inside = names.getOrDefault(block, inside);
@@ -2679,7 +2691,7 @@ final class Compiler {
 
         private void sweeten(MethodCallExpression call, String word) {
             List<Expression> arguments = ((TupleExpression) call.getArguments()).getExpressions();
-            misplaced(word, call);
+            misplaced(word, call, arguments.size());
             boolean named = !arguments.isEmpty() && arguments.get(0) instanceof MapExpression;
             for (Expression argument : arguments)
                 if (argument instanceof ClosureExpression block && VOCABULARY.containsKey(String.valueOf(word))) block(word, block);
@@ -2713,13 +2725,14 @@ final class Compiler {
         }
 
         /** A word of an outer block would be found there, and mean something else than it says: `url` inside restart. */
-        private void misplaced(String word, MethodCallExpression call) {
-            if (word == null || inside.equals("the file") || declared(VOCABULARY.get(inside)).contains(word)
-                || Set.of("cause", "closure").contains(word)) return;
-            boolean top = declared(Dsl.TopWords.class).contains(word);
+        private void misplaced(String word, MethodCallExpression call, int values) {
+            if (word == null || inside.equals("the file") || Set.of("cause", "closure").contains(word)) return;
+            boolean known = declared(VOCABULARY.get(inside)).contains(word), asks = Set.of("healthy", "when").contains(inside);
             String there = Set.of("watch", "heartbeat", "deadline", "path").contains(word) ? "the file"
-                : !top && declared(Dsl.WatchWords.class).contains(word) ? "watch" : null;
-            if (there != null) misplaced.add(new SyntaxException(belongs(word, there, inside), call));
+                : !inside.equals("watch") && declared(Dsl.WatchWords.class).contains(word) ? "watch" : null;
+            if (known && asks && !(Set.of("header", "json").contains(word) && values == 1))
+                misplaced.add(new SyntaxException("'" + word + "' is compared in " + inside + " { }, as in: " + word + " == …", call));
+            if (!known && there != null) misplaced.add(new SyntaxException(belongs(word, there, inside), call));
         }
 
         private static Expression duration(PropertyExpression e) {
