@@ -682,7 +682,7 @@ final class Looker implements AutoCloseable {
 
     /** A look in a thread of its own: one that hangs (names, an endless condition) is left behind, not waited for. */
     private Look bounded(Watch watch) {
-        Duration timeout = deadline.sooner(watch.patience().timeout()).left();
+        Duration timeout = Collections.min(List.of(watch.patience().timeout(), deadline.left()));
         CompletableFuture<Answer> asked = new CompletableFuture<>();
         Future<Verdict> judged = Daemon.run(() -> {
             asked.complete(watch.probe().ask(this, timeout));
@@ -857,7 +857,7 @@ record CommandProbe(List<String> words) implements Probe {
 /** How long each phase of an exchange took, and which one it is in. */
 final class Phases extends EventListener {
     final Map<String, Duration> took = Collections.synchronizedMap(new LinkedHashMap<>());
-    volatile String now = "starting";
+    volatile String now = "connecting";
     private volatile long began = System.nanoTime();
 
     private void ends(String phase, String next) {
@@ -973,6 +973,8 @@ final class Web {
         if (thrown instanceof SSLPeerUnverifiedException) return "the certificate is not for " + host;
         return Say.causes(thrown).anyMatch(c -> c instanceof CertificateExpiredException)
             ? "the certificate of " + host + " has expired"
+            : Say.causes(thrown).anyMatch(c -> c instanceof CertificateNotYetValidException)
+            ? "the certificate of " + host + " is not valid yet; is the clock of this machine right?"
             : "the certificate of " + host + " is not trusted; if it is your own authority's, name its file: trust 'ca.pem'";
     }
 }
@@ -3394,11 +3396,13 @@ final class Session {
     }
 
     private int dryRun(Pass pass, List<Watch> watches, Loaded loaded) {
+        int exit = loaded.exit();
         for (Outcome outcome : pass.judge(watches)) {
             say(line(outcome, width(watches)) + (outcome.due() ? "; would restart: " + outcome.remedy().inWords() : ""));
+            exit = Ending.gravest(exit, outcome.exit());
         }
         loaded.complaints().forEach(this::complain);
-        return loaded.exit();
+        return exit;
     }
 
     /** The memory's folder; when it cannot be used, a private one under the temp directory. */
