@@ -2488,6 +2488,7 @@ final class Compiler {
     private final String text;
     private final List<String> lines;
     private final List<Block> blocks = new ArrayList<>();
+    private final Map<String, String> owned = new HashMap<>();
     private final List<SyntaxException> misplaced = new ArrayList<>();
 
     Compiler(String fileName, String text) {
@@ -2527,7 +2528,7 @@ final class Compiler {
     }
 
     private List<String> mistakes(List<?> errors) {
-        Map<String, String> sorted = new TreeMap<>();
+        TreeMap<String, String> sorted = new TreeMap<>();
         misplaced.forEach(at -> sorted.put(place(at), told(at)));
         for (Object error : errors)
             if (error instanceof SyntaxErrorMessage message) sorted.putIfAbsent(place(message.getCause()), told(message.getCause()));
@@ -2535,10 +2536,15 @@ final class Compiler {
                 : error.toString(), 200));
         sorted.entrySet().removeIf(e -> e.getValue().contains(UNTYPED) && sorted.entrySet().stream().anyMatch(other -> // it only follows
             other.getKey().startsWith(e.getKey().split(":")[0] + ":") && !other.getValue().contains(UNTYPED)));
+        owned.forEach((from, to) -> { // a block of an unknown word cannot be judged
+            if (sorted.containsKey(from)) sorted.subMap(from, false, to, false).clear();
+        });
         return List.copyOf(new LinkedHashSet<>(sorted.values()));
     }
 
-    private static String place(SyntaxException at) { return String.format("%06d:%06d", at.getStartLine(), at.getStartColumn()); }
+    private static String place(SyntaxException at) { return place(at.getStartLine(), at.getStartColumn()); }
+
+    private static String place(int line, int column) { return String.format("%06d:%06d", line, column); }
 
     private String told(SyntaxException at) {
         int line = at.getStartLine(), column = at.getStartColumn();
@@ -2696,7 +2702,10 @@ final class Compiler {
             misplaced(word, call, arguments.size());
             boolean named = !arguments.isEmpty() && arguments.get(0) instanceof MapExpression;
             for (Expression argument : arguments)
-                if (argument instanceof ClosureExpression block && VOCABULARY.containsKey(String.valueOf(word))) block(word, block);
+                if (argument instanceof ClosureExpression block) {
+                    owned.put(place(call.getLineNumber(), call.getColumnNumber()), place(block.getLastLineNumber(), block.getLastColumnNumber()));
+                    if (VOCABULARY.containsKey(String.valueOf(word))) block(word, block);
+                }
             if (named && "restart".equals(word)) ((MapExpression) arguments.get(0)).getMapEntryExpressions().replaceAll(this::cause);
             if ("run".equals(word)) call.setMethod(new ConstantExpression("running")); // else Groovy 5 calls Closure.run()
             if ("notify".equals(word)) {
@@ -2710,7 +2719,9 @@ final class Compiler {
         private MapEntryExpression cause(MapEntryExpression entry) {
             if (!(entry.getValueExpression() instanceof ClosureExpression block)) return entry;
             block("when", block);
-            return new MapEntryExpression(entry.getKeyExpression(), called("cause", block));
+            MapEntryExpression typed = new MapEntryExpression(entry.getKeyExpression(), called("cause", block));
+            typed.setSourcePosition(entry); // without a place, a mistake here is not told
+            return typed;
         }
 
         private void block(String word, ClosureExpression b) {
