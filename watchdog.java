@@ -104,7 +104,10 @@ public final class watchdog implements Callable<Integer> {
 
     watchdog(World world) { this.world = world; }
 
-    public static void main(String... args) { System.exit(run(World.real(), args)); }
+    public static void main(String... args) {
+        ProxySelector.setDefault(null); // a SOCKS proxy set for all of Java would still be asked, whatever OkHttp is told
+        System.exit(run(World.real(), args));
+    }
 
     /** The whole program but for the exit, so that tests call what users call. */
     static int run(World world, String... args) {
@@ -590,13 +593,15 @@ final class Pass {
 
     /** Memory and messages change together, in one file. */
     private void settle(Outcome outcome, Decision decision) {
-        Incident before = notebook.of(outcome.watch).incident();
         outcome.decision = decision;
-        notebook.put(outcome.watch, decision.memory());
         if (outcome.due()) outcome.was = outcome.verdict().reason();
-        Incident about = decision.memory().incident() != null ? decision.memory().incident() : before;
-        for (Dsl.Kind kind : decision.tell())
-            courier.post(Story.about(kind, outcome, about, notebook.of(outcome.watch), world.now()), outcome.watch.hooks());
+        synchronized (notebook) { // a hook's thread may save in between
+            Incident before = notebook.of(outcome.watch).incident();
+            notebook.put(outcome.watch, decision.memory());
+            Incident about = decision.memory().incident() != null ? decision.memory().incident() : before;
+            for (Dsl.Kind kind : decision.tell())
+                courier.post(Story.about(kind, outcome, about, notebook.of(outcome.watch), world.now()), outcome.watch.hooks());
+        }
     }
 }
 
@@ -1514,6 +1519,7 @@ final class Courier {
     final Web web;
     final Hands hands;
     private final List<String> troubles = Collections.synchronizedList(new ArrayList<>());
+    private final Set<String> resting = ConcurrentHashMap.newKeySet(); // they failed in this pass already
     private Future<?> sending;
 
     Courier(Notebook notebook, List<Dsl.Hook> hooks, World world, Web web, Hands hands) {
@@ -1546,8 +1552,9 @@ final class Courier {
     }
 
     private void deliver() {
-        Map<String, List<Letter>> due = notebook.outbox().stream().filter(l -> !l.notBefore().isAfter(world.now()))
+        Map<String, List<Letter>> due = notebook.outbox().stream()
             .collect(Collectors.groupingBy(Letter::hook, LinkedHashMap::new, Collectors.toList()));
+        due.entrySet().removeIf(one -> resting.contains(one.getKey()) || one.getValue().stream().anyMatch(this::early));
         List<Future<?>> under = new ArrayList<>();
         due.forEach((id, letters) -> under.add(Daemon.run(() -> {
             deliver(hooks.get(id), id, letters);
@@ -1557,10 +1564,15 @@ final class Courier {
         notebook.save();
     }
 
+    /** The service asked for a pause: what came later waits with it. Not for ever, should the clock have been set back. */
+    private boolean early(Letter letter) {
+        return letter.notBefore().isAfter(world.now()) && !letter.notBefore().isAfter(world.now().plus(EXPIRY));
+    }
+
     private void deliver(Dsl.Hook hook, String id, List<Letter> letters) {
         List<Letter> fresh = fresh(letters, id);
         if (hook == null || fresh.isEmpty()) {
-            if (hook == null) troubles.add(id + " is no longer in the rules: dropped " + Say.count(letters.size(), "message"));
+            if (hook == null) troubles.add(Say.hook(id) + " is no longer in the rules: dropped " + Say.count(letters.size(), "message"));
             notebook.drop(letters);
             return;
         }
@@ -1571,7 +1583,10 @@ final class Courier {
             + delivery.text() + (elsewhere ? "; " + hook.orElse().label() + " took it instead"
                 : delivery.refused() ? "; it is not sent again" : "; it waits for the next pass"));
         if (delivery.taken() || delivery.refused() || elsewhere) notebook.drop(letters);
-        else notebook.postpone(fresh, world.now().plus(delivery.pause()));
+        else {
+            resting.add(id);
+            notebook.postpone(fresh, world.now().plus(delivery.pause().compareTo(EXPIRY) < 0 ? delivery.pause() : EXPIRY));
+        }
     }
 
     /** A message that could not be delivered for a day is not news any more. */
@@ -1582,7 +1597,7 @@ final class Courier {
         stale.removeAll(fresh);
         if (!stale.isEmpty()) {
             notebook.drop(stale);
-            troubles.add(id + ": dropped " + Say.count(stale.size(), "message") + " that could not be delivered in time: "
+            troubles.add(Say.hook(id) + ": dropped " + Say.count(stale.size(), "message") + " that could not be delivered in time: "
                 + stale.get(0).event().title());
         }
         return fresh;
@@ -3050,6 +3065,7 @@ final class Notebook {
         this.secrets = secrets;
         Path file = folder.resolve("memory.json");
         try {
+            if (Files.exists(file) && !Files.isRegularFile(file)) throw new IllegalStateException("it is no file"); // reading a pipe never ends
             if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read(Files.readString(file));
         } catch (IOException | RuntimeException broken) {
             setAside(file, broken);
@@ -3070,8 +3086,9 @@ final class Notebook {
         memories.clear();
         outbox.clear();
         Path aside = file.resolveSibling("memory.broken-" + world.now().getEpochSecond() % 3 + ".json"); // at most three
-        warnings.add("the memory could not be read (" + Say.plain(Say.thrown(broken), 120) + "); it is kept as "
-            + aside + " and a new one begins, so restart budgets begin anew");
+        warnings.add("the memory could not be read (" + (broken instanceof IOException || broken instanceof IllegalStateException
+            ? Say.plain(Say.thrown(broken), 120) : "it is damaged") + "); " + (writable ? "it is kept as " + aside + " and a new one begins"
+            : "the next pass begins a new one") + ", so restart budgets begin anew");
         if (writable) Daemon.quietly(file, f -> Files.move(f, aside, StandardCopyOption.REPLACE_EXISTING));
     }
 
@@ -3514,7 +3531,7 @@ final class Session {
         if (options.json) say(JsonOutput.toJson(Json.map("watches", all, "waiting", notebook.outbox().size())));
         else all.forEach(one -> say(String.join("\n    ", statusLines(one))));
         for (Letter letter : options.json ? List.<Letter>of() : notebook.outbox())
-            say("waiting for " + letter.hook() + " since " + Say.at(letter.event().at()) + ": " + letter.event().title());
+            say("waiting for " + Say.hook(letter.hook()) + " since " + Say.at(letter.event().at()) + ": " + letter.event().title());
         notebook.warnings().forEach(w -> complain("watchdog: " + w));
         return 0;
     }
@@ -3667,7 +3684,7 @@ final class Session {
         String colour = !world.terminal() || !world.env().getOrDefault("NO_COLOR", "").isEmpty() ? "" : o.exit() == 0 ? "\u001b[32m" : "\u001b[31m";
         String tail = o.healed ? "in " + Say.time(o.took) + ": it was " + o.was + "; " + o.done
             : o.verdict().reason() + (o.done.isEmpty() ? "" : "; " + o.done + ", but it did not help in " + Say.time(o.took))
-                + (o.done.isEmpty() && o.verdict() instanceof Unhealthy && !o.due() ? "; " + o.decision.why() : "");
+                + (o.done.isEmpty() && o.verdict() instanceof Unhealthy && !o.due() && !o.watch.name().contains("://") ? "; " + o.decision.why() : "");
         String text = String.format("%-" + Math.max(1, width) + "s  %s%-12s%s %s", o.watch.name(), colour, word, colour.isEmpty() ? "" : "\u001b[0m", tail);
         if (!detailed) return text;
         return text + (o.verdict() instanceof Unhealthy bad && !bad.diagram().isEmpty() ? "\n" + bad.diagram() : "")
@@ -3726,6 +3743,9 @@ final class Say {
     static String count(int number, String one, String many) { return number + " " + (number == 1 ? one : many); }
 
     static String count(int number, String one) { return count(number, one, one + "s"); }
+
+    /** Its label without the hash of its settings. */
+    static String hook(String id) { return id.replaceFirst("-[0-9a-f]{8}$", ""); }
 
     static String command(List<String> words) {
         return words.stream().map(w -> w.matches("[\\w@%+=:,./~-]+") ? w : "\"" + plain(w, 200) + "\"").collect(Collectors.joining(" "));
