@@ -1235,13 +1235,13 @@ final class Hands {
 
     static Path resolve(String program, Path folder, String path) {
         if (program.contains("/")) {
-            Path file = folder.resolve(program);
-            if (!Files.isRegularFile(file)) throw new StepFailed(file + " does not exist");
+            Path file = folder.resolve(program).normalize();
+            if (!Files.isRegularFile(file)) throw new StepFailed(file + (Files.isDirectory(file) ? " is a folder" : " does not exist"));
             if (!Files.isExecutable(file)) throw new StepFailed(file + " is not executable; chmod +x would make it so");
             String interpreter = Processes.interpreter(file);
             if (interpreter != null && interpreter.startsWith("/") && !Files.isExecutable(Path.of(interpreter)))
                 throw new StepFailed(file + " names the interpreter " + interpreter + ", which does not exist");
-            return file.normalize();
+            return file;
         }
         for (String place : path.split(":")) {
             Path file = Path.of(place.isEmpty() ? "." : place).resolve(program);
@@ -1346,7 +1346,6 @@ final class Processes {
 
     private boolean runs(ProcessHandle process, List<String> words) {
         List<String> argv = argv(process);
-        if (argv.isEmpty()) return false;
         if (isProgram(argv.get(0), words.get(0))) return startsWith(argv, 1, words);
         int script = 1; // a script shows its interpreter first, perhaps with flags
         while (script < argv.size() && argv.get(script).startsWith("-")) script++;
@@ -1359,30 +1358,26 @@ final class Processes {
         return argv.size() - from >= wanted.size() && argv.subList(from, from + wanted.size()).equals(wanted);
     }
 
-    /** The executable and the arguments; another user's executable is hidden, but on Linux its words are not. */
+    /** The executable and the arguments; from /proc where there is one, as Java cuts long ones off and hides other users'. */
     private static List<String> argv(ProcessHandle process) {
         List<String> argv = new ArrayList<>();
-        process.info().command().ifPresent(program -> argv.add(program.replace(" (deleted)", "")));
-        if (argv.isEmpty()) return procArgv(process.pid());
-        argv.addAll(List.of(process.info().arguments().orElse(new String[0])));
-        return argv;
-    }
-
-    private static List<String> procArgv(long pid) {
         try {
-            return List.of(Files.readString(Path.of("/proc/" + pid + "/cmdline"), StandardCharsets.UTF_8).split("\0"));
-        } catch (IOException e) {
-            return List.of();
+            argv.addAll(List.of(new String(Files.readAllBytes(Path.of("/proc/" + process.pid() + "/cmdline")), StandardCharsets.UTF_8).split("\0", -1)));
+        } catch (IOException noProc) {
+            argv.add("");
+            argv.addAll(List.of(process.info().arguments().orElse(new String[0])));
         }
+        process.info().command().ifPresent(program -> argv.set(0, program.replace(" (deleted)", "")));
+        return argv;
     }
 
     /** By name, or by the file that the name leads to: `python3` runs as python3.11. */
     private boolean isProgram(String running, String word) {
-        if (base(running).equals(base(word)) && !word.startsWith("/")) return true;
+        if (running.equals(word) || base(running).equals(base(word)) && !word.startsWith("/")) return true;
         try {
             return hands.resolve(List.of(word)).toRealPath().toString().equals(running);
         } catch (StepFailed | IOException unknown) {
-            return running.equals(word);
+            return false;
         }
     }
 
@@ -1822,10 +1817,14 @@ interface Dsl {
 
     /** What can be restarted, and for which cause ({@code when} null: for any). The same steps run once a pass. */
     record Remedy(Closure<?> when, Closure<?> steps) {
-        /** The steps as data, without doing any of them. */
+        /** The steps as data, without doing any of them; up to where plain Groovy needs what only doing them would give. */
         List<Step> planned() {
             List<Step> planned = new ArrayList<>();
-            apply(steps, new RestartWords(step -> { planned.add(step); return ""; }));
+            try {
+                apply(steps, new RestartWords(step -> { planned.add(step); return ""; }));
+            } catch (Exception | AssertionError | StackOverflowError told) { // when it is carried out
+                return planned;
+            }
             return planned;
         }
 
@@ -2095,14 +2094,14 @@ interface Dsl {
             stop(o, Words.of(command));
         }
         public void stop(@NamedParams(@NamedParam(value = "grace", type = Duration.class)) Map<String, ?> o, List<String> words) {
-            take.apply(new StopStep(words, time(o, "grace", 10)));
+            take.apply(new StopStep(Words.of(words), time(o, "grace", 10)));
         }
         /** Starts a daemon that outlives the pass; `log:` a file for its output, begun anew beyond 1 MiB, default none. */
         public void start(@NamedParams(@NamedParam(value = "log", type = String.class)) Map<String, ?> o, String command) {
             start(o, Words.of(command));
         }
         public void start(@NamedParams(@NamedParam(value = "log", type = String.class)) Map<String, ?> o, List<String> words) {
-            take.apply(new StartStep(words, (String) o.get("log")));
+            take.apply(new StartStep(Words.of(words), (String) o.get("log")));
         }
         /** Runs a command to its end and returns what it printed; fails when its exit code is not 0, or when it takes
          *  longer than `timeout:`, default 1.minute. */
@@ -2111,7 +2110,7 @@ interface Dsl {
         }
         public String running(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o,
                           List<String> words) {
-            return take.apply(new RunStep(words, time(o, "timeout", 60)));
+            return take.apply(new RunStep(Words.of(words), time(o, "timeout", 60)));
         }
         /** As run, by /bin/sh: for pipes and variables. */
         public String sh(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, String script) {
@@ -2722,6 +2721,7 @@ final class Compiler {
                     if (VOCABULARY.containsKey(String.valueOf(word))) block(word, block);
                 }
             if (named && "restart".equals(word)) ((MapExpression) arguments.get(0)).getMapEntryExpressions().replaceAll(this::cause);
+            if (inside.equals("restart") && Set.of("stop", "start", "run").contains(String.valueOf(word))) arguments.forEach(this::command);
             if ("run".equals(word)) call.setMethod(new ConstantExpression("running")); // else Groovy 5 calls Closure.run()
             if ("notify".equals(word)) {
                 call.setMethod(new ConstantExpression("notifying")); // and here Object.notify()
@@ -2761,6 +2761,15 @@ final class Compiler {
             if (known && asks && !(Set.of("header", "json").contains(word) && values == 1))
                 misplaced.add(new SyntaxException("'" + word + "' is compared in " + inside + " { }, as in: " + word + " == …", call));
             if (!known && there != null) misplaced.add(new SyntaxException(belongs(word, there, inside), call));
+        }
+
+        /** What cannot be split into words is found now, not when it is needed. */
+        private void command(Expression argument) {
+            try {
+                if (argument instanceof ConstantExpression text && text.getValue() instanceof String command) Words.of(command);
+            } catch (StepFailed wrong) {
+                misplaced.add(new SyntaxException(wrong.getMessage(), argument));
+            }
         }
 
         private static Expression duration(PropertyExpression e) {
@@ -3000,8 +3009,12 @@ final class Words {
         }
         if (quote != 0) throw new StepFailed("the command \"" + Say.plain(command, 80) + "\" has a quote that is not closed");
         if (word != null) words.add(word.toString());
-        if (words.isEmpty() || words.get(0).isEmpty()) throw new StepFailed("a command is empty; it needs a program, such as 'cloudflared tunnel run'");
-        return words;
+        return of(words);
+    }
+
+    static List<String> of(List<String> words) {
+        if (words.isEmpty() || words.get(0).isBlank()) throw new StepFailed("a command is empty; it needs a program, such as 'cloudflared tunnel run'");
+        return words.stream().map(String::valueOf).toList();
     }
 }
 
@@ -3683,7 +3696,7 @@ final class Session {
         String word = o.healed ? "healed" : o.verdict().word();
         String colour = !world.terminal() || !world.env().getOrDefault("NO_COLOR", "").isEmpty() ? "" : o.exit() == 0 ? "\u001b[32m" : "\u001b[31m";
         String tail = o.healed ? "in " + Say.time(o.took) + ": it was " + o.was + "; " + o.done
-            : o.verdict().reason() + (o.done.isEmpty() ? "" : "; " + o.done + ", but it did not help in " + Say.time(o.took))
+            : o.verdict().reason() + (o.done.isEmpty() ? "" : "; " + o.done + (Restart.USELESS.equals(o.decision.memory().lastRestart().result()) ? ", but it did not help in " : ", after ") + Say.time(o.took))
                 + (o.done.isEmpty() && o.verdict() instanceof Unhealthy && !o.due() && !o.watch.name().contains("://") ? "; " + o.decision.why() : "");
         String text = String.format("%-" + Math.max(1, width) + "s  %s%-12s%s %s", o.watch.name(), colour, word, colour.isEmpty() ? "" : "\u001b[0m", tail);
         if (!detailed) return text;
