@@ -1,0 +1,783 @@
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+import static org.junit.jupiter.api.DynamicTest.dynamicTest;
+
+import groovy.json.JsonSlurper;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
+import java.io.UncheckedIOException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.net.ServerSocket;
+import java.net.Socket;
+import java.nio.channels.SocketChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import java.util.zip.GZIPOutputStream;
+import mockwebserver3.Dispatcher;
+import mockwebserver3.MockResponse;
+import mockwebserver3.MockWebServer;
+import mockwebserver3.RecordedRequest;
+import mockwebserver3.SocketEffect;
+import okhttp3.Headers;
+import okhttp3.tls.HandshakeCertificates;
+import okhttp3.tls.HeldCertificate;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestFactory;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What a look meets on a network, and what watchdog makes of it. */
+class LookTest {
+    @TempDir Path folder;
+    private final Faults faults = new Faults();
+    private Run.Desk desk;
+
+    @BeforeEach
+    void setTheDesk() { desk = new Run.Desk(folder); }
+
+    @AfterEach
+    void endTheFaults() { faults.close(); }
+
+    // ---- the catalogue of faults ---------------------------------------------------------------------------------
+
+    /** One fault, the words of its watch, and what is right then; {@code …} in the reason stands for anything. */
+    private record Row(String name, String words, String verdict, String reason) { }
+
+    /** All in one rules file, looked at side by side: the rules compile once, and one fault cannot hurt another. */
+    @TestFactory
+    Stream<DynamicTest> everyFaultHasItsVerdictAndItsWords() throws IOException {
+        desk.file("ca.pem", faults.authority.certificatePem());
+        List<Row> rows = Stream.of(connections(), answers(), redirects(), certificates(), edges()).flatMap(List::stream).toList();
+        assertEquals(rows.size(), rows.stream().map(Row::name).distinct().count(), "rows with the same name");
+        desk.rules(rows.stream().map(row -> "watch('" + row.name() + "') {\n    attempts 1\n    timeout 20.seconds\n    "
+            + row.words().strip().replace("\n", "\n    ") + "\n}\n").collect(Collectors.joining()));
+        Run run = desk.watchdog("check", "--json");
+        assertEquals(1, run.exit(), run.toString());
+        Map<String, Map<?, ?>> looks = looks(run);
+        return rows.stream().map(row -> dynamicTest(row.name(), () -> assertIs(row, looks.get(row.name()))));
+    }
+
+    private static void assertIs(Row row, Map<?, ?> look) {
+        String wanted = row.verdict() + ": " + row.reason(), met = look.get("verdict") + ": " + look.get("reason");
+        String pattern = Stream.of(wanted.split("…", -1)).map(Pattern::quote).collect(Collectors.joining(".*"));
+        if (!met.matches(pattern)) assertEquals(wanted, met);
+    }
+
+    private List<Row> connections() {
+        return List.of(
+            new Row("nobody listens", url(faults.refused()),
+                "unhealthy", "connection refused by 127.0.0.1"),
+            new Row("no such name", url("http://x.invalid/"),
+                "unhealthy", "x.invalid does not resolve"),
+            new Row("a black hole", url(faults.blackHole()) + "timeout 1.second",
+                "unhealthy", "no answer within 1 s (connecting)"),
+            new Row("accepts and is silent", url(faults.silent()) + "timeout 1.second",
+                "unhealthy", "no answer within 1 s (waiting for the answer)"),
+            new Row("headers that drip", url(faults.drip("HTTP/1.1 200 OK\r\nX: ")) + "timeout 1.second",
+                "unhealthy", "no answer within 1 s (waiting for the answer)"),
+            new Row("a body that drips", url(faults.drip("HTTP/1.1 200 OK\r\n\r\n")) + "timeout 1.second",
+                "unhealthy", "no answer within 1 s (reading the answer)"),
+            new Row("reset before the answer", url(faults.reset("")),
+                "unhealthy", "the connection was reset (waiting for the answer)"),
+            new Row("reset in the body", url(faults.reset("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nok")),
+                "unhealthy", "the connection was reset (reading the answer)"),
+            new Row("closed before the answer", url(faults.raw("")),
+                "unhealthy", "the connection was closed before the end of the answer"),
+            new Row("closed in the body", url(faults.raw("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nok")) + "healthy { body.contains('ok') }",
+                "unhealthy", "the connection was closed before the end of the answer"),
+            new Row("closed in the chunks", url(faults.raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")),
+                "unhealthy", "the connection was closed before the end of the answer"),
+            new Row("a stream of HTTP 2 that is reset", url(faults.tls(faults.serving("localhost"), new MockResponse.Builder()
+                    .onRequestStart(new SocketEffect.CloseStream()).build())) + "trust 'ca.pem'",
+                "unhealthy", "the connection was reset (waiting for the answer)"),
+            new Row("an HTTP 2 connection that goes away after its answer", url(faults.tls(faults.serving("localhost"),
+                    new MockResponse.Builder().onResponseEnd(SocketEffect.ShutdownConnection.INSTANCE).build())) + "trust 'ca.pem'",
+                "healthy", "200 in …"),
+            new Row("a port that nobody listens on", "tcp '127.0.0.1:" + faults.refusedPort() + "'",
+                "unhealthy", "connection refused by 127.0.0.1"),
+            new Row("a port in a black hole", "tcp '" + faults.blackHole().replaceAll(".*//|/$", "") + "'\ntimeout 1.second",
+                "unhealthy", "no answer within 1 s (connecting)"),
+            new Row("a port of no such name", "tcp 'x.invalid:80'",
+                "unhealthy", "x.invalid does not resolve"),
+            new Row("a port that accepts", "tcp '" + faults.silent().replaceAll(".*//|/$", "") + "'",
+                "healthy", "connected in …"),
+            new Row("a command that fails", "command 'sh -c \"echo broken; exit 3\"'",
+                "unhealthy", "status == 0 (status: 3)"),
+            new Row("a command that is not there", "command 'no-such-program'",
+                "unhealthy", "no program 'no-such-program' in …"),
+            new Row("a command that hangs", "command 'sleep 30'\ntimeout 1.second",
+                "unhealthy", "'sleep 30' did not end within 1 s and was ended"),
+            new Row("a command that prints the wrong thing", "command 'echo degraded'\nhealthy { body.contains('ok') }",
+                "unhealthy", "body.contains('ok') (body: 'degraded')"),
+            new Row("a command that ends well", "command 'true'",
+                "healthy", "exit code 0 in …"));
+    }
+
+    private List<Row> answers() throws IOException {
+        return List.of(
+            new Row("a body without end", url(faults.endless("HTTP/1.1 200 OK\r\n\r\n", out -> out)) + "healthy { body.length() == 1024 * 1024 }",
+                "healthy", "200 in …"),
+            new Row("a gzip bomb", url(faults.endless("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", LookTest::gzip))
+                    + "healthy { body.length() == 1024 * 1024 }",
+                "healthy", "200 in …"),
+            new Row("gzip that is none", url(faults.raw("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 22\r\n\r\nthis is no gzip at all")),
+                "unhealthy", "unreadable answer: …"),
+            new Row("gzip that ends early", url(faults.raw("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\u001f\u008b\b\0")),
+                "unhealthy", "the connection was closed before the end of the answer"),
+            new Row("a length below the true one", url(faults.raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokay")) + "healthy { body == 'ok' }",
+                "healthy", "200 in …"),
+            new Row("a length below nothing", url(faults.raw("HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nok")),
+                "unhealthy", "unreadable answer: …"),
+            new Row("two lengths", url(faults.raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok")),
+                "unhealthy", "the connection was closed before the end of the answer"),
+            new Row("a chunk of no length", url(faults.raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nok\r\n")),
+                "unhealthy", "unreadable answer: …"),
+            new Row("headers without end", url(faults.endless("HTTP/1.1 200 OK\r\nX: ", out -> out)),
+                "unhealthy", "…"),
+            new Row("Continue without end", url(faults.continuing()) + "timeout 1.second",
+                "unhealthy", "…"),
+            new Row("the greeting of an SSH server", url(faults.raw("SSH-2.0-OpenSSH_9.2p1\r\n")),
+                "unhealthy", "unreadable answer: Unexpected status line: SSH-2.0-OpenSSH_9.2p1"),
+            new Row("a page without any header", url(faults.raw("<html>hello</html>\n")),
+                "unhealthy", "unreadable answer: Unexpected status line: <html>hello</html>"),
+            new Row("TLS where HTTP is expected", url(faults.tls(faults.serving("localhost")).replace("https:", "http:")) + "timeout 1.second",
+                "unhealthy", "…"),
+            new Row("status 999", url(faults.answering(999, "")),
+                "unhealthy", "status in 200..299 (status: 999)"),
+            new Row("status 999, as wanted", url(faults.answering(999, "")) + "healthy { status == 999 }",
+                "healthy", "999 in …"),
+            new Row("204 and nothing more", url(faults.answering(204, "")),
+                "healthy", "204 in …"),
+            new Row("503 with Retry-After, then 200", url(faults.answering(new MockResponse.Builder().code(503).addHeader("Retry-After", 0).build(), Faults.status(200))),
+                "healthy", "200 in …"),
+            new Row("408, then 200", url(faults.answering(Faults.status(408), Faults.status(200))),
+                "healthy", "200 in …"),
+            new Row("503 for ever", url(faults.answering(new MockResponse.Builder().code(503).addHeader("Retry-After", 0).build())),
+                "unhealthy", "status in 200..299 (status: 503)"),
+            new Row("408 for ever", url(faults.answering(408, "")),
+                "unhealthy", "status in 200..299 (status: 408)"),
+            new Row("bytes that are no UTF-8", url(faults.raw("HTTP/1.1 200 OK\r\n\r\n\u00ff\u00fe\u00e9\0ok")) + "healthy { body.endsWith('ok') }",
+                "healthy", "200 in …"),
+            new Row("an unknown charset", url(faults.raw("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=klingon\r\n\r\nok")) + "healthy { body == 'ok' }",
+                "healthy", "200 in …"),
+            new Row("Latin 1, as it says", url(faults.raw("HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\r\n\u00e9")) + "healthy { body == '\u00e9' }",
+                "healthy", "200 in …"),
+            new Row("no JSON where JSON is wanted", url(faults.answering(200, "<html>")) + "healthy { json('status') == 'ok' }",
+                "unhealthy", "json('status') == 'ok' (json('status'): null)"),
+            new Row("JSON too deep to read", url(faults.answering(200, "[".repeat(200_000))) + "healthy { json('a') == 1 }",
+                "…", "…"),
+            new Row("what cannot be asked", url(faults.answering(200, "")) + "healthy { certificate.expiresIn > 1.day }",
+                "inconclusive", "could not be evaluated…no certificate: the answer did not come over https"));
+    }
+
+    private List<Row> redirects() {
+        String elsewhere = faults.answering(200, "please log in").replace("127.0.0.1", "localhost");
+        String next = faults.answering(200, "here");
+        String plain = faults.answering(200, "plain").replace("127.0.0.1", "localhost");
+        return List.of(
+            new Row("a redirect to itself", url(faults.redirecting("/again")),
+                "unhealthy", "more than 10 redirects"),
+            new Row("a login page elsewhere", url(faults.redirecting(elsewhere)),
+                "unhealthy", "status in 200..299 (status: 302)"),
+            new Row("a login page elsewhere, wanted", url(faults.redirecting(elsewhere)) + "followRedirects any\nhealthy { url.startsWith('http://localhost') }",
+                "healthy", "200 in …"),
+            new Row("a redirect on the same host", url(faults.redirecting(next)) + "healthy { url == '" + next + "' }",
+                "healthy", "200 in …"),
+            new Row("a redirect on the same host, unwanted", url(faults.redirecting(next)) + "followRedirects none",
+                "unhealthy", "status in 200..299 (status: 302)"),
+            new Row("from https to http", url(faults.tls(faults.serving("localhost"), redirect(plain))) + "trust 'ca.pem'\nfollowRedirects any",
+                "unhealthy", "status in 200..299 (status: 302)"),
+            new Row("a redirect to nowhere", url(faults.answering(302, "")),
+                "unhealthy", "status in 200..299 (status: 302)"),
+            new Row("a redirect to a file", url(faults.redirecting("file:///etc/passwd")) + "followRedirects any",
+                "unhealthy", "status in 200..299 (status: 302)"));
+    }
+
+    private List<Row> certificates() {
+        HeldCertificate selfSigned = new HeldCertificate.Builder().addSubjectAlternativeName("localhost").build();
+        HeldCertificate expired = faults.issued("localhost", Duration.ofDays(-9), Duration.ofDays(-1));
+        HeldCertificate early = faults.issued("localhost", Duration.ofDays(1), Duration.ofDays(9));
+        String short_ = faults.tls(faults.issued("localhost", Duration.ofDays(-1), Duration.ofDays(10)));
+        return List.of(
+            new Row("a certificate that has expired", url(faults.tls(expired)) + "trust 'ca.pem'",
+                "unhealthy", "the certificate of localhost has expired"),
+            new Row("a certificate that is not valid yet", url(faults.tls(early)) + "trust 'ca.pem'",
+                "unhealthy", "the certificate of localhost is not valid yet; is the clock of this machine right?"),
+            new Row("a certificate for another host", url(faults.tls(faults.serving("other.example"))) + "trust 'ca.pem'",
+                "unhealthy", "the certificate is not for localhost"),
+            new Row("a certificate of nobody", url(faults.tls(selfSigned)),
+                "unhealthy", "the certificate of localhost is not trusted; if it is your own authority's, name its file: trust 'ca.pem'"),
+            new Row("a certificate of an authority of our own", url(faults.tls(faults.serving("localhost"))),
+                "unhealthy", "the certificate of localhost is not trusted; if it is your own authority's, name its file: trust 'ca.pem'"),
+            new Row("a certificate of an authority of our own, trusted", url(faults.tls(faults.serving("localhost"))) + "trust 'ca.pem'",
+                "healthy", "200 in …"),
+            new Row("HTTP 2 over TLS", url(faults.tls(faults.serving("localhost"))) + "trust 'ca.pem'\nhealthy { protocol == 'h2' }",
+                "healthy", "200 in …"),
+            new Row("a certificate that expires soon", url(short_) + "trust 'ca.pem'\nhealthy { certificate.expiresIn > 14.days }",
+                "unhealthy", "certificate.expiresIn > 14.days (certificate.expiresIn: 9 days)"),
+            new Row("a certificate that expires soon enough", url(short_) + "trust 'ca.pem'\nhealthy { certificate.expiresIn > 9.days }",
+                "healthy", "200 in …"),
+            new Row("a silent TLS server", url(faults.silent().replace("http:", "https:")) + "timeout 1.second",
+                "unhealthy", "no answer within 1 s (in the TLS handshake)"),
+            new Row("plain HTTP where TLS is expected", url(faults.raw("HTTP/1.1 400 Bad Request\r\n\r\n").replace("http:", "https:")) + "timeout 5.seconds",
+                "unhealthy", "unreadable answer: Unsupported or unrecognized SSL message"),
+            new Row("closed in the TLS handshake", url(faults.raw("").replace("http:", "https:")),
+                "unhealthy", "unreadable answer: Remote host terminated the handshake"));
+    }
+
+    /** What Cloudflare says for a tunnel or an origin that is down. */
+    private List<Row> edges() {
+        String healthy = "healthy { status == 401 && body.contains('401 Unauthorized') }";
+        return List.of(
+            new Row("a tunnel that is not connected", url(faults.answering(530, "error code: 1033")) + healthy,
+                "unhealthy", "status == 401 && body.contains('401 Unauthorized') (status: 530)"),
+            new Row("a bad gateway", url(faults.answering(502, "Bad gateway")) + healthy,
+                "unhealthy", "status == 401 && body.contains('401 Unauthorized') (status: 502)"),
+            new Row("an origin that is too slow", url(faults.answering(524, "A timeout occurred")) + "",
+                "unhealthy", "status in 200..299 (status: 524)"),
+            new Row("the wrong page with the right status", url(faults.answering(401, "Access")) + healthy,
+                "unhealthy", "status == 401 && body.contains('401 Unauthorized') (status: 401, body: 'Access')"),
+            new Row("Plex itself", url(faults.answering(401, "<h1>401 Unauthorized</h1>")) + healthy,
+                "healthy", "401 in …"));
+    }
+
+    private static String url(String url) { return "url '" + url + "'\n"; }
+
+    private static MockResponse redirect(String to) { return new MockResponse.Builder().code(302).addHeader("Location", to).build(); }
+
+    private static OutputStream gzip(OutputStream out) {
+        try {
+            return new GZIPOutputStream(out, 1 << 16, true);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    private static Map<String, Map<?, ?>> looks(Run run) {
+        Map<String, Map<?, ?>> looks = new LinkedHashMap<>();
+        for (Object look : (List<?>) ((Map<?, ?>) new JsonSlurper().parseText(run.out())).get("watches"))
+            looks.put((String) ((Map<?, ?>) look).get("name"), (Map<?, ?>) look);
+        return looks;
+    }
+
+    // ---- what is printed -----------------------------------------------------------------------------------------
+
+    @Test
+    void whatAServerSendsIsPrintedWithoutControlCharacters() {
+        String hostile = faults.raw("HTTP/1.1 500 \u001b]0;owned\u0007\r\nX-Evil: \u0007bell\r\n\r\n\u001b[2Jgone\0\r\u0008\u0085\u00e2\u0080\u00aetxt.exe");
+        Run run = desk.rules("""
+            watch('hostile') {
+                url '%s'
+                attempts 1
+                healthy { body == 'ok' && header('X-Evil') == null }
+            }
+            watch('banner') {
+                url '%s'
+                attempts 1
+            }
+            """.formatted(hostile, faults.raw("\u001b[31mSSH\u0007\r\n"))).watchdog("check", "--verbose");
+        assertEquals(1, run.exit(), run.toString());
+        assertEquals(List.of(), (run.out() + run.err()).codePoints().filter(c -> c != '\n' && (Character.isISOControl(c)
+            || Character.getType(c) == Character.FORMAT)).mapToObj(Integer::toHexString).toList(), run.toString());
+        assertTrue(run.out().contains("body == 'ok'"), run.out());
+    }
+
+    @Test
+    void checkOfAUrlPrintsTheDiagramAndTheTimeOfEachPhase() {
+        Run run = desk.watchdog("check", faults.answering(530, "error code: 1033").replace("127.0.0.1", "localhost"), "status == 401");
+        assertEquals(1, run.exit(), run.toString());
+        String out = run.out().replaceAll(":\\d+/", ":PORT/").replaceAll("\\d+ ms", "N ms");
+        assertEquals("""
+            http://localhost:PORT/  unhealthy    status == 401 (status: 530)
+                status == 401
+                |      |
+                530    false
+                dns N ms, connect N ms, first byte N ms, body N ms
+            """, out);
+    }
+
+    @Test
+    void checkOfAnHttpsUrlTimesTheHandshakeUpToItsFailure() {
+        Run run = desk.watchdog("check", faults.tls(faults.serving("localhost")));
+        assertEquals(1, run.exit(), run.toString());
+        assertTrue(run.out().contains("the certificate of localhost is not trusted"), run.out());
+        assertTrue(run.out().lines().toList().get(1).matches("    dns \\d+ ms, connect \\d+ ms.*"), run.out());
+    }
+
+    // ---- certificates and restarts -------------------------------------------------------------------------------
+
+    @Test
+    void aRestartRenewsNoCertificateSoNoneRunsUnlessTheRulesSaySo() {
+        Run run = desk.rules("""
+            watch('told') {
+                url '%1$s'
+                attempts 1
+                restart { run 'touch told' }
+            }
+            watch('restarted') {
+                url '%1$s'
+                attempts 1
+                within 100.milliseconds
+                restart(when: { error == tls }) { run 'touch restarted' }
+            }
+            """.formatted(faults.tls(faults.serving("localhost")))).watchdog("--json");
+        assertEquals(1, run.exit(), run.toString());
+        assertEquals("held", looks(run).get("told").get("did"));
+        assertEquals("restarted", looks(run).get("restarted").get("did"));
+        assertFalse(Files.exists(folder.resolve("told")));
+        assertTrue(Files.exists(folder.resolve("restarted")));
+    }
+
+    @Test
+    void aRemedyForACauseSeesWhyThereIsNoAnswer() {
+        Map<String, String> causes = Map.of("refused", url(faults.refused()), "unknownHost", url("http://x.invalid/"),
+            "timeout", url(faults.silent()) + "timeout 1.second", "reset", url(faults.reset("")), "closed", url(faults.raw("")),
+            "tls", url(faults.tls(faults.serving("localhost"))), "none", url(faults.answering(500, "")));
+        Run run = desk.rules(causes.entrySet().stream().map(cause -> """
+            watch('%1$s') {
+                %2$s
+                attempts 1
+                restart { run 'touch wrong-%1$s' }
+                restart(when: { error == %1$s }) { run 'touch right-%1$s' }
+            }
+            """.formatted(cause.getKey(), cause.getValue().replace("\n", "\n    "))).collect(Collectors.joining())).watchdog("--dry-run");
+        assertEquals(1, run.exit(), run.toString());
+        causes.keySet().forEach(cause -> assertTrue(run.out().contains("touch right-" + cause), cause + " in " + run));
+        assertFalse(run.out().contains("touch wrong-"), run.out());
+    }
+
+    // ---- what goes over the wire ---------------------------------------------------------------------------------
+
+    @Test
+    void theRequestIsShapedByTheWordsOfTheWatch() throws Exception {
+        MockWebServer server = faults.serve(Faults.status(200));
+        desk.rules("""
+            def site = '%s'
+            watch('plain') { url site + 'plain' }
+            watch('method') { url site + 'method'; method 'HEAD' }
+            watch('header') { url site + 'header'; header 'X-One', 'one'; header 'User-Agent', 'mine' }
+            watch('basic') { url site + 'basic'; basicAuth 'me', 'pass' }
+            watch('bearer') { url site + 'bearer'; bearer 'abc' }
+            watch('send') { url site + 'send'; send '{"a": 1}' }
+            watch('form') { url site + 'form'; send 'a=1', type: 'application/x-www-form-urlencoded' }
+            watch('put') { url site + 'put'; method 'PUT'; send 'x', type: 'text/plain' }
+            """.formatted(server.url("/")));
+        assertEquals(0, desk.watchdog("check").exit());
+        Map<String, RecordedRequest> asked = requests(server);
+        assertEquals("GET /plain HTTP/1.1", asked.get("/plain").getRequestLine());
+        assertEquals("watchdog/1.0.0", asked.get("/plain").getHeaders().get("User-Agent"));
+        assertEquals("HEAD", asked.get("/method").getMethod());
+        assertEquals("one", asked.get("/header").getHeaders().get("X-One"));
+        assertEquals(List.of("mine"), asked.get("/header").getHeaders().values("User-Agent"));
+        assertEquals("Basic bWU6cGFzcw==", asked.get("/basic").getHeaders().get("Authorization"));
+        assertEquals("Bearer abc", asked.get("/bearer").getHeaders().get("Authorization"));
+        assertEquals("POST {\"a\": 1} application/json", body(asked.get("/send")));
+        assertEquals("POST a=1 application/x-www-form-urlencoded", body(asked.get("/form")));
+        assertEquals("PUT x text/plain", body(asked.get("/put")));
+    }
+
+    /** Without the charset that OkHttp adds. */
+    private static String body(RecordedRequest request) {
+        return request.getMethod() + " " + request.getBody().utf8() + " " + request.getHeaders().get("Content-Type").replaceAll(";.*", "");
+    }
+
+    @Test
+    void credentialsDoNotFollowARedirectToAnotherHost() throws Exception {
+        MockWebServer other = faults.serve(Faults.status(200));
+        MockWebServer first = faults.serve(redirect("http://localhost:" + other.getPort() + "/login"));
+        assertEquals(0, desk.rules("""
+            watch('site') {
+                url 'http://127.0.0.1:%d/'
+                bearer 'abc'
+                header 'Cookie', 'session=1'
+                followRedirects any
+            }
+            """.formatted(first.getPort())).watchdog("check").exit());
+        assertEquals("Bearer abc", requests(first).get("/").getHeaders().get("Authorization"));
+        Headers met = requests(other).get("/login").getHeaders();
+        assertEquals(List.of(), Stream.of("Authorization", "Cookie").filter(name -> met.get(name) != null).toList());
+    }
+
+    @Test
+    void proxiesOfTheMachineAreNotAsked() throws Exception {
+        MockWebServer site = faults.serve(Faults.status(200));
+        MockWebServer proxy = faults.serve(Faults.status(500));
+        desk.rules("watch('site') { url 'http://127.0.0.1:%d/'; attempts 1 }".formatted(site.getPort()));
+        Map<String, String> env = new LinkedHashMap<>();
+        String there = "127.0.0.1:" + proxy.getPort();
+        env.put("http_proxy", "http://" + there);
+        env.put("all_proxy", "http://" + there);
+        env.put("JAVA_TOOL_OPTIONS", "-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=" + proxy.getPort() + " -Dhttp.nonProxyHosts="
+            + " -DsocksProxyHost=127.0.0.1 -DsocksProxyPort=" + proxy.getPort() + " -DsocksNonProxyHosts=");
+        Run run = ended(process(env, "check"));
+        assertEquals(0, run.exit(), run.toString());
+        assertEquals(1, site.getRequestCount());
+        assertEquals(0, proxy.getRequestCount());
+    }
+
+    private static Map<String, RecordedRequest> requests(MockWebServer server) throws InterruptedException {
+        Map<String, RecordedRequest> asked = new LinkedHashMap<>();
+        for (int left = server.getRequestCount(); left > 0; left--) {
+            RecordedRequest request = server.takeRequest();
+            asked.put(request.getTarget(), request);
+        }
+        return asked;
+    }
+
+    // ---- patience ------------------------------------------------------------------------------------------------
+
+    @Test
+    void aGoodFirstLookAsksOnce() {
+        MockWebServer server = faults.serve(Faults.status(200));
+        assertEquals(0, desk.rules("watch('site') { url '%s'; attempts 5 }".formatted(server.url("/"))).watchdog("check").exit());
+        assertEquals(1, server.getRequestCount());
+    }
+
+    @Test
+    void aBadLookIsRepeatedOnAFreshConnectionBeforeItCounts() throws Exception {
+        MockWebServer once = faults.serve(Faults.status(502), Faults.status(200));
+        MockWebServer always = faults.serve(Faults.status(502));
+        Run run = desk.rules("""
+            watch('once') { url '%s'; attempts 3, every: 10.milliseconds }
+            watch('always') { url '%s'; attempts 3, every: 10.milliseconds }
+            """.formatted(once.url("/"), always.url("/"))).watchdog("check", "--json");
+        assertEquals("healthy", looks(run).get("once").get("verdict"));
+        assertEquals(List.of(0, 1), connections(once));
+        assertEquals("unhealthy", looks(run).get("always").get("verdict"));
+        assertEquals(List.of(0, 1, 2), connections(always));
+    }
+
+    @Test
+    void samplesAreTakenOnFreshConnectionsUntilTheOutcomeIsCertain() throws Exception {
+        MockResponse good = Faults.status(200), bad = Faults.status(502);
+        MockWebServer enough = faults.serve(bad, good, bad, good, good);
+        MockWebServer few = faults.serve(bad, good, bad, bad, good);
+        Run run = desk.rules("""
+            watch('enough') { url '%s'; attempts 1; samples 5, good: 3 }
+            watch('few') { url '%s'; attempts 1; samples 5, good: 3 }
+            """.formatted(enough.url("/"), few.url("/"))).watchdog("check", "--json");
+        assertEquals("healthy", looks(run).get("enough").get("verdict"));
+        assertEquals(List.of(0, 1, 2, 3, 4), connections(enough));
+        assertEquals("only 1 good of 3 wanted in 5 looks, last status in 200..299 (status: 502)", looks(run).get("few").get("reason"));
+        assertEquals(List.of(0, 1, 2, 3), connections(few), "three bad ones of five are enough to know");
+    }
+
+    private static List<Integer> connections(MockWebServer server) throws InterruptedException {
+        List<Integer> connections = new ArrayList<>();
+        for (int left = server.getRequestCount(); left > 0; left--) {
+            RecordedRequest request = server.takeRequest();
+            assertEquals(0, request.getExchangeIndex(), "the first request of its connection");
+            connections.add(request.getConnectionIndex());
+        }
+        return connections;
+    }
+
+    // ---- what would hold the pass --------------------------------------------------------------------------------
+
+    /** In a process of its own, because nothing can end a thread that loops. */
+    @Test
+    void aConditionWithoutEndHoldsNeitherThePassNorTheOtherWatches() throws Exception {
+        String site = faults.answering(200, "a".repeat(5000));
+        desk.rules("""
+            watch('loop') {
+                url '%1$s'
+                timeout 1.second
+                healthy { while (true) { } }
+            }
+            watch('regex') {
+                url '%1$s'
+                timeout 1.second
+                healthy { body ==~ /(.*a){25}b/ }
+            }
+            watch('deep') {
+                url '%1$s'
+                healthy { (body * 50) ==~ /(a|b)*/ }
+            }
+            watch('well') { url '%1$s' }
+            """.formatted(site));
+        Run run = ended(process("--json"));
+        assertEquals(3, run.exit(), run.toString());
+        Map<String, Map<?, ?>> looks = looks(run);
+        assertEquals("its conditions took longer than 1 s", looks.get("loop").get("reason"));
+        assertEquals("its conditions took longer than 1 s", looks.get("regex").get("reason"));
+        assertEquals("inconclusive", looks.get("deep").get("verdict"));
+        assertEquals("healthy", looks.get("well").get("verdict"));
+    }
+
+    /** A network of its own, in which names are asked of a server that never answers. */
+    @Test
+    void aNameServerThatIsSilentDoesNotHoldThePass() throws Exception {
+        assumeTrue(canUnshare(), "no right to make a network of one's own here");
+        desk.rules("""
+            watch('site') {
+                url 'http://example.com/'
+                attempts 1
+                timeout 1.second
+            }
+            """).file("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30 attempts:3\n").file("nsswitch.conf", "hosts: files dns\n");
+        // SIOCGIFFLAGS and SIOCSIFFLAGS bring the loopback interface up, without any tool for it.
+        Run run = ended(unshared("""
+            use Socket;
+            socket(my $mute, PF_INET, SOCK_DGRAM, 0) or die "socket: $!";
+            my $lo = pack('a16 s x22', 'lo', 0);
+            ioctl($mute, 0x8913, $lo) or die "flags: $!";
+            ioctl($mute, 0x8914, pack('a16 s x22', 'lo', (unpack('a16 s', $lo))[1] | 1)) or die "up: $!";
+            bind($mute, sockaddr_in(53, INADDR_LOOPBACK)) or die "bind: $!";
+            for my $file ('resolv.conf', 'nsswitch.conf') { system('mount', '--bind', $file, "/etc/$file") == 0 or die "mount $file" }
+            exit(system(@ARGV) >> 8);
+            """, "check"));
+        assertEquals(1, run.exit(), run.toString());
+        assertTrue(run.out().contains("no answer within 1 s"), run.toString());
+    }
+
+    @Test
+    void aMachineWithoutANetworkSaysThatItIsUnreachable() throws Exception {
+        assumeTrue(canUnshare(), "no right to make a network of one's own here");
+        Run run = ended(unshared("exit(system(@ARGV) >> 8);", "check", "http://192.0.2.1/"));
+        assertEquals(1, run.exit(), run.toString());
+        assertTrue(run.out().contains("192.0.2.1 is unreachable"), run.toString());
+    }
+
+    private Process unshared(String perl, String... args) throws IOException {
+        List<String> command = new ArrayList<>(List.of("unshare", "-rmn", "perl", "-e", perl));
+        command.addAll(Run.process(args));
+        return start(command, Map.of());
+    }
+
+    private static boolean canUnshare() throws Exception {
+        try {
+            return new ProcessBuilder("unshare", "-rmn", "perl", "-e", "exit 0").start().waitFor() == 0;
+        } catch (IOException noUnshare) {
+            return false;
+        }
+    }
+
+    private Process process(String... args) throws IOException { return process(Map.of(), args); }
+
+    private Process process(Map<String, String> env, String... args) throws IOException { return start(Run.process(args), env); }
+
+    private Process start(List<String> command, Map<String, String> env) throws IOException {
+        ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile())
+            .redirectOutput(folder.resolve("out.txt").toFile()).redirectError(folder.resolve("err.txt").toFile());
+        builder.environment().put("HOME", folder.toString());
+        builder.environment().remove("XDG_STATE_HOME");
+        builder.environment().putAll(env);
+        return builder.start();
+    }
+
+    /** The bound is far below what would hold the pass, and far above what it needs. */
+    private Run ended(Process process) throws Exception {
+        boolean ended = process.waitFor(25, TimeUnit.SECONDS);
+        process.descendants().forEach(ProcessHandle::destroyForcibly);
+        process.destroyForcibly();
+        Run run = new Run(process.waitFor(), Files.readString(folder.resolve("out.txt")), Files.readString(folder.resolve("err.txt")));
+        assertTrue(ended, "it did not end; so far " + run);
+        return run;
+    }
+}
+
+/** Servers on loopback, each wrong in its own way, until they are closed. Those whose names do not matter are 127.0.0.1. */
+final class Faults implements AutoCloseable {
+    /** What a server does with a connection, once the head of the request has been read. */
+    private interface Manners { void on(Socket socket) throws Exception; }
+
+    final HeldCertificate authority = new HeldCertificate.Builder().certificateAuthority(0).commonName("our own authority").build();
+    private final List<AutoCloseable> open = new ArrayList<>();
+
+    String refused() { return "http://127.0.0.1:" + refusedPort() + "/"; }
+
+    int refusedPort() {
+        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+            return socket.getLocalPort();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    /** Its backlog is full, so the kernel answers no further SYN. */
+    String blackHole() {
+        try {
+            ServerSocket full = kept(new ServerSocket(0, 1, InetAddress.getByName("127.0.0.1")));
+            for (int i = 0; i < 8; i++) {
+                SocketChannel caller = kept(SocketChannel.open());
+                caller.configureBlocking(false);
+                caller.connect(new InetSocketAddress("127.0.0.1", full.getLocalPort()));
+            }
+            return "http://127.0.0.1:" + full.getLocalPort() + "/";
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    /** Accepts, and that is all. */
+    String silent() {
+        try {
+            return "http://127.0.0.1:" + kept(new ServerSocket(0, 50, InetAddress.getByName("127.0.0.1"))).getLocalPort() + "/";
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    /** These bytes, then the end. Each character is one byte. */
+    String raw(String answer) { return server(socket -> socket.getOutputStream().write(bytes(answer))); }
+
+    /** These bytes, then a reset. */
+    String reset(String answer) {
+        return server(socket -> {
+            socket.getOutputStream().write(bytes(answer));
+            if (!answer.isEmpty()) Thread.sleep(200); // for the answer to arrive before the reset throws it away
+            socket.setSoLinger(true, 0);
+        });
+    }
+
+    /** These bytes, and then one after the other, ten a second. */
+    String drip(String answer) {
+        return server(socket -> {
+            socket.getOutputStream().write(bytes(answer));
+            for (; ; Thread.sleep(100)) socket.getOutputStream().write('x');
+        });
+    }
+
+    /** These bytes, and then more and more until nobody reads any further. */
+    String endless(String answer, Function<OutputStream, OutputStream> encoding) {
+        return server(socket -> {
+            socket.getOutputStream().write(bytes(answer));
+            OutputStream body = encoding.apply(socket.getOutputStream());
+            for (byte[] more = bytes("x".repeat(1 << 16)); ; ) body.write(more);
+        });
+    }
+
+    /** Promises an answer, again and again. */
+    String continuing() {
+        return server(socket -> {
+            while (true) socket.getOutputStream().write(bytes("HTTP/1.1 100 Continue\r\n\r\n"));
+        });
+    }
+
+    String answering(int status, String body) { return answering(new MockResponse(status, Headers.of(), body)); }
+
+    String redirecting(String to) {
+        return answering(new MockResponse.Builder().code(302).addHeader("Location", to).build());
+    }
+
+    static MockResponse status(int code) { return new MockResponse.Builder().code(code).build(); }
+
+    /** One after the other, and the last of them for ever. */
+    String answering(MockResponse... answers) { return "http://127.0.0.1:" + serve(answers).getPort() + "/"; }
+
+    MockWebServer serve(MockResponse... answers) { return started(new MockWebServer(), answers); }
+
+    /** An https server of that certificate, known as localhost. */
+    String tls(HeldCertificate certificate, MockResponse... answers) {
+        MockWebServer server = new MockWebServer();
+        server.useHttps(new HandshakeCertificates.Builder().heldCertificate(certificate).build().sslSocketFactory());
+        return "https://localhost:" + started(server, answers).getPort() + "/";
+    }
+
+    /** A good certificate of our own authority. */
+    HeldCertificate serving(String host) { return issued(host, Duration.ofDays(-1), Duration.ofDays(90)); }
+
+    HeldCertificate issued(String host, Duration from, Duration until) {
+        Instant now = Instant.now();
+        return new HeldCertificate.Builder().signedBy(authority).addSubjectAlternativeName(host)
+            .validityInterval(now.plus(from).toEpochMilli(), now.plus(until).toEpochMilli()).build();
+    }
+
+    private MockWebServer started(MockWebServer server, MockResponse... answers) {
+        List<MockResponse> left = new ArrayList<>(answers.length == 0 ? List.of(Faults.status(200)) : List.of(answers));
+        server.setDispatcher(new Dispatcher() {
+            @Override public synchronized MockResponse peek() { return left.get(0); }
+
+            @Override public synchronized MockResponse dispatch(RecordedRequest request) {
+                return left.size() > 1 ? left.remove(0) : left.get(0);
+            }
+        });
+        try {
+            server.start(InetAddress.getByName("127.0.0.1"), 0);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+        return kept(server);
+    }
+
+    private String server(Manners manners) {
+        try {
+            ServerSocket server = kept(new ServerSocket(0, 50, InetAddress.getByName("127.0.0.1")));
+            thread(() -> {
+                while (true) {
+                    Socket socket = server.accept();
+                    thread(() -> {
+                        try (socket) {
+                            readHead(socket.getInputStream());
+                            manners.on(socket);
+                        }
+                        return null;
+                    });
+                }
+            });
+            return "http://127.0.0.1:" + server.getLocalPort() + "/";
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    /** To its blank line, or as much of a TLS greeting as has come: with unread bytes, a close would become a reset. */
+    private static void readHead(InputStream in) throws IOException {
+        byte[] some = new byte[8192];
+        for (String head = ""; !head.contains("\r\n\r\n") && !head.startsWith("\u0016"); ) {
+            int read = in.read(some);
+            if (read < 0) return;
+            head += new String(some, 0, read, StandardCharsets.ISO_8859_1);
+        }
+    }
+
+    private static void thread(java.util.concurrent.Callable<?> work) {
+        Thread thread = new Thread(() -> {
+            try {
+                work.call();
+            } catch (Exception clientHungUpOrServerClosed) {
+                return;
+            }
+        }, "fault");
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    private static byte[] bytes(String text) { return text.getBytes(StandardCharsets.ISO_8859_1); }
+
+    private <T extends AutoCloseable> T kept(T resource) {
+        open.add(resource);
+        return resource;
+    }
+
+    @Override public void close() {
+        for (AutoCloseable one : open) {
+            try {
+                one.close();
+            } catch (Exception e) {
+                throw new IllegalStateException(e);
+            }
+        }
+    }
+}
