@@ -2093,14 +2093,14 @@ interface Dsl {
         public void stop(@NamedParams(@NamedParam(value = "grace", type = Duration.class)) Map<String, ?> o, String command) {
             stop(o, Words.of(command));
         }
-        public void stop(@NamedParams(@NamedParam(value = "grace", type = Duration.class)) Map<String, ?> o, List<String> words) {
+        public void stop(@NamedParams(@NamedParam(value = "grace", type = Duration.class)) Map<String, ?> o, List<?> words) {
             take.apply(new StopStep(Words.of(words), time(o, "grace", 10)));
         }
         /** Starts a daemon that outlives the pass; `log:` a file for its output, begun anew beyond 1 MiB, default none. */
         public void start(@NamedParams(@NamedParam(value = "log", type = String.class)) Map<String, ?> o, String command) {
             start(o, Words.of(command));
         }
-        public void start(@NamedParams(@NamedParam(value = "log", type = String.class)) Map<String, ?> o, List<String> words) {
+        public void start(@NamedParams(@NamedParam(value = "log", type = String.class)) Map<String, ?> o, List<?> words) {
             take.apply(new StartStep(Words.of(words), (String) o.get("log")));
         }
         /** Runs a command to its end and returns what it printed; fails when its exit code is not 0, or when it takes
@@ -2109,7 +2109,7 @@ interface Dsl {
             return running(o, Words.of(command));
         }
         public String running(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o,
-                          List<String> words) {
+                          List<?> words) {
             return take.apply(new RunStep(Words.of(words), time(o, "timeout", 60)));
         }
         /** As run, by /bin/sh: for pipes and variables. */
@@ -3012,9 +3012,11 @@ final class Words {
         return of(words);
     }
 
-    static List<String> of(List<String> words) {
+    /** The words of a list, which may be numbers and "texts with a $value" too. */
+    static List<String> of(List<?> list) {
+        List<String> words = list.stream().map(String::valueOf).toList();
         if (words.isEmpty() || words.get(0).isBlank()) throw new StepFailed("a command is empty; it needs a program, such as 'cloudflared tunnel run'");
-        return words.stream().map(String::valueOf).toList();
+        return words;
     }
 }
 
@@ -3076,7 +3078,7 @@ final class Notebook {
         this.writable = writable;
         this.world = world;
         this.secrets = secrets;
-        Path file = folder.resolve("memory.json");
+        Path file = latest();
         try {
             if (Files.exists(file) && !Files.isRegularFile(file)) throw new IllegalStateException("it is no file"); // reading a pipe never ends
             if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read(Files.readString(file));
@@ -3099,7 +3101,7 @@ final class Notebook {
         memories.clear();
         outbox.clear();
         Path aside = file.resolveSibling("memory.broken-" + world.now().getEpochSecond() % 3 + ".json"); // at most three
-        warnings.add("the memory could not be read (" + (broken instanceof IOException || broken instanceof IllegalStateException
+        warnings.add("the memory could not be read (" + (broken instanceof FileSystemException || broken instanceof IllegalStateException
             ? Say.plain(Say.thrown(broken), 120) : "it is damaged") + "); " + (writable ? "it is kept as " + aside + " and a new one begins"
             : "the next pass begins a new one") + ", so restart budgets begin anew");
         if (writable) Daemon.quietly(file, f -> Files.move(f, aside, StandardCopyOption.REPLACE_EXISTING));
@@ -3143,8 +3145,31 @@ final class Notebook {
             Guard.write(folder.resolve("memory.json"), now.getBytes(StandardCharsets.UTF_8));
             written = now;
         } catch (IOException e) {
-            String warning = "the memory cannot be written (" + Say.thrown(e) + "), so the restart budget may not hold";
+            String warning = "the memory cannot be written (" + Say.thrown(e) + "), so the restart budget may not hold; " + spare(now);
             if (!warnings.contains(warning)) warnings.add(warning);
+        }
+    }
+
+    /** On a full disk: elsewhere, until the memory can be written again. */
+    private String spare(String text) {
+        try {
+            Path spare = Guard.spare(folder.getFileName().toString());
+            Guard.write(spare.resolve("memory.json"), text.getBytes(StandardCharsets.UTF_8));
+            written = text;
+            return "meanwhile it is in " + spare;
+        } catch (IOException e) {
+            return "nor can another be written under the temp folder (" + Say.thrown(e) + ")";
+        }
+    }
+
+    /** The memory, or the one under the temp folder if a full disk made that the newer one. */
+    private Path latest() {
+        Path file = folder.resolve("memory.json"), spare = Guard.spareFolder(folder.getFileName().toString()).resolve("memory.json");
+        try {
+            return Files.exists(spare) && Files.exists(file) && Files.getLastModifiedTime(spare).compareTo(Files.getLastModifiedTime(file)) > 0
+                ? Guard.spare(folder.getFileName().toString()).resolve("memory.json") : file;
+        } catch (IOException e) {
+            return file;
         }
     }
 
@@ -3296,6 +3321,18 @@ final class Guard {
         }
     }
 
+    static Path spareFolder(String name) {
+        return Path.of(System.getProperty("java.io.tmpdir"), "watchdog-" + System.getProperty("user.name"), name);
+    }
+
+    /** Where memory goes when its own folder cannot be written. */
+    static Path spare(String name) throws IOException {
+        Path spare = spareFolder(name);
+        folder(spare.getParent());
+        folder(spare);
+        return spare;
+    }
+
     static void folder(Path folder) throws IOException {
         if (!Files.isDirectory(folder))
             Files.createDirectories(folder, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
@@ -3433,7 +3470,8 @@ final class Session {
     }
 
     private Hands hands(Rules rules, Path scratch, Deadline deadline) {
-        return new Hands(file.getParent(), scratch, rules.path(), world.env(), deadline, this::progress);
+        boolean full = scratch.toFile().getUsableSpace() < 1 << 20; // a command must not fail because its output cannot be kept
+        return new Hands(file.getParent(), full ? Path.of(System.getProperty("java.io.tmpdir")) : scratch, rules.path(), world.env(), deadline, this::progress);
     }
 
     private int dryRun(Pass pass, List<Watch> watches, Loaded loaded) {
@@ -3458,11 +3496,8 @@ final class Session {
             complain("watchdog: cannot use " + base.resolve(name) + " (" + Say.thrown(e) + "); this pass remembers under the temp folder, "
                 + "so the restart budget may not hold");
         }
-        Path spare = Path.of(System.getProperty("java.io.tmpdir"), "watchdog-" + System.getProperty("user.name"), name);
         try {
-            Guard.folder(spare.getParent());
-            Guard.folder(spare);
-            return spare;
+            return Guard.spare(name);
         } catch (IOException e) {
             throw Ending.broken("watchdog: there is no folder to remember in: " + Say.thrown(e));
         }
