@@ -1,0 +1,608 @@
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Remedies at work on real processes. The service that is watched is a file: `healed` is there, or it is not. */
+class RestartTest {
+    /** Stays, writes its number to NAME.pid, and does not stay for ever should a test be killed. */
+    private static final String DAEMON = """
+        #!/usr/bin/perl
+        open my $up, '>', "$0.new"; print $up $$; close $up; rename "$0.new", "$0.pid";
+        alarm 300;
+        1 while sleep 1000;
+        """;
+    private static final String STUBBORN = DAEMON.replace("alarm", "$SIG{TERM} = 'IGNORE'; alarm");
+    private static final boolean ROOT = "root".equals(System.getProperty("user.name"));
+
+    @TempDir
+    private Path temp;
+    private Path folder;
+    private Run.Desk desk;
+    private final List<Process> started = new ArrayList<>();
+
+    @BeforeEach
+    void aDesk() throws IOException {
+        folder = temp.toRealPath();   // as the process table shows it
+        desk = new Run.Desk(folder);
+    }
+
+    /** All processes of a test name its folder among their words, or are children of one that does. */
+    @AfterEach
+    void endWhatIsLeft() throws Exception {
+        for (Process process : started) process.destroyForcibly().waitFor();
+        ProcessHandle.allProcesses().filter(p -> Arrays.stream(p.info().arguments().orElse(new String[0]))
+            .anyMatch(word -> word.startsWith(folder + "/"))).forEach(RestartTest::endTree);
+    }
+
+    private static void endTree(ProcessHandle process) {
+        process.descendants().forEach(ProcessHandle::destroyForcibly);
+        process.destroyForcibly();
+    }
+
+    // ---- stop ----------------------------------------------------------------------------------------------------
+
+    @Test
+    void whatDoesNotRunNeedNotBeStopped() {
+        assertHealed("it was status == 0 (status: 1); nobody.pl was not running, ran", pass("""
+            stop './nobody.pl'
+            sh 'touch healed'"""));
+    }
+
+    @Test
+    void sigtermIsEnough() throws Exception {
+        long pid = running("polite.pl", DAEMON);
+        assertHealed("stopped polite.pl (pid " + pid + ")", pass("""
+            stop './polite.pl'
+            sh 'touch healed'"""));
+        assertFalse(alive(pid));
+    }
+
+    @Test
+    void whoIgnoresSigtermIsKilledAfterItsGrace() throws Exception {
+        long pid = running("stubborn.pl", STUBBORN);
+        assertHealed("killed stubborn.pl (pid " + pid + ")", pass("""
+            stop './stubborn.pl', grace: 300.milliseconds
+            sh 'touch healed'"""));
+        assertFalse(alive(pid));
+    }
+
+    /** A stopped process would take SIGTERM only when it is woken: "stopped", not "killed", shows that it was. */
+    @Test
+    void aSuspendedProcessIsWokenToEnd() throws Exception {
+        long pid = running("asleep.pl", DAEMON);
+        tool("kill", "-STOP", "" + pid);
+        EdgeWorld.await("it to be suspended", () -> state(pid) == 'T');
+        assertHealed("stopped asleep.pl (pid " + pid + ")", pass("""
+            stop './asleep.pl'
+            sh 'touch healed'"""));
+        assertFalse(alive(pid));
+    }
+
+    @Test
+    void childrenEndWithTheirParent() throws Exception {
+        long pid = running("family.sh", """
+            #!/bin/sh
+            sleep 300 & echo $! >child
+            sh -c 'echo $$ >grandchild; trap "" TERM; sleep 300; :' &
+            until [ -s grandchild ]; do sleep 0.05; done
+            echo $$ >"$0.new"; mv "$0.new" "$0.pid"
+            wait
+            """);
+        long child = number("child"), grandchild = number("grandchild");
+        assertHealed("family.sh (pid " + pid + ")", pass("""
+            stop './family.sh', grace: 300.milliseconds
+            sh 'touch healed'"""));
+        assertEquals(List.of(), Stream.of(pid, child, grandchild).filter(RestartTest::alive).toList());
+    }
+
+    @Test
+    void aZombieCountsAsDead() throws Exception {
+        script("undead.pl", DAEMON);
+        long parent = running("parent.pl", DAEMON.replace("alarm", "if (!fork) { exec './undead.pl' } alarm"));
+        EdgeWorld.await("the child", () -> Files.exists(folder.resolve("undead.pl.pid")));
+        long pid = number("undead.pl.pid");
+        assertHealed("stopped undead.pl (pid " + pid + ")", pass("""
+            stop './undead.pl'
+            sh 'touch healed'"""));
+        assertEquals('Z', state(pid));
+        assertTrue(alive(parent));
+        Files.delete(folder.resolve("healed"));
+        assertHealed("undead.pl was not running", desk.watchdog());
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"/usr/bin/perl", "/usr/bin/perl -w", "/usr/bin/env perl", "/usr/bin/env -S perl -w"})
+    void aScriptIsFoundBehindItsInterpreter(String interpreter) throws Exception {
+        long pid = running("script.pl", DAEMON.replace("/usr/bin/perl", interpreter), "tunnel", "run");
+        assertHealed("stopped script.pl (pid " + pid + ")", pass("""
+            stop './script.pl tunnel run'
+            sh 'touch healed'"""));
+        assertFalse(alive(pid));
+    }
+
+    @Test
+    void aProgramThatWasReplacedOnDiskIsFound() throws Exception {
+        Files.copy(Path.of("/usr/bin/perl"), folder.resolve("native"));
+        tool("chmod", "+x", folder + "/native");
+        script("tunnel", DAEMON);
+        long pid = started("tunnel.pid", folder + "/native", folder + "/tunnel", "run");
+        Files.delete(folder.resolve("native"));
+        Files.writeString(folder.resolve("native"), "the new version");
+        assertHealed("stopped native (pid " + pid + ")", pass("""
+            stop "$folder/native $folder/tunnel run"
+            sh 'touch healed'"""));
+        assertFalse(alive(pid));
+    }
+
+    @Test
+    void otherArgumentsAreAnotherProcess() throws Exception {
+        long pid = running("plex.pl", DAEMON, "tunnel", "list");
+        assertHealed("plex.pl was not running", pass("""
+            stop './plex.pl tunnel run'
+            sh 'touch healed'"""));
+        assertTrue(alive(pid));
+    }
+
+    @Test
+    void whoOnlyNamesTheScriptIsNotStopped() throws Exception {
+        script("edited.pl", DAEMON);
+        Process editor = start("tail", "-f", folder + "/edited.pl");
+        Process shell = start("sh", "-c", "sleep 300; : ./edited.pl", folder + "/edited.pl");
+        Process perl = start("perl", "-e", "sleep 300", folder + "/edited.pl");
+        assertHealed("edited.pl was not running", pass("""
+            stop './edited.pl'
+            sh 'touch healed'"""));
+        assertEquals(List.of(true, true, true), Stream.of(editor, shell, perl).map(Process::isAlive).toList());
+    }
+
+    @Test
+    void thePassNeverStopsItselfNorWhoCalledIt() throws Exception {
+        rules("""
+            stop './keeper.sh watch'
+            stop 'java -Dkeeper=%s'
+            sh 'touch healed'""".formatted(folder));
+        var java = new ArrayList<>(Run.process());
+        java.add(1, "-Dkeeper=" + folder);
+        script("keeper.sh", "#!/bin/sh\n" + String.join(" ", java) + " >out; echo $? >exit\n");
+        long other = running("other/keeper.sh", "#!/bin/sh\necho $$ >\"$0.new\"; mv \"$0.new\" \"$0.pid\"; sleep 300; :\n", "watch");
+        start(folder + "/keeper.sh", "watch").waitFor();
+        assertEquals("0", Files.readString(folder.resolve("exit")).trim());
+        String out = Files.readString(folder.resolve("out"));
+        assertTrue(out.contains("stopped keeper.sh (pid " + other + "), java was not running"), out);
+    }
+
+    @Test
+    void aPatternThatIsTooShortToBeSafeIsRefused() {
+        assertRefused("stop 'ab' is too short to be safe", "stop 'ab'");
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"stop ''", "stop '  '", "stop([])", "stop(['', 'run'])", "String none = ''; stop none"})
+    void anEmptyPatternIsRefused(String stop) {
+        assertRefused("a command is empty", stop);
+    }
+
+    @Test
+    void commandsThatCannotBeSplitAreMistakesOfTheRules() {
+        var pass = pass("""
+            stop ''
+            start 'svc "oops', log: 'svc.log'
+            run " ", timeout: 1.second""");
+        assertEquals(2, pass.exit(), pass.out() + pass.err());
+        assertEquals(List.of("rules.groovy:7:14: a command is empty; it needs a program, such as 'cloudflared tunnel run'",
+            "rules.groovy:8:7: the command \"svc \"oops\" has a quote that is not closed",
+            "rules.groovy:9:5: a command is empty; it needs a program, such as 'cloudflared tunnel run'"),
+            pass.err().lines().filter(line -> line.startsWith("rules")).toList());
+    }
+
+    @Test
+    void moreThanAHandfulIsRefused() throws Exception {
+        List<Long> crowd = new ArrayList<>();
+        script("crowd.pl", DAEMON.replace("$0.pid", "$0.$ARGV[0].pid"));
+        for (int i = 0; i < 6; i++) crowd.add(started("crowd.pl." + i + ".pid", folder + "/crowd.pl", "" + i));
+        assertRefused("stop './crowd.pl' would end 6 processes; more than 5 is refused", "stop './crowd.pl'");
+        assertEquals(crowd, crowd.stream().filter(RestartTest::alive).toList());
+        ProcessHandle.of(crowd.get(0)).orElseThrow().destroyForcibly();
+        EdgeWorld.await("one to be gone", () -> !alive(crowd.get(0)));
+        assertHealed("stopped crowd.pl (pid ", pass("""
+            stop './crowd.pl'
+            sh 'touch healed'"""));
+        assertEquals(List.of(), crowd.stream().filter(RestartTest::alive).toList());
+    }
+
+    @Test
+    void anotherUsersProcessIsLeftAloneAndNothingIsStarted() throws Exception {
+        assumeTrue(ROOT && Files.exists(Path.of("/usr/bin/setpriv")), "only root can make another user's process");
+        script("theirs.pl", DAEMON);
+        Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwxrwxrwx"));
+        Files.setPosixFilePermissions(temp.getParent(), PosixFilePermissions.fromString("rwxr-xr-x"));
+        long pid = started("theirs.pl.pid", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", folder + "/theirs.pl");
+        Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwxr-xr-x"));
+        assertRefused("theirs.pl (pid " + pid + ") belongs to user nobody and is not root's to stop", "stop './theirs.pl'");
+        assertTrue(alive(pid));
+    }
+
+    /** Here it brings itself back, before it ends: a supervisor that is faster than anyone can look. */
+    @Test
+    void whatSomethingElseBringsBackIsNotStartedBesideIt() throws Exception {
+        running("kept.pl", DAEMON.replace("alarm", "$SIG{TERM} = sub { fork or exec $0; exit }; alarm"));
+        assertRefused("kept.pl came back by itself (pid ", "stop './kept.pl'");
+    }
+
+    // ---- start ---------------------------------------------------------------------------------------------------
+
+    @Test
+    void aProgramThatCannotBeStartedIsNamedWithTheReason() throws Exception {
+        script("plain.pl", DAEMON);
+        Files.setPosixFilePermissions(folder.resolve("plain.pl"), PosixFilePermissions.fromString("rw-r--r--"));
+        script("foreign.sh", "#!/no/such/sh\n");
+        script("foreign-env.sh", "#!/usr/bin/env nosuchinterpreter\n");
+        Files.createDirectory(folder.resolve("place"));
+        var pass = passes("""
+            path "$folder/place"
+            def tries = [absent: './absent', absentOnPath: 'no-such-program now', plain: './plain.pl', foreign: './foreign.sh',
+                         foreignEnv: './foreign-env.sh', place: './place']
+            tries.each { String name, String program ->
+                watch(name) {
+                    command 'test -e healed'
+                    attempts 1
+                    within 1.second
+                    restart { start program; sh 'touch later' }
+                }
+            }
+            """);
+        assertEquals(1, pass.exit(), pass.out() + pass.err());
+        assertLine(pass, "absent", folder + "/absent does not exist");
+        assertLine(pass, "absentOnPath", "no program 'no-such-program' in " + folder + "/place:");
+        assertLine(pass, "plain", folder + "/plain.pl is not executable; chmod +x would make it so");
+        assertLine(pass, "foreign", folder + "/foreign.sh names the interpreter /no/such/sh, which does not exist");
+        assertLine(pass, "foreignEnv", "foreign-env.sh ended at once with exit code 127");
+        assertLine(pass, "place", folder + "/place is a folder");
+        assertFalse(Files.exists(folder.resolve("later")));
+    }
+
+    @Test
+    void oneThatDiesAtOnceFailsWithItsExitCodeAndLastWords() throws Exception {
+        Files.writeString(folder.resolve("svc.log"), "of yesterday\n");
+        script("dies.sh", "#!/bin/sh\necho starting; echo 'no credentials for tunnel' >&2; exit 3\n");
+        var pass = pass("""
+            start './dies.sh', log: 'svc.log'
+            sh 'touch healed'""");
+        assertUnhealthy("dies.sh ended at once with exit code 3: ", pass);
+        assertUnhealthy("no credentials for tunnel", pass);
+        assertFalse(pass.out().contains("yesterday"), pass.out());
+        assertFalse(Files.exists(folder.resolve("healed")));
+    }
+
+    @Test
+    void withoutALogItSaysHowToGetItsLastWords() throws Exception {
+        script("mute.sh", "#!/bin/sh\nexit 3\n");
+        assertUnhealthy("mute.sh ended at once with exit code 3; start it with log: 'file' to see why", pass("start './mute.sh'"));
+    }
+
+    @Test
+    void oneThatDiesWhileItIsWaitedForIsReportedWithoutWaitingOn() throws Exception {
+        script("late.sh", "#!/bin/sh\nsleep 0.5; echo 'port is taken'; exit 4\n");
+        var pass = pass("start './late.sh', log: 'late.log'", "within 5.minutes");   // more than this test may take
+        assertUnhealthy("late.sh ended at once with exit code 4: port is taken", pass);
+    }
+
+    @Test
+    void aProgramThatGoesToTheBackgroundByItselfIsFine() throws Exception {
+        script("forks.pl", DAEMON.replace("alarm", "system 'touch healed'; alarm").replace("open my", "exit if fork; open my"));
+        assertHealed("started forks.pl (pid ", pass("start './forks.pl'"));
+        assertTrue(alive(number("forks.pl.pid")));
+        Files.delete(folder.resolve("healed"));
+        long first = number("forks.pl.pid");
+        assertHealed("stopped forks.pl (pid " + first + ")", pass("""
+            stop './forks.pl'
+            start './forks.pl'"""));
+        assertFalse(alive(first));
+    }
+
+    /** Cron ends its job's process group, and waits for whoever holds the job's output. */
+    @Test
+    void theDaemonOutlivesThePassAndItsProcessGroupAndHoldsNothingOfTheirs() throws Exception {
+        script("stays.pl", DAEMON.replace("alarm", "system 'touch healed'; alarm"));
+        rules("start './stays.pl', log: 'stays.log'");
+        script("job.sh", "#!/bin/sh\nexec 9>held\n" + String.join(" ", Run.process()) + " 2>&1\nexec sleep 300 >/dev/null 2>&1\n");
+        Process job = start("setsid", folder + "/job.sh");
+        String said = new String(job.getInputStream().readAllBytes());   // ends although the daemon lives
+        assertTrue(said.startsWith("it  healed"), said);
+        long pid = number("stays.pl.pid");
+        tool("kill", "-KILL", "--", "-" + job.pid());
+        job.waitFor();
+        assertTrue(alive(pid));
+        assertEquals(pid, session(pid));
+        assertNotEquals(job.pid(), session(pid));
+        assertEquals("/dev/null", held(pid, 0));
+        assertEquals(folder + "/stays.log", held(pid, 1));
+        assertEquals(folder + "/stays.log", held(pid, 2));
+        assertFalse(Files.exists(Path.of("/proc/" + pid + "/fd/9")));
+        assertEquals(folder.toString(), Files.readSymbolicLink(Path.of("/proc/" + pid + "/cwd")).toString());
+    }
+
+    @Test
+    void withoutALogTheOutputGoesNowhere() throws Exception {
+        script("silent.pl", DAEMON.replace("alarm", "system 'touch healed'; alarm"));
+        assertHealed("started silent.pl", pass("start './silent.pl'"));
+        long pid = number("silent.pl.pid");
+        assertEquals(List.of("/dev/null", "/dev/null", "/dev/null"), List.of(held(pid, 0), held(pid, 1), held(pid, 2)));
+    }
+
+    @Test
+    void theLogIsContinued() throws Exception {
+        Files.writeString(folder.resolve("svc.log"), "before\n");
+        script("talks.pl", DAEMON.replace("alarm", "system 'echo now; echo loud >&2; touch healed'; alarm"));
+        assertHealed("started talks.pl", pass("start './talks.pl', log: 'svc.log'"));
+        assertEquals("before\nnow\nloud\n", Files.readString(folder.resolve("svc.log")));
+    }
+
+    @Test
+    void aLogBeyondAMebibyteBeginsAnewAndKeepsTheOldOne() throws Exception {
+        String old = "x".repeat(1 << 20) + "\n";
+        Files.writeString(folder.resolve("svc.log"), old);
+        script("talks.pl", DAEMON.replace("alarm", "system 'echo now; touch healed'; alarm"));
+        assertHealed("started talks.pl", pass("start './talks.pl', log: 'svc.log'"));
+        assertEquals("now\n", Files.readString(folder.resolve("svc.log")));
+        assertEquals(old, Files.readString(folder.resolve("svc.log.old")));
+    }
+
+    @Test
+    void aStartThatIsStoppedWithTheSameWordsRunsOnceAfterTwoPasses() throws Exception {
+        String longWord = "x".repeat(6000);   // beyond the page that Java reads of a command line
+        script("svc.pl", DAEMON.replace("alarm", "system 'touch healed'; alarm"));
+        String steps = """
+            stop "./svc.pl 'two words' \\$HOME %1$s"
+            start "./svc.pl 'two words' \\$HOME %1$s\"""".formatted(longWord);
+        assertHealed("svc.pl was not running, started svc.pl", pass(steps));
+        long first = number("svc.pl.pid");
+        Files.delete(folder.resolve("healed"));
+        assertHealed("stopped svc.pl (pid " + first + "), started svc.pl", pass(steps));
+        assertFalse(alive(first));
+        assertTrue(alive(number("svc.pl.pid")));
+    }
+
+    // ---- run, sh, pause ------------------------------------------------------------------------------------------
+
+    @Test
+    void aStepThatFailsEndsTheRemedyAndIsNamed() throws Exception {
+        script("fails.sh", "#!/bin/sh\necho one; echo 'disk is full'; exit 7\n");
+        assertUnhealthy("ran 'true', then run './fails.sh now' failed with exit code 7: ", pass("""
+            run 'true'
+            run './fails.sh now'
+            sh 'touch healed'"""));
+        assertFalse(Files.exists(folder.resolve("healed")));
+    }
+
+    @Test
+    void aRunThatTakesTooLongIsEndedWithItsTree() throws Exception {
+        script("slow.sh", "#!/bin/sh\necho thinking\nsleep 300 & echo $! >child\nwait\n");
+        assertUnhealthy("'./slow.sh' did not end within 1 s and was ended: thinking", pass("run './slow.sh', timeout: 1.second"));
+        EdgeWorld.await("its child to be gone", () -> !alive(number("child")));
+    }
+
+    @Test
+    void muchOutputIsNoTroubleAndItsEndIsKept() throws Exception {
+        script("chatty.pl", "#!/usr/bin/perl\nprint 'x' x 1_000_000, qq(\\n) for 1 .. 50; print qq(the end\\n);\n");
+        assertHealed("ran", pass("""
+            String said = run './chatty.pl'
+            if (said.endsWith('the end\\n') && said.length() == 16384) sh 'touch healed'"""));
+    }
+
+    @Test
+    void endlessOutputIsEnded() {
+        assertUnhealthy("'yes' printed more than 64 MiB and was ended", pass("run 'yes'"));
+    }
+
+    @Test
+    void aGrandchildThatKeepsTheOutputOpenDoesNotHoldThePass() throws Exception {
+        assertHealed("ran", pass("sh 'sleep 300 & echo $! >child; touch healed'"));
+        assertTrue(alive(number("child")));
+        ProcessHandle.of(number("child")).orElseThrow().destroyForcibly();
+    }
+
+    @Test
+    void whatACommandPrintsIsAtTheRulesDisposal() {
+        assertHealed("ran", pass("""
+            def name = run('echo healed').trim()
+            if (sh('echo $((6 * 7)) | cat') == '42\\n') run "touch $name\""""));
+    }
+
+    @Test
+    void pauseWaits() {
+        long began = System.nanoTime();
+        assertHealed("ran", pass("""
+            pause 400.milliseconds
+            sh 'touch healed'"""));
+        assertTrue(System.nanoTime() - began >= 400_000_000);
+    }
+
+    @Test
+    void aCommandIsSplitAsAShellWouldAndNoShellSeesIt() throws Exception {
+        script("words.sh", "#!/bin/sh\nprintf '%s\\n' \"$@\" >>words\n");
+        assertHealed("ran", pass("""
+            run './words.sh one  "two words" \\'$HOME\\' ; | `id` $(id) * ~ a\\\\\\\\ b "it\\'s" ""'
+            def home = '$HOME'
+            run(['./words.sh', "a list; $home", 80, ''])
+            sh 'touch healed'"""));
+        assertEquals(List.of("one", "two words", "$HOME", ";", "|", "`id`", "$(id)", "*", "~", "a\\", "b", "it's", "",
+            "a list; $HOME", "80", ""), Files.readAllLines(folder.resolve("words")));
+    }
+
+    @Test
+    void aNulInAWordFailsTheStepOnly() {
+        assertUnhealthy("cannot run 'echo ", pass("run(['echo', 'a\\0b'])"));
+    }
+
+    // ---- the remedy ----------------------------------------------------------------------------------------------
+
+    @Test
+    void theFoldersOfPathComeBeforePath() throws Exception {
+        Files.createDirectory(folder.resolve("tools"));
+        script("tools/touch", "#!/bin/sh\necho mine >healed\n");
+        script("calls.sh", "#!/bin/sh\ntouch healed\n");
+        for (String step : List.of("run 'touch healed'", "sh 'touch healed'", "run './calls.sh'", "start 'touch healed'")) {
+            assertHealed("it was", passes("path \"$folder/tools\"\n" + watch(step, "within 5.seconds")));
+            assertEquals("mine\n", Files.readString(folder.resolve("healed")), step);
+            Files.delete(folder.resolve("healed"));
+            Files.deleteIfExists(desk.state().resolve("memory.json"));   // else the budget is spent
+        }
+    }
+
+    @Test
+    void aRemedyIsPlainGroovy() throws Exception {
+        assertHealed("ran 'touch a', ran 'touch b', ran 'touch healed'", pass("""
+            for (name in ['a', 'b']) run "touch $name"
+            if (new File("$folder/a").exists()) run 'touch healed'"""));
+    }
+
+    @Test
+    void anErrorInTheRemedyIsToldWithItsLine() {
+        assertUnhealthy("restart failed (line 7 of the rules): not tonight", pass("""
+            if (host != '') throw new IllegalStateException('not tonight')
+            sh 'touch healed'"""));
+        assertFalse(Files.exists(folder.resolve("healed")));
+    }
+
+    @Test
+    void oneRemedyOfThreeWatchesRunsOnceAndHealsAllThree() throws Exception {
+        var pass = passes("""
+            def tunnel = restart { sh 'echo once >>restarts; touch healed' }
+            for (name in ['a', 'b', 'c'])
+                watch(name) {
+                    command 'test -e healed'
+                    attempts 1
+                    restart tunnel
+                }
+            """);
+        assertEquals(0, pass.exit(), pass.out() + pass.err());
+        assertEquals(List.of("a  healed", "b  healed", "c  healed"), pass.out().lines().map(line -> line.substring(0, 9)).toList());
+        assertEquals("once\n", Files.readString(folder.resolve("restarts")));
+    }
+
+    // ---- how it is said ------------------------------------------------------------------------------------------
+
+    private Run pass(String steps) { return pass(steps, "within 2.seconds"); }
+
+    private Run pass(String steps, String within) { return passes(watch(steps, within)); }
+
+    private void rules(String steps) { desk.rules(declared(watch(steps, "within 5.seconds"))); }
+
+    private Run passes(String rules) { return desk.rules(declared(rules)).watchdog(); }
+
+    private String declared(String rules) { return "def folder = '" + folder + "'\n" + rules; }
+
+    private static String watch(String steps, String within) {
+        return """
+            watch('it') {
+                command 'test -e healed'
+                attempts 1
+                %s
+                restart {
+                    %s
+                }
+            }
+            """.formatted(within, steps);
+    }
+
+    private static void assertHealed(String words, Run pass) {
+        assertEquals(0, pass.exit(), pass.out() + pass.err());
+        assertTrue(pass.out().startsWith("it  healed") && pass.out().contains(words), pass.out());
+    }
+
+    private static void assertUnhealthy(String words, Run pass) {
+        assertEquals(1, pass.exit(), pass.out() + pass.err());
+        assertTrue(pass.out().startsWith("it  unhealthy") && pass.out().contains(words), pass.out());
+    }
+
+    private static void assertLine(Run pass, String name, String words) {
+        assertTrue(pass.out().lines().anyMatch(line -> line.startsWith(name + " ") && line.contains(words)), words + " in\n" + pass.out());
+    }
+
+    /** The sentence is said, and the step after it is not taken. */
+    private void assertRefused(String words, String stop) {
+        var pass = pass(stop + "\nsh 'touch healed'");
+        assertNotEquals(0, pass.exit(), pass.out());
+        assertTrue((pass.out() + pass.err()).contains(words), pass.out() + pass.err());
+        assertFalse(Files.exists(folder.resolve("healed")));
+    }
+
+    // ---- processes -----------------------------------------------------------------------------------------------
+
+    private String script(String name, String text) throws IOException {
+        Path file = folder.resolve(name);
+        Files.createDirectories(file.getParent());
+        Files.writeString(file, text);
+        Files.setPosixFilePermissions(file, PosixFilePermissions.fromString("rwxr-xr-x"));
+        return file.toString();
+    }
+
+    /** Starts a script that says its number in NAME.pid; as a person would, who knows nothing of watchdog. */
+    private long running(String name, String text, String... words) throws IOException {
+        return started(name + ".pid", Stream.concat(Stream.of(script(name, text)), Stream.of(words)).toArray(String[]::new));
+    }
+
+    private long started(String pidFile, String... words) throws IOException {
+        start(words);
+        EdgeWorld.await(pidFile, () -> Files.exists(folder.resolve(pidFile)));
+        return number(pidFile);
+    }
+
+    private Process start(String... words) throws IOException {
+        Process process = new ProcessBuilder(words).directory(folder.toFile()).redirectErrorStream(true).start();
+        started.add(process);
+        return process;
+    }
+
+    private static void tool(String... words) throws Exception {
+        assertEquals(0, new ProcessBuilder(words).inheritIO().start().waitFor(), String.join(" ", words));
+    }
+
+    private long number(String file) {
+        try {
+            return Long.parseLong(Files.readString(folder.resolve(file)).trim());
+        } catch (IOException e) {
+            throw new AssertionError(e);
+        }
+    }
+
+    /** A zombie has no program any more. */
+    private static boolean alive(long pid) {
+        return ProcessHandle.of(pid).flatMap(process -> process.info().command()).isPresent();
+    }
+
+    private static String[] stat(long pid) {
+        try {
+            String stat = Files.readString(Path.of("/proc/" + pid + "/stat"));
+            return stat.substring(stat.lastIndexOf(')') + 2).split(" ");
+        } catch (IOException e) {
+            throw new AssertionError(e);
+        }
+    }
+
+    private static char state(long pid) { return stat(pid)[0].charAt(0); }
+
+    private static long session(long pid) { return Long.parseLong(stat(pid)[3]); }
+
+    private static String held(long pid, int descriptor) throws IOException {
+        return Files.readSymbolicLink(Path.of("/proc/" + pid + "/fd/" + descriptor)).toString();
+    }
+}
