@@ -1828,7 +1828,10 @@ interface Dsl {
             return planned;
         }
 
-        String inWords() { return planned().stream().map(Step::inWords).collect(Collectors.joining(", then ")); }
+        String inWords() {
+            List<Step> planned = planned();
+            return planned.isEmpty() ? "nothing" : planned.stream().map(Step::inWords).collect(Collectors.joining(", then "));
+        }
     }
 
     /** Runs a block of the rules with the words of {@code delegate}; the block itself is shared and stays as it is. */
@@ -2312,7 +2315,7 @@ final class RulesFile {
             throw Ending.mistake(file.getFileName() + ": the rules did not end within " + Say.time(MOST_LOADING)
                 + "; only blocks such as restart may take long");
         List<Watch> all = watches.values().stream().map(Draft::checked).toList();
-        if (all.isEmpty()) mistake0(file.getFileName() + ": no watch in it; it needs at least watch('name') { url 'https://…' }");
+        if (all.isEmpty() && mistakes.isEmpty()) mistake0(file.getFileName() + ": no watch in it; it needs at least watch('name') { url 'https://…' }");
         List<Watch> ordered = ordered(all);
         if (!mistakes.isEmpty()) throw Ending.mistakes(List.copyOf(mistakes));
         return new Rules(ordered, List.copyOf(hooks.values()), heartbeat, deadline, List.copyOf(path), List.copyOf(complaints));
@@ -2326,7 +2329,7 @@ final class RulesFile {
             script.run();
         } catch (Throwable thrown) { // whatever a script may throw
             Throwable cause = thrown instanceof InvocationTargetException ? thrown.getCause() : thrown;
-            mistakeAt(lineIn(cause.getStackTrace()), Say.plain(Say.thrown(cause), 200));
+            mistakeAt(lineIn(cause.getStackTrace()), cause instanceof NullPointerException ? "a value here is null" : Say.plain(Say.thrown(cause), 200));
         }
     }
 
@@ -2562,7 +2565,7 @@ final class Compiler {
 
     private String told(SyntaxException at) {
         int line = at.getStartLine(), column = at.getStartColumn();
-        String quoted = line > 0 && line <= lines.size() ? lines.get(line - 1).replace('\t', ' ') : "";
+        String quoted = line > 0 && line <= lines.size() ? lines.get(line - 1).replaceAll("\\p{Cntrl}", " ") : "";
         String caret = " ".repeat(Math.max(0, Math.min(column, quoted.length() + 1) - 1)) + "^";
         return fileName + ":" + line + ":" + column + ": " + plainly(at.getOriginalMessage(), line, column, quoted)
             + "\n    " + quoted + "\n    " + caret;
@@ -2593,7 +2596,8 @@ final class Compiler {
             : Say.type(m.group(2)) + " has no '" + m.group(1) + "'"
                 + Say.didYouMean(m.group(1), m.group(2).matches(".*(Integer|BigDecimal)") ? UNITS.keySet() : List.of()));
         instead.put("Unexpected (input|character): .*", m -> line >= lines.size() && column >= quoted.length()
-            ? "a { or ( or quote somewhere before is not closed" : "this is not Groovy: " + Say.plain(Say.lowerFirst(message), 60));
+            ? "a { or ( or quote somewhere before is not closed"
+            : message.matches(".*'.?['\"]'.*") ? "this quote is not closed" : "this is not Groovy: " + Say.plain(Say.lowerFirst(message), 60));
         return instead.entrySet().stream().map(e -> Map.entry(Pattern.compile(e.getKey(), Pattern.DOTALL).matcher(message), e.getValue()))
             .filter(e -> e.getKey().matches()).map(e -> e.getValue().apply(e.getKey())).findFirst()
             .orElseGet(() -> Say.lowerFirst(Say.plain(message, 200)));
