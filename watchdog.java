@@ -19,11 +19,13 @@ import groovy.transform.NamedParams;
 import java.io.*;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
+import java.lang.reflect.ParameterizedType;
+import java.lang.reflect.RecordComponent;
+import java.lang.reflect.Type;
 import java.math.BigDecimal;
 import java.net.*;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
-import java.nio.channels.FileLock;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.*;
 import java.nio.file.*;
@@ -1197,7 +1199,7 @@ final class Hands {
         } catch (IOException | OutOfMemoryError e) {
             throw new StepFailed("cannot run '" + Say.command(words) + "': " + Say.thrown(e));
         } finally {
-            if (printed != null) Daemon.quietly(printed, Files::deleteIfExists);
+            if (printed != null) Guard.quietly(printed, Files::deleteIfExists);
         }
     }
 
@@ -1476,17 +1478,6 @@ final class Daemon {
             throw new IllegalStateException(e.getCause());
         }
     }
-
-    interface Action { void on(Path file) throws IOException; }
-
-    /** For left-overs: if they cannot be removed, nothing is lost. */
-    static void quietly(Path file, Action action) {
-        try {
-            action.on(file);
-        } catch (IOException leftOver) {
-            file.toFile().deleteOnExit();
-        }
-    }
 }
 
 // === 7. Notifying ====================================================================================================
@@ -1615,7 +1606,7 @@ final class Courier {
         HttpUrl to = HttpUrl.parse(url);
         if (to == null) return Delivery.refusedFor("its url is not one");
         Request.Builder request = new Request.Builder().url(to)
-            .post(RequestBody.create(JsonOutput.toJson(json), MediaType.get("application/json")));
+            .post(RequestBody.create(Json.text(json), MediaType.get("application/json")));
         headers.forEach(request::header);
         Phases phases = new Phases();
         try (Response response = Web.call(web.fresh(null, phases), request.build(), PATIENCE).execute()) {
@@ -1895,14 +1886,14 @@ interface Dsl {
             @NamedParam(value = "chat", type = String.class, required = true),
             @NamedParam(value = "url", type = String.class)})
             Map<String, ?> o) { return rulesFile.hook("telegram", o, Services.telegram(o)); }
-        /** POSTs {event, watch, title, text, at, since} as JSON, with `headers:`. */
+        /** POSTs {kind, watch, title, text, at, since} as JSON, with `headers:`. */
         public Hook webhook(@NamedParams(@NamedParam(value = "headers", type = Map.class)) Map<String, ?> o, String url) {
-            return webhook(o, url, Json::of);
+            return webhook(o, url, event -> event);
         }
         /** POSTs what the block makes of the event: `webhook(url) { [text: it.title] }`. */
         public Hook webhook(@NamedParams(@NamedParam(value = "headers", type = Map.class)) Map<String, ?> o, String url,
                             Function<Event, ?> json) {
-            return rulesFile.hook("webhook", Json.map("url", rulesFile.url("webhook", url), "o", o),
+            return rulesFile.hook("webhook", Map.of("url", rulesFile.url("webhook", url), "o", o),
                 Services.webhook(url, (Map<?, ?>) o.get("headers"), json));
         }
         /** Runs a command with the message as its last argument and WATCHDOG_* variables. */
@@ -2876,7 +2867,7 @@ final class Compiled {
     private void prune(String key) {
         try (Stream<Path> files = Files.list(folder)) {
             files.filter(f -> !Set.of(key, "last-good.groovy").contains(f.getFileName().toString()))
-                .forEach(f -> Daemon.quietly(f, Files::deleteIfExists));
+                .forEach(f -> Guard.quietly(f, Files::deleteIfExists));
         } catch (IOException e) {
             return; // pruned another time
         }
@@ -3024,58 +3015,25 @@ final class Words {
     }
 }
 
-/** A value out of JSON, by a path such as a.b[0].c. */
-final class Json {
-    static Map<String, Object> of(Dsl.Event e) {
-        return map("event", e.kind().name(), "watch", e.watch(), "title", e.title(), "text", e.text(), "at", e.at(), "since", e.since());
-    }
-
-    /** Pairs of name and value, with the values as JSON has them. */
-    static Map<String, Object> map(Object... pairs) {
-        Map<String, Object> map = new LinkedHashMap<>();
-        for (int i = 0; i < pairs.length; i += 2)
-            map.put((String) pairs[i], pairs[i + 1] instanceof Instant at ? at.toString() : pairs[i + 1]);
-        return map;
-    }
-
-    @SuppressWarnings("rawtypes")
-    static Comparable at(String text, String path) {
-        Object value;
-        try {
-            value = new JsonSlurper().parseText(text);
-        } catch (RuntimeException noJson) {
-            return null;
-        }
-        for (String key : path.replace("[", ".[").split("\\."))
-            if (!key.isEmpty()) value = child(value, key);
-        return value == null || value instanceof Comparable ? (Comparable) value : JsonOutput.toJson(value);
-    }
-
-    private static Object child(Object value, String key) {
-        if (value instanceof Map<?, ?> map) return map.get(key);
-        if (!(value instanceof List<?> list)) return null;
-        if (key.equals("size")) return list.size();
-        int at = key.matches("\\[\\d{1,9}]") ? Integer.parseInt(key.substring(1, key.length() - 1)) : -1;
-        return at >= 0 && at < list.size() ? list.get(at) : null;
-    }
-}
-
 // === 9. Memory =======================================================================================================
 // One folder per rules file, 0700. memory.json holds what each watch remembers and the messages on their way, so that
 // both change in one atomic step; people can read it. history.jsonl has a line a pass; `lock` is the kernel's.
 
-/** What passes remember. A file that cannot be read is set aside, one that cannot be written is replaced by a private
- *  folder under the temp directory: neither stops the healing, both are said. */
+/** What passes remember. A file that cannot be read is set aside; both that and one that cannot be written are said. */
 final class Notebook {
     private static final int FORMAT = 1, MOST_HISTORY = 2 << 20;
-    private final Path folder;
+
+    /** The file. */
+    private record Page(int format, String brokenRules, Map<String, Memory> watches, List<Letter> outbox) { }
+
+    final Path folder;
     private final World world;
     private final Secrets secrets;
+    private final boolean writable;
     private final Map<String, Memory> memories = new TreeMap<>();
     private final List<Letter> outbox = new ArrayList<>();
     private final List<String> warnings = new ArrayList<>();
-    private final boolean writable;
-    private String brokenRules = "", written = "";
+    private String brokenRules = "", written;
 
     Notebook(Path folder, boolean writable, World world, Secrets secrets) {
         this.folder = folder;
@@ -3085,43 +3043,38 @@ final class Notebook {
         Path file = latest();
         try {
             if (Files.exists(file) && !Files.isRegularFile(file)) throw new IllegalStateException("it is no file"); // reading a pipe never ends
-            if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read(Files.readString(file));
+            if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read(new JsonSlurper().parseText(Files.readString(file)));
         } catch (IOException | RuntimeException broken) {
             setAside(file, broken);
         }
         written = text();
     }
 
-    private void read(String text) {
-        Map<?, ?> all = (Map<?, ?>) new JsonSlurper().parseText(text);
-        int format = ((Number) all.get("format")).intValue();
-        if (format > FORMAT) throw new IllegalStateException("it was written by a newer watchdog (format " + format + ")");
-        brokenRules = String.valueOf(all.get("brokenRules"));
-        ((Map<?, ?>) all.get("watches")).forEach((name, one) -> memories.put((String) name, memory((Map<?, ?>) one)));
-        for (Object letter : (List<?>) all.get("outbox")) outbox.add(letter((Map<?, ?>) letter));
+    private void read(Object json) {
+        if (json instanceof Map<?, ?> map && map.get("format") instanceof Integer format && format > FORMAT)
+            throw new IllegalStateException("it was written by a newer watchdog, in format " + format);
+        Page page = (Page) Json.as(Page.class, json);
+        brokenRules = page.brokenRules;
+        memories.putAll(page.watches);
+        outbox.addAll(page.outbox);
     }
 
     private void setAside(Path file, Exception broken) {
-        memories.clear();
-        outbox.clear();
         Path aside = file.resolveSibling("memory.broken-" + world.now().getEpochSecond() % 3 + ".json"); // at most three
         warnings.add("the memory could not be read (" + (broken instanceof FileSystemException || broken instanceof IllegalStateException
             ? Say.plain(Say.thrown(broken), 120) : "it is damaged") + "); " + (writable ? "it is kept as " + aside + " and a new one begins"
             : "the next pass begins a new one") + ", so restart budgets begin anew");
-        if (writable) Daemon.quietly(file, f -> Files.move(f, aside, StandardCopyOption.REPLACE_EXISTING));
+        if (writable) Guard.quietly(file, f -> Files.move(f, aside, StandardCopyOption.REPLACE_EXISTING));
     }
 
     List<String> warnings() { return warnings; }
-    Path folder() { return folder; }
-
     synchronized Memory of(Watch watch) { return memories.getOrDefault(watch.name(), Memory.NEW); }
     synchronized void put(Watch watch, Memory memory) { memories.put(watch.name(), memory); }
     synchronized List<Letter> outbox() { return List.copyOf(outbox); }
     synchronized void post(Letter letter) { outbox.add(letter); }
     synchronized void drop(List<Letter> letters) { outbox.removeAll(letters); }
-
     synchronized void postpone(List<Letter> letters, Instant until) {
-        outbox.replaceAll(letter -> letters.contains(letter) ? new Letter(letter.event(), letter.hook(), until) : letter);
+        outbox.replaceAll(letter -> letters.contains(letter) ? letter.later(until) : letter);
     }
 
     /** What is no longer in the rules; an open incident of it still gets its end. */
@@ -3177,51 +3130,9 @@ final class Notebook {
         }
     }
 
-    private synchronized String text() {
-        Map<String, Object> all = new LinkedHashMap<>();
-        all.put("format", FORMAT);
-        all.put("brokenRules", brokenRules);
-        Map<String, Object> watches = new LinkedHashMap<>();
-        memories.forEach((name, memory) -> watches.put(name, plain(memory)));
-        all.put("watches", watches);
-        all.put("outbox", outbox.stream().map(l -> Map.of("hook", l.hook(), "notBefore", l.notBefore().toString(),
-            "kind", l.event().kind().name(), "watch", l.event().watch(), "title", l.event().title(), "text", l.event().text(),
-            "at", l.event().at().toString(), "since", l.event().since().toString())).map(TreeMap::new).toList());
-        return secrets.mask(JsonOutput.prettyPrint(JsonOutput.toJson(all)));
+    private String text() {
+        return secrets.mask(JsonOutput.prettyPrint(Json.text(new Page(FORMAT, brokenRules, memories, outbox))));
     }
-
-    private static Map<String, Object> plain(Memory memory) {
-        Map<String, Object> plain = new LinkedHashMap<>();
-        plain.put("state", memory.state());
-        plain.put("since", memory.since().toString());
-        plain.put("failures", memory.failures());
-        plain.put("restarts", memory.restarts().stream().map(r -> Json.map("at", r.at(), "what", r.what(), "result", r.result())).toList());
-        Incident i = memory.incident();
-        if (i != null) plain.put("incident", Json.map("since", i.since(), "reason", i.reason(), "excerpt", i.excerpt(),
-            "restarts", i.restarts(), "rung", i.rung(), "unchanged", i.unchanged(), "toldStillDown", i.toldStillDown(),
-            "toldGivenUp", i.toldGivenUp(), "lastTold", i.lastTold()));
-        return plain;
-    }
-
-    private static Memory memory(Map<?, ?> m) {
-        List<Restart> restarts = new ArrayList<>();
-        for (Object r : (List<?>) m.get("restarts"))
-            restarts.add(new Restart(instant((Map<?, ?>) r, "at"), (String) ((Map<?, ?>) r).get("what"), (String) ((Map<?, ?>) r).get("result")));
-        Map<?, ?> i = (Map<?, ?>) m.get("incident");
-        Incident incident = i == null ? null : new Incident(instant(i, "since"), (String) i.get("reason"), (String) i.get("excerpt"),
-            number(i, "restarts"), number(i, "rung"), number(i, "unchanged"), (Boolean) i.get("toldStillDown"),
-            (Boolean) i.get("toldGivenUp"), instant(i, "lastTold"));
-        return new Memory((String) m.get("state"), instant(m, "since"), number(m, "failures"), incident, List.copyOf(restarts));
-    }
-
-    private static Letter letter(Map<?, ?> l) {
-        return new Letter(new Dsl.Event(Dsl.Kind.valueOf((String) l.get("kind")), (String) l.get("watch"), (String) l.get("title"),
-            (String) l.get("text"), instant(l, "at"), instant(l, "since")), (String) l.get("hook"), instant(l, "notBefore"));
-    }
-
-    private static Instant instant(Map<?, ?> map, String key) { return Instant.parse((String) map.get(key)); }
-
-    private static int number(Map<?, ?> map, String key) { return ((Number) map.get(key)).intValue(); }
 
     // -- pauses: files of their own, so that `pause` need not wait for a pass
 
@@ -3232,7 +3143,7 @@ final class Notebook {
         try {
             Instant until = Instant.parse(Files.readString(pauseOf(name)).trim());
             return until.isAfter(world.now()) ? until : null;
-        } catch (IOException | java.time.DateTimeException notPaused) {
+        } catch (IOException | DateTimeException notPaused) {
             return null;
         }
     }
@@ -3249,51 +3160,44 @@ final class Notebook {
     /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds. */
     void history(Collection<Outcome> outcomes) {
         if (!writable) return;
-        Map<String, Object> line = new LinkedHashMap<>();
-        line.put("t", world.now().getEpochSecond());
+        Map<String, Object> line = new LinkedHashMap<>(Map.of("t", world.now().getEpochSecond()));
         for (Outcome o : outcomes) line.put(o.watch.name(), o.verdict().word().charAt(0) + "" + o.look.answer().time().toMillis());
         Path file = folder.resolve("history.jsonl");
         try {
             if (Files.exists(file) && Files.size(file) > MOST_HISTORY)
                 Files.move(file, folder.resolve("history.old.jsonl"), StandardCopyOption.REPLACE_EXISTING);
-            Files.writeString(file, JsonOutput.toJson(line) + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+            Files.writeString(file, Json.text(line) + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
         } catch (IOException e) {
             warnings.add("the history cannot be written: " + Say.thrown(e));
         }
     }
 
-    /** Of the looks since then, how many were healthy and how many there were. */
-    int[] uptime(String name, Instant since) {
-        int healthy = 0, all = 0;
+    /** The share of healthy looks in these last days, in per cent; null: there was none. */
+    Double uptime(String name, int days) {
+        long since = world.now().minus(Duration.ofDays(days)).getEpochSecond(), healthy = 0, all = 0;
+        Pattern look = Pattern.compile("\\{\"t\":(\\d{1,12}),.*" + Pattern.quote(JsonOutput.toJson(name)) + ":\"([hu]).*");
         for (String file : List.of("history.old.jsonl", "history.jsonl")) {
             try (Stream<String> lines = Files.lines(folder.resolve(file))) {
-                for (String line : (Iterable<String>) lines.filter(l -> l.startsWith("{\"t\":") && l.endsWith("}"))::iterator) {
-                    Map<?, ?> pass = (Map<?, ?>) new JsonSlurper().parseText(line);
-                    if (((Number) pass.get("t")).longValue() < since.getEpochSecond() || !(pass.get(name) instanceof String is)) continue;
-                    if (is.startsWith("h")) healthy++;
-                    if (is.startsWith("h") || is.startsWith("u")) all++;
-                }
-            } catch (IOException | RuntimeException noHistory) {
+                List<String> seen = lines.map(look::matcher).filter(m -> m.matches() && Long.parseLong(m.group(1)) >= since)
+                    .map(m -> m.group(2)).toList();
+                all += seen.size();
+                healthy += seen.stream().filter("h"::equals).count();
+            } catch (IOException | UncheckedIOException noHistory) {
                 continue;
             }
         }
-        return new int[] {healthy, all};
+        return all == 0 ? null : Math.floor(10_000.0 * healthy / all) / 100;
     }
 }
 
 /** The kernel's lock: gone with the process, however that ends. The file is never deleted and opened only here. */
-final class Lock implements AutoCloseable {
-    private final FileChannel channel;
-
-    private Lock(FileChannel channel) { this.channel = channel; }
-
+record Lock(FileChannel channel) implements AutoCloseable {
     /** null: another pass is running. */
     static Lock on(Path folder) throws IOException {
         FileChannel channel = FileChannel.open(folder.resolve("lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
         try {
-            FileLock lock = channel.tryLock();
-            if (lock != null) return new Lock(channel);
-        } catch (java.nio.channels.OverlappingFileLockException sameProcess) {
+            if (channel.tryLock() != null) return new Lock(channel);
+        } catch (OverlappingFileLockException sameProcess) {
             channel.close();
             return null;
         }
@@ -3304,20 +3208,23 @@ final class Lock implements AutoCloseable {
     @Override public void close() throws IOException { channel.close(); }
 }
 
-/** Keeps what is ours from others. */
+/** Keeps what is ours from others, and whole. */
 final class Guard {
+    private static final String ME = System.getProperty("user.name");
+
+    interface Action { void on(Path file) throws IOException; }
+
     /** Refuses a file that another user could write, or put another in its place: rules run with our rights. */
     static void onlyOursWrite(Path file) {
         try {
-            String me = System.getProperty("user.name");
             for (Path at = file.toRealPath(); at != null; at = at.getParent()) {
                 PosixFileAttributes is = Files.readAttributes(at, PosixFileAttributes.class);
                 boolean sticky = is.isDirectory() && ((Integer) Files.getAttribute(at, "unix:mode") & 01000) != 0;
                 String owner = is.owner().getName(), mode = PosixFilePermissions.toString(is.permissions());
-                boolean groupIsOwner = is.group().getName().equals(owner); // a user's private group, as umask 002 assumes
-                if (!owner.equals(me) && !owner.equals("root"))
-                    throw Ending.mistake("watchdog: " + at + " belongs to " + owner + ", who could change the rules; chown " + me + " it");
-                if (!sticky && (mode.charAt(7) == 'w' || mode.charAt(4) == 'w' && !groupIsOwner))
+                boolean privateGroup = is.group().getName().equals(owner); // which umask 002 takes for granted
+                if (!Set.of(ME, "root").contains(owner))
+                    throw Ending.mistake("watchdog: " + at + " belongs to " + owner + ", who could change the rules; chown " + ME + " it");
+                if (!sticky && (mode.charAt(7) == 'w' || mode.charAt(4) == 'w' && !privateGroup))
                     throw Ending.mistake("watchdog: " + at + " can be written by others; chmod go-w '" + at + "' mends that");
             }
         } catch (IOException e) {
@@ -3338,11 +3245,11 @@ final class Guard {
     }
 
     static void folder(Path folder) throws IOException {
-        if (!Files.isDirectory(folder))
-            Files.createDirectories(folder, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
-        if (!Files.getOwner(folder).getName().equals(System.getProperty("user.name")) || !Files.isWritable(folder))
+        var onlyUs = PosixFilePermissions.fromString("rwx------");
+        if (!Files.isDirectory(folder)) Files.createDirectories(folder, PosixFilePermissions.asFileAttribute(onlyUs));
+        if (!Files.getOwner(folder).getName().equals(ME) || !Files.isWritable(folder))
             throw new IOException(folder + " is not ours to write");
-        Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwx------"));
+        Files.setPosixFilePermissions(folder, onlyUs);
     }
 
     /** To a temporary file (0600), forced to disk, moved into place, and the move forced too. */
@@ -3350,12 +3257,12 @@ final class Guard {
         Path temporary = Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp");
         try {
             try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE)) {
-                channel.write(java.nio.ByteBuffer.wrap(content));
+                channel.write(ByteBuffer.wrap(content));
                 channel.force(true);
             }
             Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE);
         } catch (IOException e) {
-            Daemon.quietly(temporary, Files::deleteIfExists);
+            quietly(temporary, Files::deleteIfExists);
             throw e;
         }
         try (FileChannel directory = FileChannel.open(file.getParent())) {
@@ -3364,10 +3271,98 @@ final class Guard {
     }
 
     /** What a killed pass may have left. Under the lock only. */
-    static void sweep(Path folder) throws IOException {
+    static void sweep(Path folder, Predicate<String> leftOver) {
         try (Stream<Path> files = Files.list(folder)) {
-            files.filter(f -> f.getFileName().toString().endsWith(".tmp")).forEach(f -> Daemon.quietly(f, Files::deleteIfExists));
+            files.filter(f -> leftOver.test(f.getFileName().toString())).forEach(f -> quietly(f, Files::deleteIfExists));
+        } catch (IOException anotherTime) {
+            return;
         }
+    }
+
+    /** For left-overs: if they cannot be removed, nothing is lost. */
+    static void quietly(Path file, Action action) {
+        try {
+            action.on(file);
+        } catch (IOException leftOver) {
+            file.toFile().deleteOnExit();
+        }
+    }
+}
+
+/** JSON from records and back, by the names and types of their components; and values out of other people's JSON. */
+final class Json {
+    static String text(Object value) { return JsonOutput.toJson(plain(value)); }
+
+    static Object plain(Object value) {
+        if (value instanceof Record) {
+            Map<String, Object> fields = new LinkedHashMap<>();
+            for (RecordComponent part : value.getClass().getRecordComponents()) {
+                Object plain = plain(part(value, part));
+                if (plain != null) fields.put(part.getName(), plain);
+            }
+            return fields;
+        }
+        if (value instanceof Map<?, ?> map) {
+            Map<String, Object> plain = new LinkedHashMap<>();
+            map.forEach((key, one) -> plain.put(key.toString(), plain(one)));
+            return plain;
+        }
+        if (value instanceof Collection<?> all) return all.stream().map(Json::plain).toList();
+        return value == null || value instanceof Number || value instanceof Boolean ? value : value.toString();
+    }
+
+    private static Object part(Object record, RecordComponent part) {
+        try {
+            part.getAccessor().setAccessible(true);
+            return part.getAccessor().invoke(record);
+        } catch (ReflectiveOperationException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
+    /** Throws a RuntimeException when the JSON is not of that type. */
+    static Object as(Type type, Object json) {
+        if (type instanceof ParameterizedType generic) {
+            Type of = generic.getActualTypeArguments()[generic.getActualTypeArguments().length - 1];
+            if (json instanceof List<?> list) return list.stream().map(one -> as(of, one)).collect(Collectors.toList());
+            Map<String, Object> map = new LinkedHashMap<>();
+            ((Map<?, ?>) json).forEach((key, one) -> map.put((String) key, as(of, one)));
+            return map;
+        }
+        Class<?> plain = (Class<?>) type;
+        if (plain == Instant.class) return Instant.parse((String) json);
+        if (plain.isEnum()) return Arrays.stream(plain.getEnumConstants()).filter(e -> e.toString().equals(json)).findFirst().orElseThrow();
+        if (!plain.isRecord() || json == null) return plain.isPrimitive() ? Objects.requireNonNull(json) : plain.cast(json);
+        RecordComponent[] parts = plain.getRecordComponents();
+        try {
+            var made = plain.getDeclaredConstructor(Arrays.stream(parts).map(RecordComponent::getType).toArray(Class[]::new));
+            made.setAccessible(true);
+            return made.newInstance(Arrays.stream(parts).map(p -> as(p.getGenericType(), ((Map<?, ?>) json).get(p.getName()))).toArray());
+        } catch (ReflectiveOperationException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
+    /** By a path such as a.b[0].c; null if there is nothing, or no JSON at all. */
+    @SuppressWarnings("rawtypes")
+    static Comparable at(String text, String path) {
+        Object value;
+        try {
+            value = new JsonSlurper().parseText(text);
+        } catch (RuntimeException noJson) {
+            return null;
+        }
+        for (String key : path.replace("[", ".[").split("\\."))
+            if (!key.isEmpty()) value = child(value, key);
+        return value == null || value instanceof Comparable ? (Comparable) value : JsonOutput.toJson(value);
+    }
+
+    private static Object child(Object value, String key) {
+        if (value instanceof Map<?, ?> map) return map.get(key);
+        if (!(value instanceof List<?> list)) return null;
+        if (key.equals("size")) return list.size();
+        int at = key.matches("\\[\\d{1,9}]") ? Integer.parseInt(key.substring(1, key.length() - 1)) : -1;
+        return at >= 0 && at < list.size() ? list.get(at) : null;
     }
 }
 
@@ -3380,125 +3375,31 @@ final class Session {
     private final watchdog options;
     private final Path file;
     private final Secrets secrets;
-    private final RulesFile rulesFile;
+    private final Path folder;
     private final Web web = new Web();
-    private boolean memoryLost, detailed;
+    private boolean detailed, memoryLost;
 
     Session(World world, watchdog options) {
         this.world = world;
         this.options = options;
+        this.detailed = options.verbose;
         this.file = RulesFile.find(options.rules, world);
         this.secrets = new Secrets(world.env(), file);
-        this.rulesFile = new RulesFile(file, world, secrets);
-        this.detailed = options.verbose;
-    }
-
-    int pass(List<String> names) {
-        Path folder = folder();
-        try (Lock lock = Lock.on(folder)) {
-            if (lock == null) throw Ending.busy(options.quiet ? "" : "watchdog: another pass is running");
-            Guard.sweep(folder);
-            return pass(folder, names);
-        } catch (IOException e) {
-            throw Ending.broken("watchdog: cannot take the lock in " + folder + ": " + Say.thrown(e));
-        }
-    }
-
-    private int pass(Path folder, List<String> names) throws IOException {
-        Notebook notebook = new Notebook(folder, !options.dryRun, world, secrets);
-        Loaded loaded = load(new Compiled(folder.resolve("compiled")));
-        List<Watch> watches = loaded.rules.named(names);
-        Deadline deadline = Deadline.in(loaded.rules.deadline());
-        guard(deadline);
-        Hands hands = hands(loaded.rules, folder, deadline);
-        Courier courier = new Courier(notebook, loaded.rules.hooks(), world, web, hands);
-        Collection<Outcome> outcomes;
-        try (Looker looker = new Looker(hands, web)) {
-            Pass pass = new Pass(watches, looker, hands, notebook, courier, world, this::progress);
-            if (options.dryRun) return dryRun(pass, watches, loaded);
-            tellOfRules(notebook, courier, loaded);
-            outcomes = pass.run();
-        }
-        notebook.history(outcomes);
-        courier.send();
-        int exit = Stream.concat(Stream.of(loaded.exit()), outcomes.stream().map(Outcome::exit)).reduce(0, Ending::gravest);
-        if (loaded.rules.heartbeat() != null) courier.heartbeat(loaded.rules.heartbeat());
-        List<String> troubles = new ArrayList<>(courier.finish());
-        notebook.save();
-        if (memoryLost || !notebook.warnings().isEmpty()) exit = 4;
-        troubles.addAll(notebook.warnings());
-        report(outcomes, exit);
-        Stream.concat(loaded.complaints().stream(), troubles.stream().map(t -> "watchdog: " + t)).forEach(this::complain);
-        return exit;
-    }
-
-    /** The rules, and what is wrong with them: with an edit that does not compile, the last good ones still watch. */
-    private record Loaded(Rules rules, String broken, List<String> complaints) {
-        int exit() { return complaints.isEmpty() ? 0 : 2; }
-    }
-
-    private Loaded load(Compiled cache) {
-        String text = "";
-        try {
-            text = rulesFile.read();
-            Rules rules = rulesFile.load(text, cache);
-            return new Loaded(rules, "", rules.complaints());
-        } catch (Ending mistakes) {
-            String last = cache.lastGood();
-            if (last == null || mistakes.exit != 2) throw mistakes;
-            List<String> complaints = new ArrayList<>(mistakes.lines);
-            complaints.add("watchdog: these rules cannot be used, so the last good ones still watch");
-            Rules rules = new RulesFile(file, world, secrets).load(last, new Compiled(cache.folder.resolveSibling("last-good")));
-            return new Loaded(rules, Compiled.hash(text), complaints);
-        }
-    }
-
-    private void tellOfRules(Notebook notebook, Courier courier, Loaded loaded) {
-        if (notebook.brokenRulesAreNew(loaded.broken))
-            courier.post(new Dsl.Event(Dsl.Kind.rules_broken, file.getFileName().toString(), file.getFileName() + " has mistakes",
-                "The last good rules still watch. " + Say.plain(loaded.complaints.get(0), 400), world.now(), world.now()), loaded.rules.hooks());
-        Set<String> known = loaded.rules.watches().stream().map(Watch::name).collect(Collectors.toSet());
-        notebook.forget(known).forEach((name, incident) ->
-            courier.post(Story.unwatched(name, incident, world.now()), loaded.rules.hooks()));
-    }
-
-    /** No child, response or script can hold the program past its deadline: this ends it from outside. */
-    private void guard(Deadline deadline) {
-        Duration most = deadline.left().plusSeconds(20);
-        Daemon.run(() -> {
-            Thread.sleep(most.toMillis());
-            world.err().println("watchdog: the pass did not end at its deadline and was ended");
-            world.halt().accept(4);
-            return null;
-        });
-    }
-
-    private Hands hands(Rules rules, Path scratch, Deadline deadline) {
-        boolean full = scratch.toFile().getUsableSpace() < 1 << 20; // a command must not fail because its output cannot be kept
-        return new Hands(file.getParent(), full ? Path.of(System.getProperty("java.io.tmpdir")) : scratch, rules.path(), world.env(), deadline, this::progress);
-    }
-
-    private int dryRun(Pass pass, List<Watch> watches, Loaded loaded) {
-        int exit = loaded.exit();
-        for (Outcome outcome : pass.judge(watches)) {
-            say(line(outcome, width(watches)) + (outcome.due() ? "; would restart: " + outcome.remedy().inWords() : ""));
-            exit = Ending.gravest(exit, outcome.exit());
-        }
-        loaded.complaints().forEach(this::complain);
-        return exit;
+        this.folder = folder();
     }
 
     /** The memory's folder; when it cannot be used, a private one under the temp directory. */
     private Path folder() {
         String name = file.getFileName().toString().replaceFirst("\\.groovy$", "") + "-" + Compiled.hash(file.toString()).substring(0, 8);
-        Path base = options.state != null ? world.cwd().resolve(options.state) : world.folder("XDG_STATE_HOME", ".local/state").resolve("watchdog");
+        Path base = options.state != null ? world.cwd().resolve(options.state)
+            : world.folder("XDG_STATE_HOME", ".local/state").resolve("watchdog");
         try {
             Guard.folder(base.resolve(name));
             return base.resolve(name);
-        } catch (IOException | UnsupportedOperationException e) {
+        } catch (IOException | UnsupportedOperationException unusable) {
             memoryLost = true;
-            complain("watchdog: cannot use " + base.resolve(name) + " (" + Say.thrown(e) + "); this pass remembers under the temp folder, "
-                + "so the restart budget may not hold");
+            complain("watchdog: cannot use " + base.resolve(name) + " (" + Say.thrown(unusable) + "); this pass remembers under the "
+                + "temp folder, so the restart budget may not hold");
         }
         try {
             return Guard.spare(name);
@@ -3507,124 +3408,218 @@ final class Session {
         }
     }
 
+    /** The rules, and what is wrong with them: with an edit that does not compile, the last good ones still watch. */
+    private record Loaded(Rules rules, String broken, List<String> complaints) {
+        int exit() { return complaints.isEmpty() ? 0 : 2; }
+    }
+
+    private Loaded load() {
+        Compiled cache = new Compiled(folder.resolve("compiled"));
+        String text = "";
+        try {
+            RulesFile given = new RulesFile(file, world, secrets);
+            text = given.read();
+            Rules rules = given.load(text, cache);
+            return new Loaded(rules, "", rules.complaints());
+        } catch (Ending mistakes) {
+            String last = cache.lastGood();
+            if (last == null || mistakes.exit != 2) throw mistakes;
+            List<String> complaints = new ArrayList<>(mistakes.lines);
+            complaints.add("watchdog: these rules cannot be used, so the last good ones still watch");
+            Rules rules = new RulesFile(file, world, secrets).load(last, new Compiled(folder.resolve("last-good")));
+            return new Loaded(rules, Compiled.hash(text), complaints);
+        }
+    }
+
+    /** What a command works with: everything that knows the outside world. */
+    private record Tools(Loaded loaded, Notebook notebook, Hands hands, Looker looker, Courier courier) {
+        Rules rules() { return loaded.rules; }
+    }
+
+    private Tools tools(Loaded loaded, boolean writable) {
+        Rules rules = loaded.rules;
+        Notebook notebook = new Notebook(folder, writable, world, secrets);
+        boolean full = folder.toFile().getUsableSpace() < 1 << 20; // a command must not fail because its output cannot be kept
+        Path scratch = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder;
+        Hands hands = new Hands(file.getParent(), scratch, rules.path(), world.env(), Deadline.in(rules.deadline()), this::progress);
+        return new Tools(loaded, notebook, hands, new Looker(hands, web), new Courier(notebook, rules.hooks(), world, web, hands));
+    }
+
+    private Tools tools() { return tools(load(), false); }
+
+    private Pass passOver(List<Watch> watches, Tools with) {
+        return new Pass(watches, with.looker, with.hands, with.notebook, with.courier, world, this::progress);
+    }
+
+    int pass(List<String> names) {
+        try (Lock lock = Lock.on(folder)) {
+            if (lock == null) throw Ending.busy(options.quiet ? "" : "watchdog: another pass is running");
+            Guard.sweep(folder, name -> name.endsWith(".tmp"));
+            Tools tools = tools(load(), !options.dryRun);
+            List<Watch> watches = tools.rules().named(names);
+            return options.dryRun ? dryRun(watches, tools) : pass(watches, tools);
+        } catch (IOException e) {
+            throw Ending.broken("watchdog: cannot take the lock in " + folder + ": " + Say.thrown(e));
+        }
+    }
+
+    private int pass(List<Watch> watches, Tools tools) {
+        endAt(tools.rules().deadline());
+        tellOfRules(tools);
+        Collection<Outcome> outcomes = passOver(watches, tools).run();
+        tools.notebook.history(outcomes);
+        tools.courier.send();
+        if (tools.rules().heartbeat() != null) tools.courier.heartbeat(tools.rules().heartbeat());
+        List<String> troubles = new ArrayList<>(tools.courier.finish());
+        tools.notebook.save();
+        troubles.addAll(tools.notebook.warnings());
+        boolean unable = memoryLost || !tools.notebook.warnings().isEmpty();
+        int exit = unable ? 4 : exit(outcomes, tools.loaded);
+        report(outcomes, exit);
+        tools.loaded.complaints().forEach(this::complain);
+        troubles.forEach(trouble -> complain("watchdog: " + trouble));
+        return exit;
+    }
+
+    private static int exit(Collection<Outcome> outcomes, Loaded loaded) {
+        return outcomes.stream().map(Outcome::exit).reduce(loaded.exit(), Ending::gravest);
+    }
+
+    private void tellOfRules(Tools tools) {
+        Loaded loaded = tools.loaded;
+        if (tools.notebook.brokenRulesAreNew(loaded.broken))
+            tools.courier.post(new Dsl.Event(Dsl.Kind.rules_broken, file.getFileName().toString(), file.getFileName() + " has mistakes",
+                "The last good rules still watch. " + Say.plain(loaded.complaints.get(0), 400), world.now(), world.now()), loaded.rules.hooks());
+        Set<String> known = loaded.rules.watches().stream().map(Watch::name).collect(Collectors.toSet());
+        tools.notebook.forget(known).forEach((name, incident) ->
+            tools.courier.post(Story.unwatched(name, incident, world.now()), loaded.rules.hooks()));
+    }
+
+    /** No child, response or script can hold the program past its deadline: this ends it from outside. */
+    private void endAt(Duration deadline) {
+        Daemon.run(() -> {
+            Thread.sleep(deadline.plusSeconds(20).toMillis());
+            complain("watchdog: the pass did not end at its deadline of " + Say.time(deadline) + " and was ended");
+            world.halt().accept(4);
+            return null;
+        });
+    }
+
+    private int dryRun(List<Watch> watches, Tools tools) {
+        Collection<Outcome> outcomes = passOver(watches, tools).judge(watches);
+        for (Outcome outcome : outcomes)
+            say(line(outcome, width(watches)) + (outcome.due() ? "; would restart: " + outcome.remedy().inWords() : ""));
+        tools.loaded.complaints().forEach(this::complain);
+        return exit(outcomes, tools.loaded);
+    }
+
     int check(List<String> names) {
-        Path folder = folder();
-        Loaded loaded = load(new Compiled(folder.resolve("compiled")));
-        return look(loaded.rules.named(names), loaded.rules, folder, loaded);
+        Tools tools = tools();
+        return look(tools.rules().named(names), tools);
     }
 
     int checkUrl(String url, List<String> conditions) {
+        detailed = true;
         String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
-        String text = "watch(" + quoted + ") { url " + quoted + "; attempts 1; " + (conditions.isEmpty() ? ""
-            : "healthy {\n" + String.join("\n", conditions) + "\n}") + "}";
-        Path folder = folder();
-        RulesFile oneOff = new RulesFile(Path.of("condition"), world, secrets);
-        Rules rules;
+        String text = "watch(" + quoted + ") { url " + quoted + "; attempts 1; "
+            + (conditions.isEmpty() ? "" : "healthy {\n" + String.join("\n", conditions) + "\n}") + "}";
         try {
-            rules = oneOff.load(text, new Compiled(folder.resolve("one-off")));
+            Rules rules = new RulesFile(Path.of("condition"), world, secrets).load(text, new Compiled(folder.resolve("one-off")));
+            return look(rules.watches(), tools(new Loaded(rules, "", List.of()), false));
         } catch (Ending wrong) { // its first line is ours, not the user's
             throw Ending.mistakes(wrong.lines.stream().map(line -> Pattern.compile("^condition:(\\d+):").matcher(line)
                 .replaceFirst(found -> "condition " + (Integer.parseInt(found.group(1)) - 1) + ", column ")).toList());
         }
-        return look(rules.watches(), rules, folder, new Loaded(rules, "", List.of()));
     }
 
-    private int look(List<Watch> watches, Rules rules, Path folder, Loaded loaded) {
-        detailed |= rules.hooks().isEmpty() && watches.size() == 1 && watches.get(0).name().contains("://");
-        Notebook notebook = new Notebook(folder, false, world, secrets);
-        Hands hands = hands(rules, folder, Deadline.in(rules.deadline()));
-        try (Looker looker = new Looker(hands, web)) {
-            Pass pass = new Pass(watches, looker, hands, notebook, new Courier(notebook, List.of(), world, web, hands), world, this::progress);
-            Collection<Outcome> outcomes = pass.judge(watches);
-            int exit = Stream.concat(Stream.of(loaded.exit()), outcomes.stream().map(Outcome::exit)).reduce(0, Ending::gravest);
-            report(outcomes, exit);
-            loaded.complaints().forEach(this::complain);
-            return exit;
-        }
+    private int look(List<Watch> watches, Tools tools) {
+        Collection<Outcome> outcomes = passOver(watches, tools).judge(watches);
+        int exit = exit(outcomes, tools.loaded);
+        report(outcomes, exit);
+        tools.loaded.complaints().forEach(this::complain);
+        return exit;
     }
 
     int validate() {
-        Path folder = folder();
-        Rules rules = rulesFile.load(rulesFile.read(), null);
+        RulesFile given = new RulesFile(file, world, secrets);
+        Rules rules = given.load(given.read(), null);
         List<String> wrong = new ArrayList<>(rules.complaints());
         for (Watch watch : rules.watches()) {
+            Policy policy = watch.policy();
             say(watch.name() + ": " + watch.probe().inWords() + (watch.needs().isEmpty() ? "" : ", needs " + Say.list(watch.needs()))
                 + "; up to " + watch.patience().attempts() + " attempts of " + Say.time(watch.patience().timeout()));
             for (Dsl.Remedy remedy : watch.remedies()) {
-                say("    restart" + (remedy.when() == null ? "" : " for its cause") + ": " + remedy.inWords());
-                remedy.planned().forEach(step -> unfound(step, rules, watch).ifPresent(wrong::add));
+                say("    restart" + (remedy.when() == null ? "" : " for its cause") + ": "
+                    + (remedy.planned().isEmpty() ? "nothing" : remedy.inWords()));
+                remedy.planned().stream().map(step -> unfound(step, rules, watch)).filter(Objects::nonNull).forEach(wrong::add);
             }
-            if (!watch.remedies().isEmpty()) say("    at most " + watch.policy().limit() + " per " + Say.time(watch.policy().per())
-                + ", after " + Say.count(watch.policy().failures(), "unhealthy pass", "unhealthy passes") + ", healthy within " + Say.time(watch.policy().within()));
+            if (!watch.remedies().isEmpty()) say("    at most " + policy.limit() + " per " + Say.time(policy.per()) + ", after "
+                + Say.count(policy.failures(), "unhealthy pass", "unhealthy passes") + ", healthy within " + Say.time(policy.within()));
             say("    tells " + (watch.hooks().isEmpty() ? "no one" : Say.list(watch.hooks().stream().map(Dsl.Hook::label).toList())));
         }
         wrong.forEach(this::complain);
-        say(wrong.isEmpty() ? file.getFileName() + " is good: " + Say.count(rules.watches().size(), "watch", "watches") : "");
+        if (wrong.isEmpty()) say(file.getFileName() + " is good: " + Say.count(rules.watches().size(), "watch", "watches"));
         return wrong.isEmpty() ? 0 : 2;
     }
 
-    /** On the PATH that cron has, not on the one of this terminal. */
-    private Optional<String> unfound(Step step, Rules rules, Watch watch) {
-        if (step.program().isEmpty()) return Optional.empty();
-        String cron = Stream.concat(rules.path().stream(), Stream.of("/usr/bin:/bin")).collect(Collectors.joining(":"));
+    /** On the PATH that cron has, not on the one of this terminal; null: it is there. */
+    private String unfound(Step step, Rules rules, Watch watch) {
+        if (step.program().isEmpty()) return null;
         try {
-            Hands.resolve(step.program().get(0), file.getParent(), cron);
-            return Optional.empty();
+            Hands.resolve(step.program().get(0), file.getParent(), String.join(":", rules.path()) + ":/usr/bin:/bin");
+            return null;
         } catch (StepFailed missing) {
-            return Optional.of(file.getFileName() + ": " + watch.name() + ", " + step.inWords() + ": cron would find " + missing.getMessage());
+            return file.getFileName() + ": " + watch.name() + ", " + step.inWords() + ": cron would find " + missing.getMessage();
+        }
+    }
+
+    /** What `status` says of one watch; its components are the fields of --json. */
+    private record Status(String name, String state, Instant since, Instant pausedUntil, String reason, Restart lastRestart,
+                          int budgetLeft, int budget, Duration per, Map<String, Double> uptime) {
+        List<String> inWords() {
+            List<String> lines = new ArrayList<>();
+            lines.add(name + ": " + state + (pausedUntil != null ? " " + Say.until(pausedUntil)
+                : since == null ? ", not looked at yet" : " since " + Say.at(since)));
+            if (reason != null) lines.add("down: " + reason);
+            if (lastRestart != null) lines.add("last restart " + Say.at(lastRestart.at()) + ": " + lastRestart.what() + " ("
+                + (lastRestart.result() == null ? "cut off" : lastRestart.result()) + ")");
+            lines.add("restarts left: " + budgetLeft + " of " + budget + " per " + Say.time(per));
+            lines.add("uptime: " + uptime.entrySet().stream().map(e -> e.getValue() + " % in " + e.getKey())
+                .collect(Collectors.joining(", ")).replace("null %", "unknown"));
+            return lines;
         }
     }
 
     int status() {
-        Path folder = folder();
-        Notebook notebook = new Notebook(folder, false, world, secrets);
-        Rules rules = load(new Compiled(folder.resolve("compiled"))).rules;
-        List<Map<String, Object>> all = rules.watches().stream().map(watch -> status(watch, notebook)).toList();
-        if (options.json) say(JsonOutput.toJson(Json.map("watches", all, "waiting", notebook.outbox().size())));
-        else all.forEach(one -> say(String.join("\n    ", statusLines(one))));
-        for (Letter letter : options.json ? List.<Letter>of() : notebook.outbox())
-            say("waiting for " + Say.hook(letter.hook()) + " since " + Say.at(letter.event().at()) + ": " + letter.event().title());
-        notebook.warnings().forEach(w -> complain("watchdog: " + w));
+        Tools tools = tools();
+        List<Status> all = tools.rules().watches().stream().map(watch -> status(watch, tools.notebook)).toList();
+        List<Letter> waiting = tools.notebook.outbox();
+        if (options.json) say(Json.text(Map.of("watches", all, "waiting", waiting.size())));
+        else {
+            all.forEach(one -> say(String.join("\n    ", one.inWords())));
+            waiting.forEach(letter -> say("waiting for " + Say.hook(letter.hook()) + " since " + Say.at(letter.event().at()) + ": " + letter.event().title()));
+        }
+        tools.notebook.warnings().forEach(warning -> complain("watchdog: " + warning));
         return 0;
     }
 
-    private Map<String, Object> status(Watch watch, Notebook notebook) {
+    private Status status(Watch watch, Notebook notebook) {
         Memory memory = notebook.of(watch);
-        Instant until = notebook.pausedUntil(watch.name()), now = world.now();
-        Map<String, Object> uptime = new LinkedHashMap<>();
-        for (int days : List.of(1, 7, 30)) {
-            int[] counted = notebook.uptime(watch.name(), now.minus(Duration.ofDays(days)));
-            uptime.put(days == 1 ? "24h" : days + "d", counted[1] == 0 ? null : Math.floor(10_000.0 * counted[0] / counted[1]) / 100);
-        }
-        Restart last = memory.lastRestart();
-        return Json.map("name", watch.name(), "state", until != null ? "paused" : memory.state(), "since",
-            memory.state().equals("new") ? null : memory.since(), "pausedUntil", until,
-            "reason", memory.incident() == null ? null : memory.incident().reason(), "lastRestart", last == null ? null
-                : Json.map("at", last.at(), "what", last.what(), "result", last.result() == null ? "cut off" : last.result()),
-            "budgetLeft", Math.max(0, watch.policy().limit() - memory.spent(watch.policy(), now)), "budget", watch.policy().limit(),
-            "per", watch.policy().per().toString(), "uptime", uptime);
-    }
-
-    private List<String> statusLines(Map<String, Object> is) {
-        List<String> lines = new ArrayList<>();
-        lines.add(is.get("name") + ": " + is.get("state") + (is.get("pausedUntil") != null ? " " + Say.until(Instant.parse((String) is.get("pausedUntil")))
-            : is.get("since") == null ? ", not looked at yet" : " since " + Say.at(Instant.parse((String) is.get("since")))));
-        if (is.get("reason") != null) lines.add("down: " + is.get("reason"));
-        if (is.get("lastRestart") instanceof Map<?, ?> last)
-            lines.add("last restart " + Say.at(Instant.parse((String) last.get("at"))) + ": " + last.get("what") + " (" + last.get("result") + ")");
-        lines.add("restarts left: " + is.get("budgetLeft") + " of " + is.get("budget") + " per " + Say.time(Duration.parse((String) is.get("per"))));
-        lines.add("uptime: " + ((Map<?, ?>) is.get("uptime")).entrySet().stream().map(e -> (e.getValue() == null ? "unknown" : e.getValue() + " %")
-            + " in " + e.getKey()).collect(Collectors.joining(", ")));
-        return lines;
+        Policy policy = watch.policy();
+        Instant until = notebook.pausedUntil(watch.name());
+        Map<String, Double> uptime = new LinkedHashMap<>();
+        for (int days : List.of(1, 7, 30)) uptime.put(days == 1 ? "24h" : days + "d", notebook.uptime(watch.name(), days));
+        return new Status(watch.name(), until != null ? "paused" : memory.state(), memory.state().equals("new") ? null : memory.since(),
+            until, memory.incident() == null ? null : memory.incident().reason(), memory.lastRestart(),
+            Math.max(0, policy.limit() - memory.spent(policy, world.now())), policy.limit(), policy.per(), uptime);
     }
 
     int pause(String name, Duration time) {
-        Path folder = folder();
-        Notebook notebook = new Notebook(folder, false, world, secrets);
-        String known = load(new Compiled(folder.resolve("compiled"))).rules.one(name).name();
-        Instant until = time == null ? Instant.parse("9999-01-01T00:00:00Z") : world.now().plus(time);
+        Tools tools = tools();
+        String known = tools.rules().one(name).name();
+        Instant until = time == null ? Say.ALWAYS : world.now().plus(time);
         try {
-            if (time == null || !time.isZero()) notebook.pause(known, until);
+            tools.notebook.pause(known, until);
         } catch (IOException e) {
             throw Ending.broken("watchdog: cannot remember the pause: " + Say.thrown(e));
         }
@@ -3633,10 +3628,10 @@ final class Session {
     }
 
     int resume(String name) {
-        Path folder = folder();
-        String known = load(new Compiled(folder.resolve("compiled"))).rules.one(name).name();
+        Tools tools = tools();
+        String known = tools.rules().one(name).name();
         try {
-            say(known + (new Notebook(folder, false, world, secrets).resume(known) ? " is watched again" : " was not paused"));
+            say(known + (tools.notebook.resume(known) ? " is watched again" : " was not paused"));
         } catch (IOException e) {
             throw Ending.broken("watchdog: cannot end the pause: " + Say.thrown(e));
         }
@@ -3644,61 +3639,52 @@ final class Session {
     }
 
     int tell(String name) {
-        Path folder = folder();
-        Loaded loaded = load(new Compiled(folder.resolve("compiled")));
-        Rules rules = loaded.rules;
-        Collection<Dsl.Hook> hooks = name == null ? rules.hooks() : new LinkedHashSet<>(rules.one(name).hooks());
-        Courier courier = new Courier(new Notebook(folder, false, world, secrets), rules.hooks(), world, web,
-            hands(rules, folder, Deadline.in(rules.deadline())));
-        Dsl.Event test = new Dsl.Event(Dsl.Kind.test, name == null ? "watchdog" : name, "test from watchdog", "If you can read this, this hook works.",
-            world.now(), world.now());
-        int exit = loaded.exit();
-        for (Dsl.Hook hook : hooks.stream().flatMap(h -> h.orElse() == null ? Stream.of(h) : Stream.of(h, h.orElse())).toList()) {
-            Delivery delivery = courier.attempt(hook, test);
+        Tools tools = tools();
+        Collection<Dsl.Hook> hooks = name == null ? tools.rules().hooks() : new LinkedHashSet<>(tools.rules().one(name).hooks());
+        Dsl.Event test = new Dsl.Event(Dsl.Kind.test, name == null ? "watchdog" : name, "test from watchdog",
+            "If you can read this, this hook works.", world.now(), world.now());
+        int exit = tools.loaded.exit();
+        for (Dsl.Hook hook : hooks.stream().flatMap(h -> Stream.of(h, h.orElse())).filter(Objects::nonNull).distinct().toList()) {
+            Delivery delivery = tools.courier.attempt(hook, test);
             say(hook.label() + ": " + delivery.text());
             if (!delivery.taken()) exit = Ending.gravest(exit, 1);
         }
         if (hooks.isEmpty()) say("there is no hook to tell" + (name == null ? "" : " for " + name));
-        loaded.complaints().forEach(this::complain);
+        tools.loaded.complaints().forEach(this::complain);
         return exit;
     }
 
     int drill(String name, boolean yes) {
-        Path folder = folder();
-        Rules rules = load(new Compiled(folder.resolve("compiled"))).rules;
-        Watch watch = rules.one(name);
+        Tools tools = tools();
+        Watch watch = tools.rules().one(name);
         List<Step> stops = watch.remedies().stream().flatMap(r -> r.planned().stream()).filter(s -> s instanceof StopStep).distinct().toList();
         if (stops.isEmpty()) throw Ending.mistake("watchdog: " + name + " has no stop in its restart, so a drill cannot stop it");
-        if (!yes && !agreed("This stops " + name + " on purpose: " + stops.stream().map(Step::inWords).collect(Collectors.joining(", ")) + "."))
-            return 2;
+        String what = "This stops " + name + " on purpose: " + stops.stream().map(Step::inWords).collect(Collectors.joining(", ")) + ".";
+        if (!yes && !world.terminal()) throw Ending.mistake("watchdog: " + what + " Nobody can be asked here; --yes says that it is wanted");
+        if (!yes && !System.console().readLine(what + " Go on? [y/N] ").strip().toLowerCase(Locale.ROOT).startsWith("y")) return 2;
         long began = System.nanoTime();
-        Hands hands = hands(rules, folder, Deadline.in(rules.deadline()));
-        try (Looker looker = new Looker(hands, web)) {
-            if (!(looker.lookAtAll(List.of(watch)).get(watch).verdict() instanceof Healthy))
-                throw Ending.mistake("watchdog: " + name + " is not healthy now; a drill begins with a healthy service");
-            timeline(began, name + " is healthy");
-            Treatment stopping = new Treatment();
-            stops.forEach(stop -> stop.take(hands, stopping));
-            timeline(began, stopping.inWords());
-            Deadline over = Deadline.in(watch.policy().within());
-            while (looker.lookOnce(List.of(watch)).get(watch).verdict() instanceof Healthy && !over.passed()) over.sleep(Duration.ofMillis(200));
-            timeline(began, over.passed() ? "the check did NOT notice: it still says healthy" : "the check noticed");
-            if (over.passed()) return 1;
-        } catch (StepFailed failed) {
-            throw Ending.mistake("watchdog: the drill could not stop " + name + ": " + failed.getMessage());
-        }
+        if (!noticed(watch, stops, tools, began)) return 1;
         int exit = 1;
         for (int pass = 0; pass < watch.policy().failures() && exit != 0; pass++) exit = pass(List.of(name));
         timeline(began, exit == 0 ? name + " is healthy again: the drill is passed" : name + " was NOT healed: the drill has failed");
         return exit;
     }
 
-    private boolean agreed(String what) {
-        if (!world.terminal()) throw Ending.mistake("watchdog: " + what + " Nobody can be asked here; --yes says that it is wanted");
-        world.out().print(what + " Go on? [y/N] ");
-        world.out().flush();
-        String answer = System.console().readLine();
-        return answer != null && answer.strip().toLowerCase(Locale.ROOT).startsWith("y");
+    private boolean noticed(Watch watch, List<Step> stops, Tools tools, long began) {
+        if (!(tools.looker.lookAtAll(List.of(watch)).get(watch).verdict() instanceof Healthy))
+            throw Ending.mistake("watchdog: " + watch.name() + " is not healthy now; a drill begins with a healthy service");
+        timeline(began, watch.name() + " is healthy");
+        Treatment stopping = new Treatment();
+        try {
+            stops.forEach(stop -> stop.take(tools.hands, stopping));
+        } catch (StepFailed failed) {
+            throw Ending.mistake("watchdog: the drill could not stop " + watch.name() + ": " + failed.getMessage());
+        }
+        timeline(began, stopping.inWords());
+        Deadline over = Deadline.in(watch.policy().within());
+        while (tools.looker.lookOnce(List.of(watch)).get(watch).verdict() instanceof Healthy && !over.passed()) over.sleep(Duration.ofMillis(200));
+        timeline(began, over.passed() ? "the check did NOT notice: it still says healthy" : "the check noticed");
+        return !over.passed();
     }
 
     private void timeline(long began, String what) {
@@ -3707,40 +3693,44 @@ final class Session {
 
     private void progress(String what) { if (options.verbose) say(what); }
 
-    private void say(String text) { if (!text.isEmpty()) world.out().println(secrets.mask(text)); }
+    private void say(String text) { world.out().println(secrets.mask(text)); }
 
     private void complain(String text) { world.err().println(secrets.mask(text)); }
 
-    private void report(Collection<Outcome> outcomes, int exit) {
-        if (options.json) {
-            say(JsonOutput.toJson(Json.map("watches", outcomes.stream().map(Session::plain).toList(), "exit", exit)));
-            return;
+    /** What --json says of one watch; fields are only ever added. */
+    private record Told(String name, String verdict, String reason, int status, long millis, Act did, boolean healed,
+                        Map<String, Double> phases) {
+        static Told of(Outcome o) {
+            Map<String, Double> phases = new LinkedHashMap<>();
+            o.look.answer().phases().forEach((phase, took) -> phases.put(phase, took.toNanos() / 1e6));
+            return new Told(o.watch.name(), o.verdict().word(), o.verdict().reason(), o.look.answer().status(),
+                o.look.answer().time().toMillis(), o.decision.act(), o.healed, phases);
         }
-        int width = width(outcomes.stream().map(o -> o.watch).toList());
-        for (Outcome outcome : outcomes)
-            if (!options.quiet || outcome.exit() != 0 || outcome.healed) say(line(outcome, width));
     }
 
-    private static Map<String, Object> plain(Outcome o) {
-        Answer answer = o.look.answer();
-        return Json.map("name", o.watch.name(), "verdict", o.verdict().word(), "reason", o.verdict().reason(), "status", answer.status(),
-            "millis", answer.time().toMillis(), "did", o.decision.act().name(), "healed", o.healed, "phases",
-            answer.phases().entrySet().stream().collect(Collectors.toMap(Map.Entry::getKey, e -> e.getValue().toNanos() / 1e6, (a, b) -> b, LinkedHashMap::new)));
+    private void report(Collection<Outcome> outcomes, int exit) {
+        Map<String, Object> json = new LinkedHashMap<>();
+        json.put("watches", options.json ? outcomes.stream().map(Told::of).toList() : List.of());
+        json.put("exit", exit);
+        if (options.json) say(Json.text(json));
+        else outcomes.stream().filter(o -> !options.quiet || o.exit() != 0 || o.healed)
+            .forEach(o -> say(line(o, width(outcomes.stream().map(one -> one.watch).toList()))));
     }
 
-    private static int width(List<Watch> watches) { return watches.stream().mapToInt(w -> w.name().length()).max().orElse(0); }
+    private static int width(List<Watch> watches) { return watches.stream().mapToInt(w -> w.name().length()).max().orElse(1); }
 
     /** What, why with the values met, what was done, how long it took. */
     private String line(Outcome o, int width) {
-        String word = o.healed ? "healed" : o.verdict().word();
-        String colour = !world.terminal() || !world.env().getOrDefault("NO_COLOR", "").isEmpty() ? "" : o.exit() == 0 ? "\u001b[32m" : "\u001b[31m";
-        String tail = o.healed ? "in " + Say.time(o.took) + ": it was " + o.was + "; " + o.done
-            : o.verdict().reason() + (o.done.isEmpty() ? "" : "; " + o.done + (Restart.USELESS.equals(o.decision.memory().lastRestart().result()) ? ", but it did not help in " : ", after ") + Say.time(o.took))
-                + (o.done.isEmpty() && o.verdict() instanceof Unhealthy && !o.due() && !o.watch.name().contains("://") ? "; " + o.decision.why() : "");
-        String text = String.format("%-" + Math.max(1, width) + "s  %s%-12s%s %s", o.watch.name(), colour, word, colour.isEmpty() ? "" : "\u001b[0m", tail);
-        if (!detailed) return text;
-        return text + (o.verdict() instanceof Unhealthy bad && !bad.diagram().isEmpty() ? "\n" + bad.diagram() : "")
-            + (o.look.answer().phases().isEmpty() ? "" : Say.phases(o.look.answer()));
+        boolean colour = world.terminal() && world.env().getOrDefault("NO_COLOR", "").isEmpty();
+        String word = String.format("%-12s", o.healed ? "healed" : o.verdict().word());
+        String text = String.format("%-" + width + "s  %s ", o.watch.name(),
+            colour ? (o.exit() == 0 ? "\u001b[32m" : "\u001b[31m") + word + "\u001b[0m" : word);
+        if (o.healed) text += "in " + Say.time(o.took) + ": it was " + o.was + "; " + o.done;
+        else if (!o.done.isEmpty()) text += o.verdict().reason() + "; " + o.done
+            + (Restart.USELESS.equals(o.decision.memory().lastRestart().result()) ? ", but it did not help in " : ", after ") + Say.time(o.took);
+        else text += o.verdict().reason() + (o.verdict() instanceof Unhealthy && !o.due() && !o.watch.name().contains("://") ? "; " + o.decision.why() : "");
+        if (detailed && o.verdict() instanceof Unhealthy bad && !bad.diagram().isEmpty()) text += "\n" + bad.diagram();
+        return detailed && !o.look.answer().phases().isEmpty() ? text + "\n    " + Say.phases(o.look.answer()) : text;
     }
 }
 
@@ -3766,7 +3756,9 @@ final class Say {
 
     static String at(Instant instant) { return AT.format(instant.atZone(ZoneId.systemDefault())); }
 
-    static String until(Instant instant) { return instant.toString().startsWith("9999") ? "until it is resumed" : "until " + at(instant); }
+    static final Instant ALWAYS = Instant.parse("9999-01-01T00:00:00Z");
+
+    static String until(Instant instant) { return instant.equals(ALWAYS) ? "until it is resumed" : "until " + at(instant); }
 
     static String ago(Instant then, Instant now) { return time(Duration.between(Memory.earlier(then, now), now)) + " ago"; }
 
