@@ -3222,7 +3222,7 @@ final class Guard {
                 boolean sticky = is.isDirectory() && ((Integer) Files.getAttribute(at, "unix:mode") & 01000) != 0;
                 String owner = is.owner().getName(), mode = PosixFilePermissions.toString(is.permissions());
                 boolean privateGroup = is.group().getName().equals(owner); // which umask 002 takes for granted
-                if (!Set.of(ME, "root").contains(owner))
+                if (!List.of(ME, "root").contains(owner))
                     throw Ending.mistake("watchdog: " + at + " belongs to " + owner + ", who could change the rules; chown " + ME + " it");
                 if (!sticky && (mode.charAt(7) == 'w' || mode.charAt(4) == 'w' && !privateGroup))
                     throw Ending.mistake("watchdog: " + at + " can be written by others; chmod go-w '" + at + "' mends that");
