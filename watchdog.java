@@ -3044,7 +3044,7 @@ final class Notebook {
         try {
             if (Files.exists(file) && !Files.isRegularFile(file)) throw new IllegalStateException("it is no file"); // reading a pipe never ends
             if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read(new JsonSlurper().parseText(Files.readString(file)));
-        } catch (IOException | RuntimeException broken) {
+        } catch (IOException | RuntimeException | StackOverflowError broken) {
             setAside(file, broken);
         }
         written = text();
@@ -3059,7 +3059,7 @@ final class Notebook {
         outbox.addAll(page.outbox);
     }
 
-    private void setAside(Path file, Exception broken) {
+    private void setAside(Path file, Throwable broken) {
         Path aside = file.resolveSibling("memory.broken-" + world.now().getEpochSecond() % 3 + ".json"); // at most three
         warnings.add("the memory could not be read (" + (broken instanceof FileSystemException || broken instanceof IllegalStateException
             ? Say.plain(Say.thrown(broken), 120) : "it is damaged") + "); " + (writable ? "it is kept as " + aside + " and a new one begins"
