@@ -8,7 +8,7 @@
 //DEPS org.apache.groovy:groovy-json:5.1.1
 //DEPS com.squareup.okhttp3:okhttp-jvm:5.4.0
 //CDS
-//RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx256m -Xshare:auto -Dfile.encoding=UTF-8
+//RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx256m -Xshare:auto -Xlog:disable -Xlog:all=error:stderr -Dfile.encoding=UTF-8
 
 import groovy.json.JsonOutput;
 import groovy.json.JsonSlurper;
