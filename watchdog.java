@@ -3054,6 +3054,7 @@ final class Notebook {
         if (json instanceof Map<?, ?> map && map.get("format") instanceof Integer format && format > FORMAT)
             throw new IllegalStateException("it was written by a newer watchdog, in format " + format);
         Page page = (Page) Json.as(Page.class, json);
+        if (page.watches.containsValue(null) || page.outbox.contains(null)) throw new IllegalArgumentException("null");
         brokenRules = page.brokenRules;
         memories.putAll(page.watches);
         outbox.addAll(page.outbox);
@@ -3806,7 +3807,7 @@ final class Say {
         String message = thrown.getMessage() == null ? "" : thrown.getMessage();
         String name = thrown.getClass().getSimpleName();
         if (thrown instanceof java.nio.file.FileSystemException) return name.replace("Exception", "") + " " + message;
-        return message.isEmpty() ? name : name.startsWith("IO") || name.equals("IllegalStateException") ? message : name + ": " + message;
+        return message.isEmpty() ? name : name.startsWith("IO") || List.of("IllegalStateException", "StepFailed").contains(name) ? message : name + ": " + message;
     }
 
     static Stream<Throwable> causes(Throwable thrown) { return Stream.iterate(thrown, Objects::nonNull, Throwable::getCause).limit(10); }
