@@ -1,0 +1,587 @@
+import static org.junit.jupiter.api.Assertions.assertAll;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import groovy.json.JsonSlurper;
+import java.io.IOException;
+import java.lang.reflect.Method;
+import java.lang.reflect.Modifier;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import mockwebserver3.Dispatcher;
+import mockwebserver3.MockResponse;
+import mockwebserver3.MockWebServer;
+import mockwebserver3.RecordedRequest;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestFactory;
+import org.junit.jupiter.api.io.TempDir;
+
+/** The language of rules.groovy: what it accepts, what it refuses and in which words, and what its conditions say. */
+class RulesTest {
+
+    private static final String JSON = """
+        {"a": {"b": [{"c": 3}, {"c": "x"}]}, "none": null, "ok": true, "half": 0.5}""";
+
+    private static MockWebServer server;
+    @TempDir Path folder;
+
+    @BeforeAll static void serve() throws IOException {
+        server = new MockWebServer();
+        server.setDispatcher(new Dispatcher() {
+            @Override public MockResponse dispatch(RecordedRequest request) { return answer(request.getUrl().encodedPath()); }
+        });
+        server.start();
+    }
+
+    @AfterAll static void stopServing() { server.close(); }
+
+    private static MockResponse answer(String path) {
+        MockResponse.Builder good = new MockResponse.Builder().code(200).addHeader("X-Two", "yes");
+        return switch (path) {
+            case "/json" -> good.body(JSON).build();
+            case "/huge" -> good.body("needle" + "x".repeat(3 << 20) + "\u001b[31mred").build();
+            case "/hop" -> good.code(302).addHeader("Location", "/json").build();
+            default -> good.code(401).body("<h1>401 Unauthorized</h1>").build();
+        };
+    }
+
+    private static String at(String path) { return server.url(path).toString(); }
+
+    private Run.Desk desk(String rules) { return new Run.Desk(folder).rules(rules); }
+
+    /** What `validate` says of rules that must be refused. */
+    private String refused(String rules) {
+        Run run = desk(rules).watchdog("validate");
+        assertEquals(2, run.exit(), run.toString());
+        return run.err();
+    }
+
+    private static void says(String all, String part) {
+        assertTrue(all.contains(part), () -> "«" + part + "» is not in: " + all);
+    }
+
+    @SuppressWarnings("unchecked")
+    private static Map<String, Map<String, Object>> watches(Run run) {
+        Map<String, Object> json = (Map<String, Object>) new JsonSlurper().parseText(run.out());
+        return ((List<Map<String, Object>>) json.get("watches")).stream()
+            .collect(Collectors.toMap(w -> (String) w.get("name"), w -> w, (a, b) -> b, LinkedHashMap::new));
+    }
+
+    // ---- mistakes that the compiler finds -----------------------------------------------------------------------
+
+    /** A line of a block, with | before the column that is to be told, and the sentence. */
+    private record Wrong(String block, String line, String sentence) {
+        String before(int number) {
+            String watch = "watch('w" + number + "') { ";
+            return switch (block) {
+                case "top" -> "";
+                case "watch" -> watch;
+                case "when" -> watch + "restart(when: { ";
+                default -> watch + block + " { ";
+            };
+        }
+
+        String text(int number) {
+            return before(number) + line.replace("|", "") + Map.of("top", "", "watch", " }", "when", " }) { } }").getOrDefault(block, " } }");
+        }
+
+        String place(int number) { return (number + 1) + ":" + (before(number).length() + line.indexOf('|') + 1); }
+    }
+
+    private static final List<Wrong> MISSPELT = List.of(
+        new Wrong("top", "|wach('x') { url 'http://x/' }", "no such word 'wach' in the file; did you mean 'watch'?"),
+        new Wrong("top", "|pth '/opt'", "no such word 'pth' in the file; did you mean 'path'?"),
+        new Wrong("top", "|heartbeat 7", "'heartbeat' does not take a whole number; it takes text"),
+        new Wrong("top", "|deadline 4", "'deadline' does not take a whole number; it takes a time such as 10.seconds"),
+        new Wrong("top", "|url 'http://x/'", "'url' belongs in watch { }, not in the file"),
+        new Wrong("top", "|stop 'x'", "'stop' belongs in restart { }, not in the file"),
+        new Wrong("top", "|watch { tcp 'a:1' }", "'watch' does not take a block { … }; it takes text and a block { … }"),
+        new Wrong("top", "|watch('x')", "'watch' does not take text; it takes text and a block { … }"),
+        new Wrong("top", "notify |pushovr(token: 't', user: 'u')", "no such word 'pushovr' in the file; did you mean 'pushover'?"),
+        new Wrong("top", "notify pushover(|token: 't')", "the option 'user' is missing; write user: …"),
+        new Wrong("top", "notify pushover(token: 't', user: 'u', |sond: 'z')", "no option 'sond' here; did you mean 'sound'?"),
+        new Wrong("top", "notify pushover(token: 't', user: 'u'), |onn: [down]", "no option 'onn' here; did you mean 'on'?"),
+        new Wrong("top", "if (|hots == 'mini') { deadline 1.minute }", "no such word 'hots' in the file; did you mean 'host'?"),
+        new Wrong("watch", "|ulr 'http://x/'", "no such word 'ulr' in watch; did you mean 'url'?"),
+        new Wrong("watch", "|url 42", "'url' does not take a whole number; it takes text"),
+        new Wrong("watch", "|url = 'http://x/'", "'url' is set without '=', as in: url …"),
+        new Wrong("watch", "url: |'http://x/'", "'url' is written without ':', as in: url …"),
+        new Wrong("watch", "|timeout 10", "'timeout' does not take a whole number; it takes a time such as 10.seconds"),
+        new Wrong("watch", "timeout |10.secnods", "a whole number has no 'secnods'; did you mean 'seconds'?"),
+        new Wrong("watch", "def t = 3; timeout |t.seconds",
+            "'seconds' follows a plain number, as in 3.seconds; for a variable write Duration.ofSeconds(…)"),
+        new Wrong("watch", "attempts 2, |every: 3", "the option 'every' takes a time such as 10.seconds, not a whole number"),
+        new Wrong("watch", "limit 3, |pre: 1.hour", "no option 'pre' here; did you mean 'per'?"),
+        new Wrong("watch", "needs |internet", "no such word 'internet' in watch; a text stands in quotes: 'internet'"),
+        new Wrong("watch", "|needs ['internet']", "a list goes into parentheses here: needs(['…', '…'])"),
+        new Wrong("watch", "|send", "'send' needs a value, as in: send …"),
+        new Wrong("watch", "|basicAuth 'me'", "'basicAuth' does not take text; it takes text and text"),
+        new Wrong("watch", "|helthy { statsu == 200 }", "no such word 'helthy' in watch; did you mean 'healthy'?"),
+        new Wrong("watch", "|start 'x'", "'start' belongs in restart { }, not in watch { }"),
+        new Wrong("watch", "|status == 200", "'status' belongs in healthy { }, not in watch { }"),
+        new Wrong("watch", "|watch('inner') { }", "'watch' belongs in the file, not in watch { }"),
+        new Wrong("watch", "restart(|wehn: { status == 530 }) { run 'true' }", "no option 'wehn' here; did you mean 'when'?"),
+        new Wrong("watch", "restart(|when: 3) { run 'true' }", "the option 'when' takes a block { … }, not a whole number"),
+        new Wrong("healthy", "|statsu == 200", "no such word 'statsu' in healthy; did you mean 'status'?"),
+        new Wrong("healthy", "|status = 200", "'status' is compared by '==', not by '='"),
+        new Wrong("healthy", "|status 200", "'status' is compared in healthy { }, as in: status == …"),
+        new Wrong("healthy", "|body.contians('x')", "text has no 'contians'; did you mean 'contains'?"),
+        new Wrong("healthy", "|body.contains(42)", "text has no 'contains' with a whole number"),
+        new Wrong("healthy", "|time < 3", "a time such as 10.seconds cannot be compared with a whole number"),
+        new Wrong("healthy", "|json(3) == 4", "'json' does not take a whole number; it takes text"),
+        new Wrong("healthy", "status == 200 && |certificat.expiresIn > 3.days",
+            "no such word 'certificat' in healthy; did you mean 'certificate'?"),
+        new Wrong("healthy", "|url 'http://x/'", "'url' is compared in healthy { }, as in: url == …"),
+        new Wrong("healthy", "|header 'X', 'y'", "'header' is compared in healthy { }, as in: header == …"),
+        new Wrong("healthy", "|restart { run 'true' }", "'restart' belongs in watch { }, not in healthy { }"),
+        new Wrong("when", "|eror == refused", "no such word 'eror' in when; did you mean 'error'?"),
+        new Wrong("when", "error == |refussed", "no such word 'refussed' in when; did you mean 'refused'?"),
+        new Wrong("when", "|url 'http://x/'", "'url' is compared in when { }, as in: url == …"),
+        new Wrong("restart", "|stpo 'x'", "no such word 'stpo' in restart; did you mean 'stop'?"),
+        new Wrong("restart", "start 'x', |lgo: 'y'", "no option 'lgo' here; did you mean 'log'?"),
+        new Wrong("restart", "start 'x', |log: 7", "the option 'log' takes text, not a whole number"),
+        new Wrong("restart", "|pause 3", "'pause' does not take a whole number; it takes a time such as 10.seconds"),
+        new Wrong("restart", "|status == 200", "'status' belongs in healthy { }, not in restart { }"),
+        new Wrong("restart", "|url 'http://x/'", "'url' belongs in watch { }, not in restart { }"),
+        new Wrong("restart", "|notify slack(url: 'http://x/')", "'notify' belongs in watch { }, not in restart { }"),
+        new Wrong("restart", "[1, 2].each { |sotp 'x' }", "no such word 'sotp' in restart; did you mean 'stop'?"),
+        new Wrong("restart", "run |\"it's\"", "the command \"it's\" has a quote that is not closed"));
+
+    /** One file for all: that each is told proves that all are told in one go, also in blocks that do not run. */
+    @TestFactory Stream<DynamicTest> everyMistakeIsToldWithItsPlaceAndItsLine() {
+        String told = refused(numbered(MISSPELT.size(), n -> MISSPELT.get(n).text(n)));
+        return IntStream.range(0, MISSPELT.size()).mapToObj(n -> DynamicTest.dynamicTest(
+            MISSPELT.get(n).block() + ": " + MISSPELT.get(n).line(), () -> {
+                Wrong wrong = MISSPELT.get(n);
+                List<String> here = told.lines().filter(line -> line.startsWith("rules.groovy:" + (n + 1) + ":")).toList();
+                assertEquals(List.of("rules.groovy:" + wrong.place(n) + ": " + wrong.sentence()), here);
+                says(told, "\n    " + wrong.text(n) + "\n");
+            }));
+    }
+
+    private static String numbered(int rows, java.util.function.IntFunction<String> row) {
+        return IntStream.range(0, rows).mapToObj(row).collect(Collectors.joining("\n", "", "\n"));
+    }
+
+    @Test void aMistakeReadsAsASentenceWithItsLineQuotedAndAMarkUnderIt() {
+        assertEquals("""
+            rules.groovy:3:5: no such word 'restrat' in watch; did you mean 'restart'?
+                    restrat { run 'true' }
+                    ^
+            """, refused("""
+            watch('plex') {
+                url 'https://plex.example.com'
+                restrat { run 'true' }
+            }
+            """));
+    }
+
+    @Test void aMistypedBlockIsOneMistakeAndNotOneALine() {
+        assertEquals("""
+            rules.groovy:1:1: no such word 'wtach' in the file; did you mean 'watch'?
+                wtach('plex') {
+                ^
+            """, refused("""
+            wtach('plex') {
+                url 'https://plex.example.com'
+                restart(when: { error == refused }) { run 'true' }
+            }
+            """));
+    }
+
+    @Test void anUnclosedBraceIsSaidToBeOne() {
+        says(refused("watch('plex') {\n    url 'http://x/'\n"), "a { or ( or quote somewhere before is not closed");
+    }
+
+    @Test void anUnclosedQuoteIsSaidToBeOne() {
+        says(refused("watch('plex') {\n    url 'http://x/\n}\n"), "rules.groovy:2:9: this quote is not closed\n        url 'http://x/\n            ^");
+    }
+
+    // ---- mistakes that loading finds ----------------------------------------------------------------------------
+
+    private record Contrary(String line, String sentence) { }
+
+    private static Contrary in(String watch, String sentence) { return new Contrary(watch, sentence); }
+
+    private static final List<Contrary> CONTRARY = List.of(
+        in("watch('n0') { url 'plex.example.com' }", "url 'plex.example.com' is not a URL; it begins with https:// or http://"),
+        in("watch('n1') { url 'ftp://x/' }", "url 'ftp://x/' is not a URL"),
+        in("watch('n2') { url '' }", "url '' is not a URL"),
+        in("watch('n3') { url 'http://' }", "url 'http://' is not a URL"),
+        in("watch('n4') { url 'http://x:99999/' }", "url 'http://x:99999/' is not a URL"),
+        in("watch('n5') { url 'http://x/'; url 'http://y/' }", "watch 'n5' has two url lines; it takes one"),
+        in("watch('n6') { tcp 'a:1'; healthy { status == 0 }; healthy { status == 1 } }", "watch 'n6' has two healthy lines; it takes one"),
+        in("watch('n7') { }", "watch 'n7' has nothing to ask; it needs url, tcp or command"),
+        in("watch('n8') { url 'http://x/'; tcp 'x:1' }", "watch 'n8' has more than one of url, tcp and command; it takes one"),
+        in("watch('n9') { tcp 'x:1'; header 'A', 'b' }", "watch 'n9' has no url, without which method, header, send and trust mean nothing"),
+        in("watch('n10') { tcp 'localhost' }", "watch 'n10' has tcp 'localhost', which is not host:port, such as 'localhost:32400'"),
+        in("watch('n11') { tcp 'x:99999' }", "watch 'n11' has tcp 'x:99999', which is not host:port"),
+        in("watch('n12') { tcp 'x:1'; timeout 0.seconds }", "timeout takes a time above zero, such as 10.seconds"),
+        in("watch('n13') { tcp 'x:1'; attempts 0 }", "attempts takes a whole number from 1 to 1000, not 0"),
+        in("watch('n14') { tcp 'x:1'; failures(-1) }", "failures takes a whole number from 1 to 1000, not -1"),
+        in("watch('n15') { tcp 'x:1'; samples 2, good: 3 }", "watch 'n15' has samples 2, good: 3; good cannot be more than the samples"),
+        in("watch('n17') { tcp 'x:1'; needs 'plxe' }", "watch 'n17' needs 'plxe', which is no watch; did you mean 'plex'?"),
+        in("watch('n18') { tcp 'x:1'; needs 'n19' }", "watch 'n18' needs itself: n18 needs n19 needs n18"),
+        in("watch('n19') { tcp 'x:1'; needs 'n18' }", null),
+        in("watch('n20') { tcp 'x:1'; needs 'n20' }", "watch 'n20' needs itself: n20 needs n20"),
+        in("watch('n7') { tcp 'x:1' }", "there are two watches named 'n7', the first in line 8"),
+        in("watch('') { tcp 'x:1' }", "watch '' needs a name of one line and up to 60 characters"),
+        in("watch('a\\nb') { tcp 'x:1' }", "watch 'a b' needs a name of one line and up to 60 characters"),
+        in("watch('n24') { url 'http://x/'; trust 'nosuch.pem' }", "trust: cannot read certificates from "),
+        in("watch('n25') { url 'http://x/'; header 'X Y', 'z' }", "watch 'n25' cannot be asked: unexpected char 0x20 at 1 in header name: X Y"),
+        in("watch('n26') { url 'http://x/'; method 'GET'; send 'x' }", "watch 'n26' cannot be asked: method GET must not have a request body."),
+        in("watch('n27') { command 'it\"s' }", "the command \"it\"s\" has a quote that is not closed"),
+        in("watch('plex') { tcp 'x:1' }", null),
+        in("path 'bin'", "path 'bin' is not an absolute folder, such as '/opt/homebrew/bin' or '~/bin'"),
+        in("heartbeat 'hc-ping.com/x'", "heartbeat 'hc-ping.com/x' is not a URL"),
+        in("deadline 0.minutes", "deadline takes a time above zero, such as 10.seconds"),
+        in("notify slack(url: 'https://x/'), on: ['down']", "on: takes kinds such as [healed, gave_up], not 'down'"),
+        in("notify webhook('x')", "webhook 'x' is not a URL"));
+
+    @TestFactory Stream<DynamicTest> missingAndContradictorySettingsAreToldTogether() {
+        String told = refused(numbered(CONTRARY.size(), n -> CONTRARY.get(n).line()));
+        return IntStream.range(0, CONTRARY.size()).filter(n -> CONTRARY.get(n).sentence() != null).mapToObj(n ->
+            DynamicTest.dynamicTest(CONTRARY.get(n).line(), () -> {
+                String here = told.lines().filter(line -> line.startsWith("rules.groovy:" + (n + 1) + ": ")).collect(Collectors.joining("\n"));
+                says(here, "rules.groovy:" + (n + 1) + ": " + CONTRARY.get(n).sentence());
+            }));
+    }
+
+    @Test void aScriptThatThrowsIsToldByItsLine() {
+        assertEquals("""
+            rules.groovy:2: NumberFormatException: For input string: "many"
+                int most = Integer.parseInt('many')
+            """, refused("""
+            watch('a') { tcp 'localhost:1' }
+            int most = Integer.parseInt('many')
+            """));
+    }
+
+    @Test void aNullIsCalledNull() {
+        says(refused("String address = null\nwatch('a') { url address }\n"), "rules.groovy:2: a value here is null");
+    }
+
+    @Test void anEndlessScriptIsEndedAfterTenSeconds() {
+        says(refused("while (true) { }\n"), "rules.groovy: the rules did not end within 10 s");
+    }
+
+    @Test void anEndlessRecursionIsAMistakeLikeAnyOther() {
+        says(refused("void again() { again() }\nagain()\n"), "StackOverflowError");
+    }
+
+    // ---- files that are no rules --------------------------------------------------------------------------------
+
+    @Test void aMissingFileIsNamedWithWhatToDo() {
+        Run run = new Run.Desk(folder).watchdog("check");
+        assertEquals(2, run.exit());
+        assertEquals("watchdog: there are no rules at " + folder.resolve("rules.groovy")
+            + "; write that file, or name another by --rules FILE\n", run.err());
+    }
+
+    @Test void anEmptyFileIsToldWhatTheLeastIs() {
+        assertEquals("rules.groovy: no watch in it; it needs at least watch('name') { url 'https://…' }\n", refused(""));
+    }
+
+    @Test void aBinaryFileIsNoText() throws IOException {
+        Files.write(folder.resolve("rules.groovy"), new byte[] {0x7f, 'E', 'L', 'F', (byte) 0xff, (byte) 0xfe, 0, 1});
+        Run run = new Run.Desk(folder).watchdog();
+        assertEquals(2, run.exit());
+        says(run.err(), "rules.groovy is not a text in UTF-8");
+    }
+
+    @Test void aDirectoryIsNoFile() {
+        Run run = new Run.Desk(folder).watchdog("--rules", ".");
+        assertEquals(2, run.exit());
+        says(run.err(), " is not a file");
+    }
+
+    @Test void aByteOrderMarkIsNoMistake() {
+        assertEquals(0, desk("\uFEFFwatch('a') { tcp 'localhost:1' }\n").watchdog("validate").exit());
+    }
+
+    @Test void anUnreadableLinkIsNoCrash() throws IOException {
+        Files.createSymbolicLink(folder.resolve("rules.groovy"), folder.resolve("nowhere"));
+        assertEquals(2, new Run.Desk(folder).watchdog().exit());
+    }
+
+    // ---- plain Groovy -------------------------------------------------------------------------------------------
+
+    @Test void loopsFunctionsAndInterpolationMakeWatches() {
+        Run run = desk("""
+            def name(x) { "http://${x}.example.com/" }
+            String identity(String x) { x + 'identity' }
+            def hosts = ['a', 'b']
+            for (h in hosts) watch("loop-$h") { url name(h) }
+            hosts.each { h -> watch("each-$h") { url identity(name(h)) } }
+            if (host == 'no machine has this name') { watch('never') { } } else { watch('else') { tcp "${'localhost'}:1" } }
+            """).watchdog("validate");
+        assertEquals("", run.err());
+        assertEquals("""
+            loop-a: GET http://a.example.com/
+            loop-b: GET http://b.example.com/
+            each-a: GET http://a.example.com/identity
+            each-b: GET http://b.example.com/identity
+            else: connect to localhost:1
+            """, run.out().lines().filter(line -> line.matches("(loop|each|else).*")).map(line -> line.replaceAll("; .*", ""))
+            .collect(Collectors.joining("\n", "", "\n")));
+    }
+
+    @Test void timesOfAllUnitsAreRead() {
+        Run run = desk("""
+            watch('a') { tcp 'localhost:1'; timeout 300.milliseconds }
+            watch('b') { tcp 'localhost:1'; timeout 1.millisecond }
+            watch('c') { tcp 'localhost:1'; timeout 1.second }
+            watch('d') { tcp 'localhost:1'; timeout 1.5.seconds }
+            watch('e') { tcp 'localhost:1'; timeout 2.minutes }
+            watch('f') { tcp 'localhost:1'; timeout 1.minute }
+            watch('g') { tcp 'localhost:1'; timeout 2.hours + 30.minutes }
+            watch('h') { tcp 'localhost:1'; timeout 7.days }
+            def brief = 2.seconds
+            watch('i') { tcp 'localhost:1'; timeout brief }
+            """).watchdog("validate");
+        assertEquals("", run.err());
+        List<String> times = run.out().lines().filter(line -> line.contains("attempts of "))
+            .map(line -> line.replaceAll(".* attempts of ", "")).toList();
+        assertEquals(List.of("300 ms", "1 ms", "1 s", "1.5 s", "2 min", "60 s", "2 h 30 min", "7 days", "2 s"), times);
+    }
+
+    @Test void aSharedRemedyIsReadByItsName() {
+        Run run = desk("""
+            def tunnel = restart { run 'true' }
+            watch('a') { tcp 'localhost:1'; restart tunnel }
+            watch('b') { tcp 'localhost:1'; restart(when: { error == refused }, tunnel) }
+            """).watchdog("validate");
+        assertEquals("", run.err());
+        says(run.out(), "restart: run 'true'");
+        says(run.out(), "restart for its cause: run 'true'");
+    }
+
+    // ---- conditions ---------------------------------------------------------------------------------------------
+
+    private record Case(String conditions, String verdict, String reason) { }
+
+    private static Case holds(String conditions) { return new Case(conditions, "healthy", null); }
+    private static Case fails(String conditions, String reason) { return new Case(conditions, "unhealthy", reason); }
+    private static Case unclear(String conditions, String reason) { return new Case(conditions, "inconclusive", reason); }
+
+    private static final List<Case> CASES = List.of(
+        holds("status == 200"), holds("status in 200..299"), holds("status in [200, 401]"), holds("!(status == 500)"),
+        holds("body.contains('\"ok\"')"), holds("body =~ /\"c\": *3/"), holds("body ==~ /(?s).*half.*/"),
+        holds("json('a.b[0].c') == 3"), holds("json('a.b[1].c') == 'x'"), holds("json('a.b.size') == 2"), holds("json('ok')"),
+        holds("json('half') < 0.6"), holds("json('none') == null"), holds("json('no.such[7].thing') == null"),
+        holds("header('x-two') == 'yes'"), holds("header('nosuch') == null"), holds("headers['x-two'] == 'yes'"),
+        holds("time < 10.seconds"), holds("time > 1.millisecond - 1.millisecond"), holds("url.endsWith('/json')"),
+        holds("protocol == 'http/1.1'"), holds("host.size() > 0"), holds("isGood(status)"),
+        holds("def size = json('a.b.size')\nsize == 2"), holds("if (status == 200) { body.contains('ok') } else { false }"),
+        fails("status == 401", "status == 401 (status: 200)"),
+        fails("status == 401 && body.contains('x')", "status == 401 && body.contains('x') (status: 200)"),
+        fails("status == 200\nbody.contains('Plex')\nstatus == 500", "body.contains('Plex') (body: '{\"a\": {\"b\": [{\"c\": 3}"),
+        fails("json('a.b[0].c') == 4", "json('a.b[0].c') == 4 (json('a.b[0].c'): 3)"),
+        fails("header('X-Two') == 'no'", "header('X-Two') == 'no' (header('X-Two'): 'yes')"),
+        fails("time > 1.minute", "time > 1.minute (time: "),
+        fails("url.endsWith('/login')", "url.endsWith('/login') (url: 'http"),
+        fails("protocol == 'h2'", "protocol == 'h2' (protocol: 'http/1.1')"),
+        fails("if (status == 200) { body.contains('Plex') }", "body.contains('Plex') (body: "),
+        fails("if (status == 500) { true } else { status == 201 }", "status == 201 (status: 200)"),
+        fails("def size = json('a.b.size')\nsize == 3", "size == 3"),
+        fails("json('none')", "json('none') (json('none'): null)"),
+        fails("false", "false"),
+        unclear("certificate.expiresIn > 14.days",
+            "could not be evaluated (line 0 of the rules): no certificate: the answer did not come over https"),
+        unclear("header('nosuch').length() > 3", "could not be evaluated (line "),
+        unclear("Integer.parseInt(body) > 3", "could not be evaluated (line "),
+        unclear("throw new IllegalStateException('no idea')", "): no idea"));
+
+    @TestFactory Stream<DynamicTest> aLineOfHealthyIsACondition() {
+        List<String> rules = new ArrayList<>(List.of("boolean isGood(int code) { code == 200 }"));
+        for (int n = 0; n < CASES.size(); n++)
+            rules.add("watch('w" + n + "') { url '" + at("/json") + "'; attempts 1; healthy {\n" + CASES.get(n).conditions() + "\n} }");
+        Run run = desk(String.join("\n", rules)).watchdog("check", "--json");
+        assertEquals("", run.err());
+        Map<String, Map<String, Object>> met = watches(run);
+        return IntStream.range(0, CASES.size()).mapToObj(n -> DynamicTest.dynamicTest(CASES.get(n).conditions(), () -> {
+            Case expected = CASES.get(n);
+            assertEquals(expected.verdict(), met.get("w" + n).get("verdict"), met.get("w" + n)::toString);
+            if (expected.reason() != null) says((String) met.get("w" + n).get("reason"),
+                expected.reason().replaceAll("line \\d+", "line " + lineOf(rules, n)));
+        }));
+    }
+
+    private static long lineOf(List<String> rules, int watch) {
+        return rules.subList(0, watch + 1).stream().flatMap(String::lines).count() + 2;
+    }
+
+    @Test void theValuesMetStandOnTheLineAndCheckShowsThemAsADiagramToo() {
+        Run run = desk("""
+            watch('plex') {
+                url '%s'
+                attempts 1
+                healthy { status == 200 && body.contains('Plex') }
+            }
+            """.formatted(at("/"))).watchdog("check", "--verbose");
+        says(run.out(), "plex  unhealthy    status == 200 && body.contains('Plex') (status: 401)");
+        says(run.out(), """
+            status == 200 && body.contains('Plex')
+            |      |      |
+            401    false  false""".indent(4).stripTrailing());
+    }
+
+    @Test void aConditionThatThrowsRestartsNothing() {
+        Run run = desk("""
+            watch('plex') {
+                url '%s'
+                attempts 1
+                healthy { Integer.parseInt(body) == 3 }
+                restart { run 'touch restarted' }
+            }
+            """.formatted(at("/json"))).watchdog();
+        assertEquals(3, run.exit(), run.toString());
+        says(run.out(), "plex  inconclusive could not be evaluated (line 4 of the rules): NumberFormatException");
+        assertFalse(Files.exists(folder.resolve("restarted")));
+    }
+
+    @Test void aHugeBodyDoesNotFloodTheOutput() {
+        Run run = desk("""
+            watch('huge') { url '%1$s'; attempts 1; healthy { body.startsWith('needle') && body.contains('thimble') } }
+            """.formatted(at("/huge"))).watchdog("check", "--verbose");
+        assertEquals(1, run.exit());
+        says(run.out(), "body.startsWith('needle') && body.contains('thimble') (body: 'needlexxx");
+        assertTrue(run.out().length() < 2_000, () -> run.out().length() + " characters");
+    }
+
+    @Test void aCauseSeesTheAnswerAndTheError() {
+        Run run = desk("""
+            watch('a') {
+                url '%s'
+                attempts 1
+                within 1.millisecond
+                restart(when: { error == refused }) { run 'touch wrong' }
+                restart(when: { status == 401 && header('X-Two') == 'yes' && error == none }) { run 'touch right' }
+                restart { run 'touch otherwise' }
+            }
+            watch('b') {
+                tcp 'localhost:1'
+                attempts 1
+                within 1.millisecond
+                restart(when: { error != refused }) { run 'touch wrong' }
+                restart(when: { error in [refused, timeout] }) { run 'touch refused' }
+            }
+            """.formatted(at("/"))).watchdog();
+        assertEquals(1, run.exit(), run.toString());
+        assertAll(Stream.of("right", "refused").map(made -> () -> assertTrue(Files.exists(folder.resolve(made)), run.toString())));
+        assertAll(Stream.of("wrong", "otherwise").map(made -> () -> assertFalse(Files.exists(folder.resolve(made)), run.toString())));
+    }
+
+    // ---- compiled once ------------------------------------------------------------------------------------------
+
+    private static final String TWO_SIDES = "watch('a') { url '%s'; attempts 1; healthy { status == %d } }\n";
+
+    private List<Path> compiled(Run.Desk desk) throws IOException {
+        try (Stream<Path> files = Files.list(desk.state().resolve("compiled"))) {
+            return files.filter(file -> !file.getFileName().toString().startsWith("last-good")).toList();
+        }
+    }
+
+    @Test void anEditTakesEffectInTheNextPass() {
+        Run.Desk desk = desk(TWO_SIDES.formatted(at("/"), 401));
+        assertEquals(0, desk.watchdog().exit());
+        assertEquals(1, desk.rules(TWO_SIDES.formatted(at("/"), 200)).watchdog().exit());
+        assertEquals(0, desk.rules(TWO_SIDES.formatted(at("/"), 401)).watchdog().exit());
+    }
+
+    @Test void unchangedRulesAreCompiledOnce() throws IOException {
+        Run.Desk desk = desk(TWO_SIDES.formatted(at("/"), 401));
+        desk.watchdog();
+        Path classes = compiled(desk).get(0);
+        FileTime long_ago = FileTime.fromMillis(1_000_000);
+        Files.setLastModifiedTime(classes, long_ago);
+        assertEquals(0, desk.watchdog().exit());
+        assertEquals(List.of(classes), compiled(desk));
+        assertEquals(long_ago, Files.getLastModifiedTime(classes));
+    }
+
+    @Test void damagedCompiledRulesAreCompiledAgain() throws IOException {
+        Run.Desk desk = desk(TWO_SIDES.formatted(at("/"), 401));
+        desk.watchdog();
+        Path classes = compiled(desk).get(0);
+        byte[] good = Files.readAllBytes(classes), bad = good.clone();
+        bad[bad.length / 2] ^= 1;
+        for (byte[] damaged : List.of(bad, Arrays.copyOf(good, 100), new byte[0])) {
+            Files.write(classes, damaged);
+            Run run = desk.watchdog();
+            assertEquals(0, run.exit(), run.toString());
+            assertEquals("", run.err());
+            assertEquals(good.length, Files.size(classes));
+        }
+    }
+
+    @Test void anEditThatDoesNotCompileLeavesTheLastGoodRulesOnWatchAndIsToldOnce() throws IOException {
+        Run.Desk desk = new Run.Desk(folder).file("say.sh", "#!/bin/sh\necho \"$1\" >> \"$(dirname \"$0\")/said\"\n");
+        folder.resolve("say.sh").toFile().setExecutable(true);
+        String good = "notify command('./say.sh')\n" + TWO_SIDES.formatted(at("/"), 401);
+        assertEquals(0, desk.rules(good).watchdog().exit());
+        desk.rules(good.replace("attempts", "atempts"));
+        Run first = desk.watchdog(), second = desk.watchdog();
+        assertAll(
+            () -> assertEquals(2, first.exit()),
+            () -> says(first.out(), "a  healthy"),
+            () -> says(first.err(), "no such word 'atempts' in watch; did you mean 'attempts'?"),
+            () -> says(first.err(), "watchdog: these rules cannot be used, so the last good ones still watch"),
+            () -> assertEquals(2, second.exit()),
+            () -> assertEquals(1, said().stream().filter(line -> line.contains("rules.groovy has mistakes")).count(), said().toString()));
+        assertEquals(0, desk.rules(good).watchdog().exit());
+    }
+
+    private List<String> said() throws IOException { return Files.readAllLines(folder.resolve("said")); }
+
+    // ---- the shipped file is the reference ----------------------------------------------------------------------
+
+    private static final Path SHIPPED = Path.of("rules.groovy");
+
+    @Test void everyPublicWordStandsInTheShippedRules() throws IOException {
+        String shipped = Files.readString(SHIPPED);
+        Set<String> missing = new TreeSet<>();
+        for (Class<?> words : List.of(Dsl.TopWords.class, Dsl.WatchWords.class, Dsl.HealthyWords.class, Dsl.CauseWords.class,
+                Dsl.RestartWords.class, Dsl.ServerCertificate.class, Dsl.Event.class))
+            for (Method method : words.getDeclaredMethods()) {
+                String word = word(method);
+                if (isWord(method) && !shipped.matches("(?s).*\\b" + word + "\\b.*")) missing.add(words.getSimpleName() + "." + word);
+            }
+        assertEquals(Set.of(), missing);
+    }
+
+    private static boolean isWord(Method method) {
+        return Modifier.isPublic(method.getModifiers()) && !method.isSynthetic()
+            && !Set.of("cause", "closure", "toString", "hashCode", "equals").contains(method.getName());
+    }
+
+    private static String word(Method method) {
+        String name = method.getName();
+        if (!name.matches("get[A-Z].*")) return Map.of("notifying", "notify", "running", "run").getOrDefault(name, name);
+        return Character.toLowerCase(name.charAt(3)) + name.substring(4);
+    }
+
+    @Test void theReferencePartOfTheShippedRulesCompilesToo() throws IOException {
+        Run.Desk desk = desk(Files.readString(SHIPPED).replaceAll("(?m)^//- ?", ""));
+        for (String secret : List.of("PUSHOVER_TOKEN", "PUSHOVER_USER", "T", "U", "NTFY", "KEY", "BOT", "PASSWORD", "TOKEN")) desk.env(secret, "x".repeat(8));
+        for (String secret : List.of("SLACK", "DISCORD")) desk.env(secret, "https://hooks.example.com/x");
+        Run run = desk.watchdog("validate");
+        List<String> wrong = run.err().lines().filter(line -> !line.contains("cron would find") && !line.contains("ca.pem")).toList();
+        assertEquals(List.of(), wrong);
+    }
+}
