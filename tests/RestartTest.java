@@ -232,7 +232,6 @@ class RestartTest {
         assumeTrue(ROOT && Files.exists(Path.of("/usr/bin/setpriv")), "only root can make another user's process");
         script("theirs.pl", DAEMON);
         Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwxrwxrwx"));
-        Files.setPosixFilePermissions(temp.getParent(), PosixFilePermissions.fromString("rwxr-xr-x"));
         long pid = started("theirs.pl.pid", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", folder + "/theirs.pl");
         Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwxr-xr-x"));
         assertRefused("theirs.pl (pid " + pid + ") belongs to user nobody and is not root's to stop", "stop './theirs.pl'");
