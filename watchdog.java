@@ -3731,7 +3731,7 @@ final class Session {
             + (Restart.USELESS.equals(o.decision.memory().lastRestart().result()) ? ", but it did not help in " : ", after ") + Say.time(o.took);
         else text += o.verdict().reason() + (o.verdict() instanceof Unhealthy && !o.due() && !o.watch.name().contains("://") ? "; " + o.decision.why() : "");
         if (detailed && o.verdict() instanceof Unhealthy bad && !bad.diagram().isEmpty()) text += "\n" + bad.diagram();
-        return detailed && !o.look.answer().phases().isEmpty() ? text + "\n    " + Say.phases(o.look.answer()) : text;
+        return detailed && !o.look.answer().phases().isEmpty() ? text + Say.phases(o.look.answer()) : text;
     }
 }
 
