@@ -70,14 +70,15 @@ import picocli.CommandLine.ScopeType;
 // === 1. The command line =============================================================================================
 
 /** The commands. Each is a line or two that hands on to a {@link Session}. */
-@Command(name = "watchdog", version = "watchdog " + watchdog.VERSION, mixinStandardHelpOptions = true,
+@Command(name = "watchdog", version = "watchdog " + watchdog.VERSION,
         sortOptions = false, usageHelpAutoWidth = true, abbreviateSynopsis = true,
-        header = {"Checks the services in rules.groovy, restarts what is down, proves it, and tells you.", "",
-            "  watchdog                                   one check-and-heal pass, as cron runs it",
-            "  watchdog check                             look at everything, touch nothing",
-            "  watchdog check https://example.com 'status == 200'   a one-off look, no rules file",
-            "  watchdog validate                          find every mistake in the rules now",
-            "  watchdog pause plex --for 2h               hands off while you work on it", ""},
+        header = {"Checks the services in rules.groovy, heals what is down, proves it, tells you.", "",
+            "  watchdog                       one check-and-heal pass, as cron runs it",
+            "  watchdog check                 look at everything, touch nothing",
+            "  watchdog validate              find every mistake in the rules now",
+            "  watchdog pause plex --for 2h   hands off while you work on it",
+            "  watchdog check https://example.com 'status == 200'",
+            "                                 a one-off look without a rules file", ""},
         exitCodeListHeading = "%nExit codes:%n",
         exitCodeList = {"0:all healthy, or healed in this pass", "1:something is unhealthy",
             "2:a mistake in the rules or on the command line", "3:inconclusive: what a watch needs is not there",
@@ -88,7 +89,7 @@ public final class watchdog implements Callable<Integer> {
     @Parameters(arity = "0..*", paramLabel = "NAME", description = "Only these watches and what they need.")
     List<String> names = List.of();
     @Option(names = "--rules", paramLabel = "FILE", scope = ScopeType.INHERIT,
-            description = "The rules; default: rules.groovy here, else ~/.config/watchdog/rules.groovy.")
+            description = "The rules; default: rules.groovy here, else that in ~/.config/watchdog.")
     Path rules;
     @Option(names = "--state", paramLabel = "DIR", scope = ScopeType.INHERIT,
             description = "Where memory is kept; default: ~/.local/state/watchdog.")
@@ -101,6 +102,10 @@ public final class watchdog implements Callable<Integer> {
     boolean quiet;
     @Option(names = {"-v", "--verbose"}, scope = ScopeType.INHERIT, description = "Print each step as it happens.")
     boolean verbose;
+    @Option(names = {"-h", "--help"}, scope = ScopeType.INHERIT, usageHelp = true, description = "Print this, or the help of a command.")
+    boolean help;
+    @Option(names = {"-V", "--version"}, versionHelp = true, description = "Print the version.")
+    boolean version;
 
     private final World world;
 
@@ -2226,7 +2231,7 @@ record Rules(List<Watch> watches, List<Dsl.Hook> hooks, String heartbeat, Durati
             if (!known.contains(name))
                 throw Ending.mistake("watchdog: no watch and no command is called '" + name + "'"
                     + Say.didYouMean(name, Stream.concat(known.stream(), Stream.of("check", "validate", "status", "pause",
-                        "resume", "tell", "drill")).toList()));
+                        "resume", "tell", "drill")).toList()) + (name.contains(".") ? "; a URL begins with https:// or http://" : ""));
         return watches.stream().filter(watch -> wanted.contains(watch.name())).toList();
     }
 
@@ -2586,7 +2591,7 @@ final class Compiler {
             ? "'" + m.group(1) + "' follows a plain number, as in 3." + m.group(1) + "; for a variable write Duration.ofSeconds(…)"
             : Say.type(m.group(2)) + " has no '" + m.group(1) + "'"
                 + Say.didYouMean(m.group(1), m.group(2).matches(".*(Integer|BigDecimal)") ? UNITS.keySet() : List.of()));
-        instead.put("Unexpected (input|character): .*", m -> line >= lines.size() && column >= quoted.length()
+        instead.put("Unexpected (input|character): .*", m -> line >= lines.size() && column >= quoted.length() || quoted.matches("[\\s})]+")
             ? "a { or ( or quote somewhere before is not closed"
             : message.matches(".*'.?['\"]'.*") ? "this quote is not closed" : "this is not Groovy: " + Say.plain(Say.lowerFirst(message), 60));
         return instead.entrySet().stream().map(e -> Map.entry(Pattern.compile(e.getKey(), Pattern.DOTALL).matcher(message), e.getValue()))
@@ -3508,7 +3513,8 @@ final class Session {
 
     private int dryRun(List<Watch> watches, Tools tools) {
         Collection<Outcome> outcomes = passOver(watches, tools).judge(watches);
-        for (Outcome outcome : outcomes)
+        if (options.json) report(outcomes, exit(outcomes, tools.loaded));
+        else for (Outcome outcome : outcomes)
             say(line(outcome, width(watches)) + (outcome.due() ? "; would restart: " + outcome.remedy().inWords() : ""));
         tools.loaded.complaints().forEach(this::complain);
         return exit(outcomes, tools.loaded);
@@ -3528,8 +3534,9 @@ final class Session {
             Rules rules = new RulesFile(Path.of("condition"), world, secrets).load(text, new Compiled(folder.resolve("one-off")));
             return look(rules.watches(), tools(new Loaded(rules, "", List.of()), false));
         } catch (Ending wrong) { // its first line is ours, not the user's
-            throw Ending.mistakes(wrong.lines.stream().map(line -> Pattern.compile("^condition:(\\d+):").matcher(line)
-                .replaceFirst(found -> "condition " + (Integer.parseInt(found.group(1)) - 1) + ", column ")).toList());
+            throw Ending.mistakes(wrong.lines.stream().map(line -> Pattern.compile("^condition:(\\d+):(\\d+:)").matcher(line).replaceFirst(
+                    at -> "condition " + Math.min(conditions.size(), Integer.parseInt(at.group(1)) - 1) + ", column " + at.group(2)))
+                .map(line -> line.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1")).toList());
         }
     }
 
@@ -3705,7 +3712,7 @@ final class Session {
             Map<String, Double> phases = new LinkedHashMap<>();
             o.look.answer().phases().forEach((phase, took) -> phases.put(phase, took.toNanos() / 1e6));
             return new Told(o.watch.name(), o.verdict().word(), o.verdict().reason(), o.look.answer().status(),
-                o.look.answer().time().toMillis(), o.decision.act(), o.healed, phases);
+                o.look.answer().time().toMillis(), o.due() ? Act.nothing : o.decision.act(), o.healed, phases);
         }
     }
 
@@ -3750,7 +3757,7 @@ final class Say {
     }
 
     static Duration parseDuration(String text) {
-        var found = java.util.regex.Pattern.compile("(\\d{1,6})\\s*([smhd])").matcher(text);
+        var found = java.util.regex.Pattern.compile("([1-9]\\d{0,5})\\s*([smhd])").matcher(text);
         if (!found.matches()) throw new CommandLine.TypeConversionException("'" + text + "' is no time; write 30m, 2h or 1d");
         return Duration.parse((found.group(2).equals("d") ? "P" : "PT") + found.group(1) + found.group(2).toUpperCase(Locale.ROOT));
     }
