@@ -202,7 +202,7 @@ record World(Map<String, String> env, Path cwd, Clock clock, PrintStream out, Pr
     Path home() {
         String home = env.getOrDefault("HOME", System.getProperty("user.home"));
         if (home.isEmpty() || !home.startsWith("/"))
-            throw Ending.broken("HOME is not set: watchdog does not know where to keep its memory; use --state DIR");
+            throw Ending.broken("watchdog: HOME is not set: watchdog does not know where to keep its memory; use --state DIR");
         return Path.of(home);
     }
 
@@ -3574,7 +3574,7 @@ final class Session {
     private String unfound(Step step, Rules rules, Watch watch) {
         if (step.program().isEmpty()) return null;
         try {
-            Hands.resolve(step.program().get(0), file.getParent(), String.join(":", rules.path()) + ":/usr/bin:/bin");
+            Hands.resolve(step.program().get(0), file.getParent(), String.join("", rules.path().stream().map(p -> p + ":").toList()) + "/usr/bin:/bin");
             return null;
         } catch (StepFailed missing) {
             return file.getFileName() + ": " + watch.name() + ", " + step.inWords() + ": cron would find " + missing.getMessage();
