@@ -2267,9 +2267,9 @@ final class RulesFile {
     static Path find(Path named, World world) {
         if (named != null) return world.cwd().resolve(named).normalize();
         Path here = world.cwd().resolve("rules.groovy");
+        if (Files.exists(here)) return here;
         Path config = world.folder("XDG_CONFIG_HOME", ".config").resolve("watchdog/rules.groovy");
-        if (Files.exists(here) || !Files.exists(config)) return here;
-        return config;
+        return Files.exists(config) ? config : here;
     }
 
     /** The bytes are read once, so that what was checked is what is compiled. */
