@@ -1,0 +1,427 @@
+import static org.junit.jupiter.api.Assertions.assertAll;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import groovy.json.JsonSlurper;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
+import mockwebserver3.Dispatcher;
+import mockwebserver3.MockResponse;
+import mockwebserver3.MockWebServer;
+import mockwebserver3.RecordedRequest;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** The commands as a person or a program calls them: what they print, what they leave, how they end. */
+class CommandLineTest {
+
+    private static MockWebServer server;
+    @TempDir Path folder;
+    private Run.Desk desk;
+
+    @BeforeAll static void serve() throws IOException {
+        server = new MockWebServer();
+        server.setDispatcher(new Dispatcher() {
+            @Override public MockResponse dispatch(RecordedRequest request) {
+                return new MockResponse.Builder().code(request.getUrl().encodedPath().equals("/bad") ? 530 : 200).body("hello").build();
+            }
+        });
+        server.start();
+    }
+
+    @AfterAll static void stopServing() { server.close(); }
+
+    @BeforeEach void rules() {
+        desk = new Run.Desk(folder).rules("""
+            watch('nas') { url '%1$s'; attempts 1 }
+            watch('plex') { url '%2$s'; attempts 1; within 1.millisecond; needs 'nas'; restart { run 'touch restarted' } }
+            watch('disk') { command 'true'; attempts 1 }
+            """.formatted(server.url("/good"), server.url("/bad")));
+    }
+
+    private static void says(String all, String part) {
+        assertTrue(all.contains(part), () -> "«" + part + "» is not in: " + all);
+    }
+
+    private Path restarted() { return folder.resolve("restarted"); }
+
+    private static Map<?, ?> json(Run run) { return (Map<?, ?>) new JsonSlurper().parseText(run.out()); }
+
+    /** Every file under the folder with its content. */
+    private Map<String, String> disk() throws IOException {
+        try (Stream<Path> all = Files.walk(folder)) {
+            Map<String, String> found = new TreeMap<>();
+            for (Path file : all.filter(Files::isRegularFile).toList())
+                found.put(folder.relativize(file).toString(), new String(Files.readAllBytes(file), java.nio.charset.StandardCharsets.ISO_8859_1));
+            return found;
+        }
+    }
+
+    // ---- help and wrong words -----------------------------------------------------------------------------------
+
+    @Test void helpLeadsWithExamples() {
+        Run run = desk.watchdog("--help");
+        assertEquals(0, run.exit());
+        assertEquals("""
+            Checks the services in rules.groovy, heals what is down, proves it, tells you.
+
+              watchdog                       one check-and-heal pass, as cron runs it
+              watchdog check                 look at everything, touch nothing
+            """, run.out().lines().limit(4).collect(Collectors.joining("\n", "", "\n")));
+        assertTrue(run.out().indexOf("watchdog check https://example.com 'status == 200'") < run.out().indexOf("Usage:"), run.out());
+        assertTrue(run.out().lines().allMatch(line -> line.length() <= 80), run.out());
+        says(run.out(), "75   another pass is running");
+    }
+
+    @ParameterizedTest @CsvSource({"check", "validate", "status", "pause", "resume", "tell", "drill"})
+    void everyCommandHelps(String command) {
+        Run run = desk.watchdog(command, "--help");
+        assertEquals(0, run.exit(), run.toString());
+        says(run.out(), "Usage: watchdog " + command);
+    }
+
+    @Test void helpAndVersionNeedNoRulesAndNoHome() {
+        Run.Desk bare = new Run.Desk(folder.resolve("nowhere"));
+        bare.env.clear();
+        assertEquals("watchdog " + watchdog.VERSION + "\n", bare.watchdog("--version").out());
+        assertEquals(0, bare.watchdog("--help").exit());
+    }
+
+    /** {@code words} are separated by spaces. */
+    @ParameterizedTest @CsvSource(delimiter = '|', value = {
+        "chekc | watchdog: no watch and no command is called 'chekc'; did you mean 'check'?",
+        "plxe | watchdog: no watch and no command is called 'plxe'; did you mean 'plex'?",
+        "check plexx | watchdog: no watch and no command is called 'plexx'; did you mean 'plex'?",
+        "plex dsk | watchdog: no watch and no command is called 'dsk'; did you mean 'disk'?",
+        "check example.com | watchdog: no watch and no command is called 'example.com'; a URL begins with https:// or http://",
+        "check ftp://x/ | watchdog: url 'ftp://x/' is not a URL; it begins with https:// or http://",
+        "check http://x/ statsu==200 | condition 1, column 1: no such word 'statsu' in healthy; did you mean 'status'?",
+        "check http://x/ status==(200 | a { or ( or quote somewhere before is not closed",
+        "--jsn | watchdog: unknown option: '--jsn'; did you mean --json?",
+        "check --quite | watchdog: unknown option: '--quite'; did you mean --quiet?",
+        "-x | watchdog: unknown option: '-x'",
+        "--rules | watchdog: missing required parameter for option '--rules' (FILE)",
+        "--rules ruls.groovy | ruls.groovy; write that file, or name another by --rules FILE",
+        "--state | watchdog: missing required parameter for option '--state' (DIR)",
+        "pause | watchdog: missing required parameter: 'NAME'",
+        "pause plx | watchdog: no watch and no command is called 'plx'; did you mean 'plex'?",
+        "pause plex --for soon | watchdog: invalid value for option '--for': 'soon' is no time; write 30m, 2h or 1d",
+        "pause plex --for 0h | watchdog: invalid value for option '--for': '0h' is no time; write 30m, 2h or 1d",
+        "resume plx | watchdog: no watch and no command is called 'plx'; did you mean 'plex'?",
+        "tell plx | watchdog: no watch and no command is called 'plx'; did you mean 'plex'?",
+        "drill plex | watchdog: plex has no stop in its restart, so a drill cannot stop it",
+        "validate plex | watchdog: unmatched argument at index 1: 'plex'",
+        "status --dry-run | watchdog: unknown option: '--dry-run'"})
+    void wrongWordsAreOneClearSentenceAndNothingIsDone(String words, String sentence) {
+        Run run = desk.watchdog(words.split(" "));
+        assertAll(
+            () -> assertEquals(2, run.exit(), run.toString()),
+            () -> assertEquals("", run.out()),
+            () -> says(run.err(), sentence),
+            () -> assertFalse(run.err().contains("Exception"), run.err()),
+            () -> assertFalse(Files.exists(restarted())));
+    }
+
+    @Test void anEmptyNameIsNoWatch() {
+        Run run = desk.watchdog("");
+        assertEquals(2, run.exit());
+        says(run.err(), "no watch and no command is called ''");
+    }
+
+    // ---- check --------------------------------------------------------------------------------------------------
+
+    @Test void checkLooksAndRestartsNothingAndRemembersNothing() throws IOException {
+        Run run = desk.watchdog("check");
+        assertEquals(1, run.exit());
+        List<String> lines = run.out().lines().map(line -> line.replaceAll("in \\d+ ms", "in N ms")).toList();
+        assertEquals(List.of("nas   healthy      200 in N ms",
+            "plex  unhealthy    status in 200..299 (status: 530)", "disk  healthy      exit code 0 in N ms"),
+            lines.stream().map(line -> line.replaceAll("; .*", "")).toList());
+        assertFalse(Files.exists(restarted()));
+        assertFalse(disk().keySet().stream().anyMatch(file -> file.matches(".*(memory|history).*")), () -> run.toString());
+    }
+
+    @Test void aOneOffCheckNeedsNoRulesAndShowsThePhases() {
+        Run run = new Run.Desk(folder.resolve("empty")).env("HOME", folder.toString())
+            .watchdog("check", server.url("/good").toString(), "status == 200", "body == 'hello'");
+        assertEquals(0, run.exit(), run.toString());
+        says(run.out(), server.url("/good") + "  healthy      200 in ");
+        assertTrue(run.out().matches("(?s).*\\n    dns .* ms, connect .* ms, first byte .* ms, body .* ms\\n"), run.out());
+    }
+
+    @Test void aOneOffConditionThatFailsShowsTheValuesItMet() {
+        Run run = desk.watchdog("check", server.url("/bad").toString(), "status == 200 && body.contains('Plex')");
+        assertEquals(1, run.exit());
+        says(run.out(), "unhealthy    status == 200 && body.contains('Plex') (status: 530)");
+        says(run.out(), "    530    false");
+        assertFalse(run.out().contains("restart"), run.out());
+    }
+
+    @Test void eachWrongConditionOfAOneOffIsToldByItsNumber() {
+        assertEquals("""
+            condition 1, column 1: no such word 'statsu' in healthy; did you mean 'status'?
+                statsu == 200
+                ^
+            condition 2, column 1: text has no 'contians'; did you mean 'contains'?
+                body.contians('x')
+                ^
+            """, desk.watchdog("check", "http://x/", "statsu == 200", "body.contians('x')").err());
+    }
+
+    // ---- a pass for people and for programs ---------------------------------------------------------------------
+
+    @Test void jsonOfAPassHasThisShape() {
+        Run run = desk.watchdog("--json");
+        Map<?, ?> all = json(run);
+        List<?> watches = (List<?>) all.get("watches");
+        Map<?, ?> plex = (Map<?, ?>) watches.get(1), disk = (Map<?, ?>) watches.get(2);
+        assertAll(
+            () -> assertEquals(1, run.exit()),
+            () -> assertEquals(run.exit(), all.get("exit")),
+            () -> assertEquals(List.of("nas", "plex", "disk"), watches.stream().map(w -> ((Map<?, ?>) w).get("name")).toList()),
+            () -> assertEquals("unhealthy", plex.get("verdict")),
+            () -> assertEquals("status in 200..299 (status: 530)", plex.get("reason")),
+            () -> assertEquals(530, plex.get("status")),
+            () -> assertEquals("restarted", plex.get("did")),
+            () -> assertEquals(false, plex.get("healed")),
+            () -> assertTrue(plex.get("millis") instanceof Integer, plex.toString()),
+            () -> assertEquals("nothing", disk.get("did")),
+            () -> assertTrue(Files.exists(restarted())));
+    }
+
+    @Test void jsonOfALookSaysThatNothingWasDone() {
+        for (String[] words : new String[][] {{"check", "--json", "plex"}, {"--dry-run", "--json", "plex"}}) {
+            Map<?, ?> plex = (Map<?, ?>) ((List<?>) json(desk.watchdog(words)).get("watches")).get(1);
+            assertEquals("nothing", plex.get("did"));
+        }
+        assertFalse(Files.exists(restarted()));
+    }
+
+    @Test void quietIsSilentWhileAllIsHealthyAndElseSaysOnlyWhatIsNot() {
+        Run good = desk.watchdog("--quiet", "nas", "disk"), bad = desk.watchdog("--quiet");
+        assertEquals("", good.out() + good.err());
+        assertEquals(0, good.exit());
+        assertEquals(1, bad.out().lines().count(), bad.out());
+        says(bad.out(), "plex  unhealthy");
+    }
+
+    @Test void aDryRunSaysWhatItWouldDoAndChangesNothing() throws IOException {
+        desk.watchdog("check"); // the compiled rules may be kept
+        Map<String, String> before = disk();
+        Run run = desk.watchdog("--dry-run");
+        assertEquals(1, run.exit());
+        says(run.out(), "plex  unhealthy    status in 200..299 (status: 530)");
+        says(run.out(), "would restart: run 'touch restarted'");
+        assertEquals(before.keySet(), without(disk(), "lock"));
+        assertFalse(Files.exists(restarted()));
+    }
+
+    private static java.util.Set<String> without(Map<String, String> files, String name) {
+        return files.keySet().stream().filter(file -> !file.endsWith("/" + name)).collect(Collectors.toCollection(java.util.TreeSet::new));
+    }
+
+    @Test void aNamePicksAWatchAndWhatItNeeds() {
+        assertEquals(List.of("nas", "plex"), names(desk.watchdog("check", "plex")));
+        assertEquals(List.of("disk"), names(desk.watchdog("check", "disk")));
+        assertEquals(List.of("nas", "disk"), names(desk.watchdog("disk", "nas")));
+    }
+
+    private static List<String> names(Run run) { return run.out().lines().map(line -> line.split(" ")[0]).toList(); }
+
+    // ---- exit codes ---------------------------------------------------------------------------------------------
+
+    private int exit(String rules) { return desk.rules(rules).watchdog().exit(); }
+
+    @Test void theGravestExitCodeCounts() throws IOException {
+        String good = "watch('good') { command 'true'; attempts 1 }\n";
+        String bad = "watch('bad') { command 'false'; attempts 1 }\n";
+        String unclear = "watch('unclear') { command 'true'; attempts 1; healthy { Integer.parseInt('x') == 3 } }\n";
+        String secretless = "notify slack(url: secret('NOT_SET'))\n";
+        assertEquals(0, exit(good));
+        assertEquals(3, exit(good + unclear));
+        assertEquals(1, exit(good + unclear + bad));
+        assertEquals(2, exit(good + unclear + bad + secretless));
+        Files.writeString(desk.state().resolve("memory.json"), "{ broken");
+        assertEquals(4, exit(good + unclear + bad + secretless));
+    }
+
+    @Test void whileAnotherProcessRunsAPassThisOneEndsWith75() throws Exception {
+        desk.rules("""
+            watch('slow') { command "/bin/sh -c 'touch began; while [ ! -e go ]; do sleep 0.05; done'"; attempts 1; timeout 1.minute }
+            """);
+        ProcessBuilder builder = new ProcessBuilder(Run.process()).directory(folder.toFile()).redirectErrorStream(true)
+            .redirectOutput(folder.resolve("first.log").toFile());
+        builder.environment().put("HOME", folder.toString());
+        builder.environment().remove("XDG_STATE_HOME");
+        Process first = builder.start();
+        try {
+            EdgeWorld.await("the first pass to look", () -> Files.exists(folder.resolve("began")));
+            Run second = desk.watchdog(), quiet = desk.watchdog("--quiet");
+            assertAll(
+                () -> assertEquals(75, second.exit()),
+                () -> assertEquals("watchdog: another pass is running\n", second.out() + second.err()),
+                () -> assertEquals(75, quiet.exit()),
+                () -> assertEquals("", quiet.out() + quiet.err()));
+            Files.createFile(folder.resolve("go"));
+            assertTrue(first.waitFor(20, TimeUnit.SECONDS));
+            assertEquals(0, first.exitValue(), Files.readString(folder.resolve("first.log")));
+            assertEquals(0, desk.watchdog().exit());
+        } finally {
+            first.destroyForcibly();
+        }
+    }
+
+    // ---- validate -----------------------------------------------------------------------------------------------
+
+    @Test void validatePrintsTheRulesBackInWords() {
+        assertEquals("""
+            nas: GET %1$s; up to 1 attempts of 10 s
+                tells no one
+            plex: GET %2$s, needs nas; up to 1 attempts of 10 s
+                restart: run 'touch restarted'
+                at most 3 per 1 h, after 1 unhealthy pass, healthy within 1 ms
+                tells no one
+            disk: run true; up to 1 attempts of 10 s
+                tells no one
+            rules.groovy is good: 3 watches
+            """.formatted(server.url("/good"), server.url("/bad")), desk.watchdog("validate").out());
+        assertFalse(Files.exists(restarted()));
+    }
+
+    @Test void validateFindsCommandsThatCronWouldNotFind() throws IOException {
+        Path bin = Files.createDirectory(folder.resolve("bin")), tool = bin.resolve("my-own-tool");
+        Files.writeString(tool, "#!/bin/sh\n");
+        Files.setPosixFilePermissions(tool, PosixFilePermissions.fromString("rwxr-xr-x"));
+        String rules = "watch('a') { tcp 'localhost:1'; restart { run 'my-own-tool now' } }\n";
+        Run without = desk.env("PATH", bin + ":/usr/bin:/bin").rules(rules).watchdog("validate");
+        assertEquals(2, without.exit());
+        says(without.err(), "rules.groovy: a, run 'my-own-tool now': cron would find no program 'my-own-tool' in /usr/bin:/bin");
+        Run with = desk.rules("path '" + bin + "'\n" + rules).watchdog("validate");
+        assertEquals(0, with.exit(), with.toString());
+    }
+
+    @Test void validateSendsNothingAndAsksNothing() {
+        int before = server.getRequestCount();
+        desk.watchdog("validate");
+        assertEquals(before, server.getRequestCount());
+    }
+
+    // ---- pause, resume, status, tell ----------------------------------------------------------------------------
+
+    @Test void aPausedWatchIsLeftAloneUntilItIsResumed() {
+        assertEquals("plex is paused until it is resumed; `watchdog resume plex` ends it\n", desk.watchdog("pause", "plex").out());
+        Run paused = desk.watchdog();
+        assertEquals(0, paused.exit());
+        says(paused.out(), "plex  paused       paused until it is resumed");
+        assertFalse(Files.exists(restarted()));
+        assertEquals("plex is watched again\n", desk.watchdog("resume", "plex").out());
+        assertEquals("plex was not paused\n", desk.watchdog("resume", "plex").out());
+        assertEquals(1, desk.watchdog().exit());
+        assertTrue(Files.exists(restarted()));
+    }
+
+    @Test void aPauseEndsByItself() {
+        Run.HandClock clock = new Run.HandClock(Instant.parse("2026-05-01T10:00:00Z"));
+        desk.clock = clock;
+        says(desk.watchdog("pause", "plex", "--for", "2h").out(), "plex is paused until 2026-05-0");
+        clock.pass(java.time.Duration.ofMinutes(119));
+        assertEquals(0, desk.watchdog().exit());
+        clock.pass(java.time.Duration.ofMinutes(2));
+        assertEquals(1, desk.watchdog().exit());
+    }
+
+    @Test void statusSaysWhatIsRememberedToPeopleAndPrograms() {
+        says(desk.watchdog("status").out(), "plex: new, not looked at yet");
+        desk.watchdog();
+        Run people = desk.watchdog("status"), programs = desk.watchdog("status", "--json");
+        assertEquals(0, people.exit());
+        says(people.out(), "plex: unhealthy since ");
+        says(people.out(), "\n    down: status in 200..299 (status: 530)\n    last restart ");
+        says(people.out(), "run 'touch restarted' (did not help)\n    restarts left: 2 of 3 per 1 h\n    uptime: 0");
+        Map<?, ?> plex = (Map<?, ?>) ((List<?>) json(programs).get("watches")).get(1);
+        assertEquals("unhealthy", plex.get("state"));
+        assertEquals(2, plex.get("budgetLeft"));
+        assertEquals(0, json(programs).get("waiting"));
+    }
+
+    @Test void tellSaysWhatBecameOfEachHook() throws IOException {
+        int before = server.getRequestCount();
+        Run run = desk.rules("""
+            watch('plex') { command 'true'; notify webhook('%s'); notify command('false') }
+            """.formatted(server.url("/good"))).watchdog("tell", "plex");
+        assertEquals(1, run.exit(), run.toString());
+        assertEquals(before + 1, server.getRequestCount());
+        assertTrue(run.out().matches("(?s)webhook.*: .*\\ncommand.*: .*\\n"), run.out());
+        Run none = desk.rules("watch('plex') { command 'true' }").watchdog("tell");
+        assertEquals("there is no hook to tell\n", none.out());
+    }
+
+    // ---- where memory is ----------------------------------------------------------------------------------------
+
+    private static List<String> entries(Path of) throws IOException {
+        try (Stream<Path> all = Files.list(of)) {
+            return all.map(file -> file.getFileName().toString()).toList();
+        }
+    }
+
+    @Test void memoryIsUnderXdgStateHome() throws IOException {
+        desk.env("XDG_STATE_HOME", folder.resolve("xdg").toString()).watchdog("disk");
+        assertTrue(entries(folder.resolve("xdg/watchdog")).get(0).startsWith("rules-"));
+        assertFalse(Files.exists(folder.resolve(".local")));
+    }
+
+    @Test void aRelativeXdgStateHomeIsNoneAsItsStandardSays() throws IOException {
+        desk.env("XDG_STATE_HOME", "xdg").watchdog("disk");
+        assertTrue(Files.exists(desk.state().resolve("memory.json")));
+        assertFalse(Files.exists(folder.resolve("xdg")));
+    }
+
+    @Test void memoryIsWhereStateSays() throws IOException {
+        desk.watchdog("--state", "here", "disk");
+        assertTrue(entries(folder.resolve("here")).get(0).startsWith("rules-"));
+        assertFalse(Files.exists(folder.resolve(".local")));
+    }
+
+    @Test void twoRulesFilesHaveTwoMemories() throws IOException {
+        desk.file("other.groovy", "watch('x') { command 'true' }\n");
+        desk.watchdog("disk");
+        assertEquals(0, desk.watchdog("--rules", "other.groovy").exit());
+        List<String> kept = new ArrayList<>(entries(folder.resolve(".local/state/watchdog")));
+        assertEquals(List.of("other", "rules"), kept.stream().map(name -> name.replaceAll("-\\w+$", "")).sorted().toList());
+    }
+
+    @Test void withoutHomeInTheEnvironmentAPassStillRuns() {
+        desk.env.remove("HOME");
+        Run run = desk.watchdog("--state", folder.resolve("kept").toString(), "disk");
+        assertEquals(0, run.exit(), run.toString());
+    }
+
+    @Test void anUnusableHomeIsSaidWithWhatToDo() {
+        Run run = desk.env("HOME", "?").watchdog("disk");
+        assertEquals(4, run.exit());
+        assertEquals("watchdog: HOME is not set: watchdog does not know where to keep its memory; use --state DIR\n", run.err());
+        assertEquals(0, desk.watchdog("--state", "kept", "disk").exit());
+    }
+
+    @Test void rulesInTheConfigFolderAreFoundWhenThereAreNoneHere() throws IOException {
+        Path config = Files.createDirectories(folder.resolve(".config/watchdog"));
+        Files.move(folder.resolve("rules.groovy"), config.resolve("rules.groovy"));
+        assertEquals(List.of("disk"), names(desk.watchdog("check", "disk")));
+    }
+}
