@@ -8,7 +8,8 @@
 //DEPS org.apache.groovy:groovy-json:5.1.1
 //DEPS com.squareup.okhttp3:okhttp-jvm:5.4.0
 //CDS
-//RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx256m -Xshare:auto -Xlog:disable -Xlog:all=error:stderr -Dfile.encoding=UTF-8
+//COMPILE_OPTIONS -XDstringConcat=inline
+//RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xms24m -Xmn12m -Xmx256m -Xshare:auto -Xlog:disable -Xlog:all=error:stderr -Dfile.encoding=UTF-8
 
 import groovy.json.JsonOutput;
 import groovy.json.JsonSlurper;
@@ -107,6 +108,7 @@ public final class watchdog implements Callable<Integer> {
     @Option(names = {"-V", "--version"}, versionHelp = true, description = "Print the version.")
     boolean version;
 
+    final Web web = new Web();
     private final World world;
 
     watchdog(World world) { this.world = world; }
@@ -162,6 +164,14 @@ public final class watchdog implements Callable<Integer> {
     int drill(@Parameters(paramLabel = "NAME") String name,
               @Option(names = "--yes", description = "Do not ask.") boolean yes) {
         return new Session(world, this).drill(name, yes);
+    }
+
+    @Command(description = {"Write a small script for cron that starts this program by Java alone, without JBang's own start.",
+        "It comes back to JBang when the script or a dependency changed or is gone."})
+    int launcher(@Parameters(paramLabel = "FILE", description = "Where to write it.") Path file,
+                 @Option(names = "--from", paramLabel = "REF", defaultValue = "watchdog@catalog",
+                     description = "What JBang calls this program; default: ${DEFAULT-VALUE}.") String reference) {
+        return new Session(world, this).launcher(world.cwd().resolve(file), reference);
     }
 
     /** One funnel for everything that goes wrong: a clear sentence and an exit code, never a stack trace. */
@@ -602,6 +612,7 @@ final class Pass {
     private void settle(Outcome outcome, Decision decision) {
         outcome.decision = decision;
         if (outcome.due()) outcome.was = outcome.verdict().reason();
+        if (decision.tell().contains(Dsl.Kind.down)) notebook.evidence(outcome.watch.name(), outcome.look.answer());
         synchronized (notebook) { // a hook's thread may save in between
             Incident before = notebook.of(outcome.watch).incident();
             notebook.put(outcome.watch, decision.memory());
@@ -904,13 +915,19 @@ final class Web {
         }
     }
 
-    private final OkHttpClient base = new OkHttpClient.Builder().proxy(Proxy.NO_PROXY)
-        .followRedirects(false).followSslRedirects(false).build();
+    /** Begun when the program begins: TLS takes as long to start as Groovy does, and there are two cores. */
+    private final CompletableFuture<OkHttpClient> base = CompletableFuture.supplyAsync(Web::client, Daemon::begin);
     private final Map<Path, OkHttpClient> trusting = new HashMap<>();
+
+    private static OkHttpClient client() {
+        OkHttpClient client = new OkHttpClient.Builder().proxy(Proxy.NO_PROXY).followRedirects(false).followSslRedirects(false).build();
+        client.sslSocketFactory();
+        return client;
+    }
 
     /** A client whose pool keeps nothing: each look proves that a new connection can be made. */
     OkHttpClient fresh(Path trust, EventListener listener) {
-        return (trust == null ? base : trusting(trust)).newBuilder().eventListener(listener)
+        return (trust == null ? base.join() : trusting(trust)).newBuilder().eventListener(listener)
             .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS)).build();
     }
 
@@ -929,7 +946,7 @@ final class Web {
             try {
                 SSLContext context = SSLContext.getInstance("TLS");
                 context.init(null, new X509TrustManager[] {trusted}, null);
-                return base.newBuilder().sslSocketFactory(context.getSocketFactory(), trusted).build();
+                return base.join().newBuilder().sslSocketFactory(context.getSocketFactory(), trusted).build();
             } catch (GeneralSecurityException e) {
                 throw new IllegalStateException(e);
             }
@@ -1468,9 +1485,11 @@ final class Daemon {
 
     static <T> Future<T> run(Callable<T> work) {
         FutureTask<T> task = new FutureTask<>(work);
-        thread(task).start();
+        begin(task);
         return task;
     }
+
+    static void begin(Runnable work) { thread(work).start(); }
 
     /** The result, or {@code otherwise} when it does not come in time. */
     static <T> T get(Future<T> result, Duration time, T otherwise) {
@@ -3142,7 +3161,9 @@ final class Notebook {
 
     // -- pauses: files of their own, so that `pause` need not wait for a pass
 
-    private Path pauseOf(String name) { return folder.resolve("paused").resolve(URLEncoder.encode(name, StandardCharsets.UTF_8)); }
+    private Path pauseOf(String name) { return folder.resolve("paused").resolve(encoded(name)); }
+
+    private static String encoded(String name) { return URLEncoder.encode(name, StandardCharsets.UTF_8); }
 
     /** null: not paused. */
     Instant pausedUntil(String name) {
@@ -3162,6 +3183,18 @@ final class Notebook {
     boolean resume(String name) throws IOException { return Files.deleteIfExists(pauseOf(name)); }
 
     // -- history: a line a pass, in two files of bounded size
+
+    /** What a service answered when it was found down, for whoever wants to know why; one file a watch. */
+    void evidence(String name, Answer answer) {
+        if (!writable) return;
+        String text = answer.url() + "\n" + answer.status() + " " + answer.troubleText() + "\n" + answer.headers() + "\n" + Say.cut(answer.body(), 1 << 16);
+        try {
+            Guard.folder(folder.resolve("evidence"));
+            Guard.write(folder.resolve("evidence").resolve(encoded(name) + ".txt"), secrets.mask(text).getBytes(StandardCharsets.UTF_8));
+        } catch (IOException e) {
+            warnings.add("the answer of " + name + " cannot be kept: " + Say.thrown(e));
+        }
+    }
 
     /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds. */
     void history(Collection<Outcome> outcomes) {
@@ -3382,12 +3415,13 @@ final class Session {
     private final Path file;
     private final Secrets secrets;
     private final Path folder;
-    private final Web web = new Web();
+    private final Web web;
     private boolean detailed, memoryLost;
 
     Session(World world, watchdog options) {
         this.world = world;
         this.options = options;
+        this.web = options.web;
         this.detailed = options.verbose;
         this.file = RulesFile.find(options.rules, world);
         this.secrets = new Secrets(world.env(), file);
@@ -3694,6 +3728,52 @@ final class Session {
         timeline(began, over.passed() ? "the check did NOT notice: it still says healthy" : "the check noticed");
         return !over.passed();
     }
+
+    /** JBang is asked once where everything is; the script that is written needs it no more until something changes. */
+    int launcher(Path to, String reference) {
+        Hands hands = new Hands(world.cwd(), folder, List.of(), world.env(), Deadline.in(Duration.ofMinutes(2)), this::progress);
+        try {
+            String jbang = hands.resolve(List.of(world.env().getOrDefault("JBANG_LAUNCH_CMD", "jbang"))).toRealPath().toString();
+            Ran ran = hands.run(List.of(jbang, "--quiet", "--offline", "info", "tools", reference), Duration.ofMinutes(1), Map.of());
+            if (ran.exit() != 0) throw new StepFailed("jbang does not know '" + reference + "'" + ran.lastWords());
+            Map<?, ?> is = (Map<?, ?>) new JsonSlurper().parseText(ran.output().substring(ran.output().indexOf('{')));
+            List<String> jars = new ArrayList<>(List.of((String) is.get("applicationJar")));
+            ((List<?>) is.get("resolvedDependencies")).forEach(jar -> jars.add((String) jar));
+            String options = ((List<?>) is.get("runtimeOptions")).stream().map(o -> "'" + o + "'").collect(Collectors.joining(" "));
+            Guard.write(to, LAUNCHER.formatted(jbang, reference, is.get("availableJdkPath"), is.get("backingResource"), jars.get(0),
+                String.join(":", jars), options).getBytes(StandardCharsets.UTF_8));
+            Files.setPosixFilePermissions(to, PosixFilePermissions.fromString("rwxr-xr-x"));
+        } catch (IOException | RuntimeException wrong) {
+            throw Ending.mistake("watchdog: cannot write a launcher: " + Say.plain(Say.thrown(wrong), 300));
+        }
+        say("wrote " + to + "; cron may call it in place of `jbang --offline " + reference + "`");
+        return 0;
+    }
+
+    private static final String LAUNCHER = """
+        #!/bin/sh
+        # watchdog by Java alone, without JBang's own start. Written by `watchdog launcher`; it writes itself anew.
+        # shellcheck disable=SC3013 # every sh that is alive has -nt
+        jbang='%s' from='%s' java='%s'
+        source='%s'
+        jar='%s'
+        classpath='%s'
+        by_jbang() {
+            "$jbang" --quiet --offline "$from" launcher "$0" --from "$from" >/dev/null 2>&1
+            exec "$jbang" --offline "$from" "$@"
+        }
+        # Anything is gone (JBang's cache was cleaned, Java moved), or the script is newer than this file.
+        IFS=:
+        for file in "$java/bin/java" "$source" $classpath; do
+            [ -f "$file" ] || by_jbang "$@"
+        done
+        unset IFS
+        [ "$source" -nt "$0" ] && by_jbang "$@"
+        # The archive of classes belongs to one build of Java; it goes with JBang's cache.
+        archive="${jar%%.jar}-launcher.jsa" use=SharedArchiveFile
+        [ "$archive" -nt "$jar" ] && [ "$archive" -nt "$java/release" ] || use=ArchiveClassesAtExit
+        exec "$java/bin/java" %s "-XX:$use=$archive" -cp "$classpath" watchdog "$@"
+        """;
 
     private void timeline(long began, String what) {
         say(String.format(Locale.ROOT, "%7.1f s  %s", (System.nanoTime() - began) / 1e9, what));
