@@ -377,6 +377,7 @@ class RestartTest {
         assertHealed("stopped svc.pl (pid " + first + "), started svc.pl", pass(steps));
         assertFalse(alive(first));
         assertTrue(alive(number("svc.pl.pid")));
+        ProcessHandle.of(number("svc.pl.pid")).orElseThrow().destroyForcibly();   // Java does not show words this long
     }
 
     // ---- run, sh, pause ------------------------------------------------------------------------------------------
