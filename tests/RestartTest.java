@@ -46,7 +46,7 @@ class RestartTest {
     /** All processes of a test name its folder among their words, or are children of one that does. */
     @AfterEach
     void endWhatIsLeft() throws Exception {
-        for (Process process : started) process.destroyForcibly().waitFor();
+        for (Process process : started) endTree(process.toHandle());
         ProcessHandle.allProcesses().filter(p -> Arrays.stream(p.info().arguments().orElse(new String[0]))
             .anyMatch(word -> word.startsWith(folder + "/"))).forEach(RestartTest::endTree);
     }
