@@ -30,6 +30,7 @@ import java.nio.channels.FileChannel;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.*;
 import java.nio.file.*;
+import java.nio.file.attribute.FileAttribute;
 import java.nio.file.attribute.PosixFileAttributes;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.security.GeneralSecurityException;
@@ -708,8 +709,14 @@ final class Looker implements AutoCloseable {
         Duration timeout = Collections.min(List.of(watch.patience().timeout(), deadline.left()));
         CompletableFuture<Answer> asked = new CompletableFuture<>();
         Future<Verdict> judged = Daemon.run(() -> {
-            asked.complete(watch.probe().ask(this, timeout));
-            return Judge.of(watch, asked.join());
+            try {
+                asked.complete(watch.probe().ask(this, timeout));
+                return Judge.of(watch, asked.join());
+            } catch (Throwable thrown) { // a missing secret, or a bug of ours: no reason to restart anything
+                asked.complete(Answer.none(Dsl.Trouble.none, "", Duration.ZERO, Map.of()));
+                return new Inconclusive(thrown instanceof MissingSecret ? thrown.getMessage() : "could not be looked at: "
+                    + Say.plain(thrown.toString(), 200), false);
+            }
         });
         Answer answer = Daemon.get(asked, timeout.plusMillis(500), null);
         if (answer == null) {
@@ -2219,7 +2226,9 @@ final class Draft {
             String sent = body != null ? body : Set.of("POST", "PUT", "PATCH").contains(verb) ? "" : null;
             request.method(verb, sent == null ? null
                 : RequestBody.create(MissingSecret.blanked(sent).getBytes(StandardCharsets.UTF_8), MediaType.get(type)));
-            return new HttpProbe(request.build(), redirects, trust, MissingSecret.in(url + headers.values() + body));
+            String missing = MissingSecret.in(url + headers.values() + body);
+            if (missing != null) rules.missing(line, missing, name + " is not asked");
+            return new HttpProbe(request.build(), redirects, trust, missing);
         } catch (IllegalArgumentException wrong) {
             refuse(true, "cannot be asked: " + Say.lowerFirst(Say.plain(wrong.getMessage(), 120)));
             return null;
@@ -2403,8 +2412,7 @@ final class RulesFile {
         Dsl.Hook otherwise = (Dsl.Hook) options.get("orElse");
         for (Dsl.Hook one : otherwise == null ? List.of(hook) : List.of(hook, otherwise))
             if (one.missing() != null) {
-                complaints.add(file.getFileName() + ":" + line() + ": the secret " + one.missing() + " is missing, so " + one.label()
-                    + " is left out for " + whose + "; " + secrets.whereToPut(one.missing()));
+                missing(line(), one.missing(), one.label() + " is left out for " + whose);
                 if (one == hook) return;
                 otherwise = null;
             }
@@ -2470,6 +2478,10 @@ final class RulesFile {
         } catch (UnknownHostException e) {
             return "localhost";
         }
+    }
+
+    void missing(int line, String secret, String so) {
+        complaints.add(file.getFileName() + ":" + line + ": the secret " + secret + " is missing, so " + so + "; " + secrets.whereToPut(secret));
     }
 
     void mistake(String what) { mistakeAt(line(), what); }
@@ -2973,16 +2985,19 @@ final class Secrets {
         return value.matches("(?s)'.*'|\".*\"") && value.length() > 1 ? value.substring(1, value.length() - 1) : value;
     }
 
-    /** Also as it stands in a URL. */
+    /** Also as it stands in a URL and in JSON. */
     void hide(String value) {
-        if (value.length() < 3) return;
-        hidden.add(value);
-        hidden.add(URLEncoder.encode(value, StandardCharsets.UTF_8));
+        String json = JsonOutput.toJson(value), url = String.valueOf(HttpUrl.parse("http://x/?" + value)).replaceFirst("http://x/\\??", "");
+        for (String shape : List.of(value, json.substring(1, json.length() - 1), URLEncoder.encode(value, StandardCharsets.UTF_8), url))
+            if (value.length() > 2 && shape.length() > 2) hidden.add(shape);
     }
 
     String mask(String text) {
         String masked = text;
-        for (String value : hidden) masked = masked.replace(value, "***");
+        for (String value : hidden) {
+            masked = masked.replace(value, "***");
+            for (int cut = value.length() - 1; cut > 3 && masked.contains("…"); cut--) masked = masked.replace(value.substring(0, cut) + "…", "***…");
+        }
         return masked;
     }
 }
@@ -3096,7 +3111,11 @@ final class Notebook {
     synchronized Memory of(Watch watch) { return memories.getOrDefault(watch.name(), Memory.NEW); }
     synchronized void put(Watch watch, Memory memory) { memories.put(watch.name(), memory); }
     synchronized List<Letter> outbox() { return List.copyOf(outbox); }
-    synchronized void post(Letter letter) { outbox.add(letter); }
+    synchronized void post(Letter letter) {
+        Dsl.Event e = letter.event();
+        outbox.add(new Letter(new Dsl.Event(e.kind(), e.watch(), secrets.mask(e.title()), secrets.mask(e.text()), e.at(), e.since()),
+            letter.hook(), letter.notBefore()));
+    }
     synchronized void drop(List<Letter> letters) { outbox.removeAll(letters); }
     synchronized void postpone(List<Letter> letters, Instant until) {
         outbox.replaceAll(letter -> letters.contains(letter) ? letter.later(until) : letter);
@@ -3205,7 +3224,9 @@ final class Notebook {
         try {
             if (Files.exists(file) && Files.size(file) > MOST_HISTORY)
                 Files.move(file, folder.resolve("history.old.jsonl"), StandardCopyOption.REPLACE_EXISTING);
-            Files.writeString(file, Json.text(line) + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+            try (var out = Files.newByteChannel(file, Set.of(StandardOpenOption.CREATE, StandardOpenOption.APPEND), Guard.OURS)) {
+                out.write(ByteBuffer.wrap((Json.text(line) + "\n").getBytes(StandardCharsets.UTF_8)));
+            }
         } catch (IOException e) {
             warnings.add("the history cannot be written: " + Say.thrown(e));
         }
@@ -3233,7 +3254,7 @@ final class Notebook {
 record Lock(FileChannel channel) implements AutoCloseable {
     /** null: another pass is running. */
     static Lock on(Path folder) throws IOException {
-        FileChannel channel = FileChannel.open(folder.resolve("lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+        FileChannel channel = FileChannel.open(folder.resolve("lock"), Set.of(StandardOpenOption.CREATE, StandardOpenOption.WRITE), Guard.OURS);
         try {
             if (channel.tryLock() != null) return new Lock(channel);
         } catch (OverlappingFileLockException sameProcess) {
@@ -3249,6 +3270,8 @@ record Lock(FileChannel channel) implements AutoCloseable {
 
 /** Keeps what is ours from others, and whole. */
 final class Guard {
+    static final FileAttribute<?> OURS = PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------"));
+
     private static final String ME = System.getProperty("user.name");
 
     interface Action { void on(Path file) throws IOException; }
