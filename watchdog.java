@@ -2996,7 +2996,9 @@ final class Secrets {
         String masked = text;
         for (String value : hidden) {
             masked = masked.replace(value, "***");
-            for (int cut = value.length() - 1; cut > 3 && masked.contains("…"); cut--) masked = masked.replace(value.substring(0, cut) + "…", "***…");
+            for (String end : List.of("…", "\\u2026")) // the second is how JSON writes the first
+                for (int cut = value.length() - 1; cut > 3 && masked.contains(end); cut--)
+                    masked = masked.replace(value.substring(0, cut) + end, "***" + end);
         }
         return masked;
     }
