@@ -1686,8 +1686,8 @@ final class Story {
             case still_down -> event(kind, name, "is still down", incident, now, did + "It did not help: "
                 + outcome.verdict().reason() + "." + suspicion(incident));
             case gave_up -> event(kind, name, "is down and is not restarted any more", incident, now,
-                Say.upperFirst(outcome.decision.why()) + "; it is tried again when the budget allows. Down for " + down + ": "
-                + outcome.verdict().reason() + "." + suspicion(incident));
+                Say.upperFirst(outcome.decision.why()) + "; it is tried again when the budget allows." + (incident.since().equals(now) ? ""
+                : " Down for " + down + ": " + outcome.verdict().reason() + ".") + suspicion(incident));
             default -> event(kind, name, "is still down", incident, now, "Down for " + down + ": "
                 + outcome.verdict().reason() + ".");
         };
@@ -1722,7 +1722,7 @@ final class Story {
             last.text() + " (This was at " + Say.at(last.at()) + "; it could not be sent before.)", last.at(), last.since());
         boolean alike = told.stream().map(e -> e.title().substring(e.watch().length())).distinct().count() == 1;
         List<String> names = told.stream().map(Dsl.Event::watch).distinct().toList();
-        String title = !alike ? told.size() + " messages about " + Say.list(names)
+        String title = names.size() == 1 ? last.title() : !alike ? told.size() + " messages about " + Say.list(names)
             : Say.list(names) + last.title().substring(last.watch().length()).replaceFirst("^ is ", names.size() > 1 ? " are " : " is ");
         String text = told.stream().map(e -> (old ? Say.at(e.at()) + " " : "") + e.title() + ". " + e.text())
             .collect(Collectors.joining("\n"));
@@ -3336,7 +3336,7 @@ final class Guard {
 
     /** What a killed pass may have left. Under the lock only. */
     static void sweep(Path folder, Predicate<String> leftOver) {
-        try (Stream<Path> files = Files.list(folder)) {
+        try (Stream<Path> files = Files.walk(folder, 2)) {
             files.filter(f -> leftOver.test(f.getFileName().toString())).forEach(f -> quietly(f, Files::deleteIfExists));
         } catch (IOException anotherTime) {
             return;
@@ -3554,7 +3554,7 @@ final class Session {
         Loaded loaded = tools.loaded;
         if (tools.notebook.brokenRulesAreNew(loaded.broken))
             tools.courier.post(new Dsl.Event(Dsl.Kind.rules_broken, file.getFileName().toString(), file.getFileName() + " has mistakes",
-                "The last good rules still watch. " + Say.plain(loaded.complaints.get(0), 400), world.now(), world.now()), loaded.rules.hooks());
+                "The last good rules still watch. " + Say.plain(loaded.complaints.get(0).lines().findFirst().orElse(""), 400), world.now(), world.now()), loaded.rules.hooks());
         Set<String> known = loaded.rules.watches().stream().map(Watch::name).collect(Collectors.toSet());
         tools.notebook.forget(known).forEach((name, incident) ->
             tools.courier.post(Story.unwatched(name, incident, world.now()), loaded.rules.hooks()));
