@@ -1029,6 +1029,10 @@ sealed interface Step permits StopStep, StartStep, RunStep, PauseStep {
 }
 
 record StopStep(List<String> words, Duration grace) implements Step {
+    static void refuseTooShort(List<String> words) {
+        if (Say.command(words).length() < 3) throw new StepFailed("stop '" + Say.command(words) + "' is too short to be safe");
+    }
+
     public String inWords() { return "stop '" + Say.command(words) + "'"; }
 
     public String take(Hands hands, Treatment treatment) {
@@ -1088,7 +1092,7 @@ record Started(Process process, List<String> words, Path log, long logBegan) {
     String died() {
         if (process.isAlive() || process.exitValue() == 0) return null;
         String words = log == null ? "; start it with log: 'file' to see why" : Say.lastWords(tail());
-        return Say.program(this.words) + " ended at once with exit code " + process.exitValue() + words;
+        return Say.program(this.words) + " ended with exit code " + process.exitValue() + words;
     }
 
     private String tail() {
@@ -1153,7 +1157,7 @@ final class Hands {
     Treatment carryOut(Closure<?> steps) {
         Treatment treatment = new Treatment();
         try {
-            Dsl.apply(steps, new Dsl.RestartWords(step -> take(step, treatment)));
+            Dsl.apply(steps, new Dsl.RestartWords(step -> take(step, treatment), true));
         } catch (StepFailed | MissingSecret failed) {
             treatment.failed(failed.getMessage());
         } catch (Throwable thrown) { // plain Groovy of the rules
@@ -1295,7 +1299,7 @@ final class Processes {
     /** SIGTERM, SIGCONT so that a stopped one can die, then SIGKILL; with children. Returns what was done, in words. */
     String stop(List<String> words, Duration grace) {
         String what = Say.command(words);
-        if (what.length() < 3) throw new StepFailed("stop '" + what + "' is too short to be safe");
+        StopStep.refuseTooShort(words);
         List<ProcessHandle> roots = matching(words);
         if (roots.isEmpty()) return Say.program(words) + " was not running";
         if (roots.size() > MOST)
@@ -1380,8 +1384,9 @@ final class Processes {
         if (isProgram(argv.get(0), words.get(0))) return startsWith(argv, 1, words);
         int script = 1; // a script shows its interpreter first, perhaps with flags
         while (script < argv.size() && argv.get(script).startsWith("-")) script++;
-        return script < argv.size() && base(argv.get(script)).equals(base(words.get(0)))
-            && startsWith(argv, script + 1, words) && interprets(argv.get(0), argv.get(script), process);
+        if (script >= argv.size() || !base(argv.get(script)).equals(base(words.get(0))) || !startsWith(argv, script + 1, words)) return false;
+        Path file = cwd(process).resolve(argv.get(script));
+        return (!words.get(0).contains("/") || isProgram(file.normalize().toString(), words.get(0))) && interprets(argv.get(0), file);
     }
 
     private static boolean startsWith(List<String> argv, int from, List<String> words) {
@@ -1404,22 +1409,21 @@ final class Processes {
 
     /** By name, or by the file that the name leads to: `python3` runs as python3.11. */
     private boolean isProgram(String running, String word) {
-        if (running.equals(word) || base(running).equals(base(word)) && !word.startsWith("/")) return true;
+        if (running.equals(word) || base(running).equals(word)) return true;
         try {
-            return hands.resolve(List.of(word)).toRealPath().toString().equals(running);
+            Path named = hands.resolve(List.of(word));
+            return named.toString().equals(running) || named.toRealPath().toString().equals(running);
         } catch (StepFailed | IOException unknown) {
             return false;
         }
     }
 
     /** `vim cloudflared` does not run cloudflared: the script's first line must name the program that is running. */
-    private static boolean interprets(String running, String script, ProcessHandle process) {
-        Path file = Path.of(script).isAbsolute() ? Path.of(script) : cwd(process).resolve(script);
-        String interpreter = interpreter(file);
+    private static boolean interprets(String running, Path script) {
+        String interpreter = interpreter(script);
         if (interpreter == null) return false;
         try {
-            return base(running).startsWith(base(interpreter))
-                || Path.of(interpreter).toRealPath().toString().equals(running);
+            return base(running).startsWith(base(interpreter)) || Path.of(interpreter).toRealPath().toString().equals(running);
         } catch (IOException e) {
             return false;
         }
@@ -1843,7 +1847,7 @@ interface Dsl {
         List<Step> planned() {
             List<Step> planned = new ArrayList<>();
             try {
-                apply(steps, new RestartWords(step -> { planned.add(step); return ""; }));
+                apply(steps, new RestartWords(step -> { planned.add(step); return ""; }, false));
             } catch (Exception | AssertionError | StackOverflowError told) { // when it is carried out
                 return planned;
             }
@@ -2110,8 +2114,12 @@ interface Dsl {
      *  a shell splits words, or a list in parentheses. */
     class RestartWords {
         private final Function<Step, String> take;
+        private final boolean forReal;
 
-        RestartWords(Function<Step, String> take) { this.take = take; }
+        RestartWords(Function<Step, String> take, boolean forReal) {
+            this.take = take;
+            this.forReal = forReal;
+        }
 
         /** Ends each process of this user that runs these words: SIGTERM, after `grace:` (default 10.seconds) SIGKILL;
          *  no such process is fine. */
@@ -2141,6 +2149,8 @@ interface Dsl {
         public String sh(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, String script) {
             return running(o, List.of("/bin/sh", "-c", script));
         }
+        /** What the compiler makes of a line of plain Groovy. */
+        public void plainly(Closure<?> line) { if (forReal) line.call(); }
         /** Waits. Seldom needed: after the last step watchdog itself waits until the service is healthy. */
         public void pause(Duration time) { take.apply(new PauseStep(time)); }
 
@@ -2752,7 +2762,8 @@ final class Compiler {
                     if (VOCABULARY.containsKey(String.valueOf(word))) block(word, block);
                 }
             if (named && "restart".equals(word)) ((MapExpression) arguments.get(0)).getMapEntryExpressions().replaceAll(this::cause);
-            if (inside.equals("restart") && Set.of("stop", "start", "run").contains(String.valueOf(word))) arguments.forEach(this::command);
+            if (inside.equals("restart") && Set.of("stop", "start", "run").contains(String.valueOf(word)))
+                arguments.forEach(argument -> command(word, argument));
             if ("run".equals(word)) call.setMethod(new ConstantExpression("running")); // else Groovy 5 calls Closure.run()
             if ("notify".equals(word)) {
                 call.setMethod(new ConstantExpression("notifying")); // and here Object.notify()
@@ -2773,7 +2784,8 @@ final class Compiler {
         private void block(String word, ClosureExpression b) {
             names.put(b, word);
             blocks.add(new Block(word, b.getLineNumber(), b.getColumnNumber(), b.getLastLineNumber(), b.getLastColumnNumber()));
-            if (word.equals("healthy") || word.equals("when")) conditions(b.getCode());
+            if (word.equals("healthy") || word.equals("when")) lines(b.getCode(), Sugar::condition);
+            if (word.equals("restart")) lines(b.getCode(), this::plainly);
         }
 
         private Expression called(String method, Expression argument) {
@@ -2785,7 +2797,7 @@ final class Compiler {
 
         /** A word of an outer block would be found there, and mean something else than it says: `url` inside restart. */
         private void misplaced(String word, MethodCallExpression call, int values) {
-            if (word == null || inside.equals("the file") || Set.of("cause", "closure").contains(word)) return;
+            if (word == null || inside.equals("the file") || Set.of("cause", "closure", "plainly").contains(word)) return;
             boolean known = declared(VOCABULARY.get(inside)).contains(word), asks = Set.of("healthy", "when").contains(inside);
             String there = Set.of("watch", "heartbeat", "deadline", "path").contains(word) ? "the file"
                 : !inside.equals("watch") && declared(Dsl.WatchWords.class).contains(word) ? "watch" : null;
@@ -2794,13 +2806,47 @@ final class Compiler {
             if (!known && there != null) misplaced.add(new SyntaxException(belongs(word, there, inside), call));
         }
 
-        /** What cannot be split into words is found now, not when it is needed. */
-        private void command(Expression argument) {
+        /** What cannot be split into words, or would stop too much, is found now and not when it is needed. */
+        private void command(String word, Expression argument) {
             try {
-                if (argument instanceof ConstantExpression text && text.getValue() instanceof String command) Words.of(command);
+                if (argument instanceof ConstantExpression text && text.getValue() instanceof String command) {
+                    List<String> words = Words.of(command);
+                    if (word.equals("stop")) StopStep.refuseTooShort(words);
+                }
             } catch (StepFailed wrong) {
                 misplaced.add(new SyntaxException(wrong.getMessage(), argument));
             }
+        }
+
+        /** Every line of a block, also under if and for, with braces or without. */
+        private static Statement lines(Statement code, Function<ExpressionStatement, Statement> change) {
+            if (code instanceof BlockStatement block) block.getStatements().replaceAll(line -> lines(line, change));
+            if (code instanceof LoopingStatement loop) loop.setLoopBlock(lines(loop.getLoopBlock(), change));
+            if (code instanceof IfStatement choice) {
+                choice.setIfBlock(lines(choice.getIfBlock(), change));
+                choice.setElseBlock(lines(choice.getElseBlock(), change));
+            }
+            boolean line = code instanceof ExpressionStatement e && !(e.getExpression() instanceof DeclarationExpression);
+            return line ? change.apply((ExpressionStatement) code) : code;
+        }
+
+        /** A line of a remedy that is no step is left out where it is only asked what the remedy would do. */
+        private Statement plainly(ExpressionStatement line) {
+            boolean step = line.getExpression() instanceof MethodCallExpression call && call.isImplicitThis()
+                && declared(Dsl.RestartWords.class).contains(String.valueOf(call.getMethodAsString()));
+            return step ? line : new ExpressionStatement(called("plainly", new ClosureExpression(Parameter.EMPTY_ARRAY,
+                new BlockStatement(new ArrayList<>(List.of(line)), new VariableScope()))));
+        }
+
+        private static Statement condition(ExpressionStatement line) {
+            Expression e = line.getExpression();
+            if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
+            BooleanExpression truth = new BooleanExpression(e);
+            truth.setSourcePosition(e);
+            AssertStatement condition = new AssertStatement(truth);
+            condition.setSourcePosition(line);
+            if (line.getStatementLabels() != null) line.getStatementLabels().forEach(condition::addStatementLabel);
+            return condition;
         }
 
         private static Expression duration(PropertyExpression e) {
@@ -2822,26 +2868,6 @@ final class Compiler {
                 : last instanceof ExpressionStatement s ? s.getExpression() : null;
             if (value instanceof GStringExpression || value instanceof ConstantExpression c && c.getValue() instanceof String)
                 method.setReturnType(ClassHelper.STRING_TYPE);
-        }
-
-        private static void conditions(Statement code) {
-            if (code instanceof BlockStatement block) block.getStatements().replaceAll(Sugar::condition);
-        }
-
-        private static Statement condition(Statement line) {
-            if (line instanceof IfStatement choice) {
-                conditions(choice.getIfBlock());
-                conditions(choice.getElseBlock());
-            }
-            if (!(line instanceof ExpressionStatement statement)) return line;
-            Expression e = statement.getExpression();
-            if (e instanceof DeclarationExpression || e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
-            BooleanExpression truth = new BooleanExpression(e);
-            truth.setSourcePosition(e);
-            AssertStatement condition = new AssertStatement(truth);
-            condition.setSourcePosition(statement);
-            if (statement.getStatementLabels() != null) statement.getStatementLabels().forEach(condition::addStatementLabel);
-            return condition;
         }
     }
 }
