@@ -872,6 +872,7 @@ record CommandProbe(List<String> words) implements Probe {
     public String inWords(Answer answer) { return "exit code " + answer.status() + " in " + Say.time(answer.time()); }
 
     public Answer ask(Looker looker, Duration timeout) {
+        MissingSecret.check(words.toString());
         long began = System.nanoTime();
         try {
             Ran ran = looker.hands().run(words, timeout, Map.of());
@@ -2226,6 +2227,8 @@ final class Draft {
     }
 
     private Probe probe() {
+        String missing = MissingSecret.in(url + headers.values() + body + commands.values());
+        if (missing != null) rules.missing(line, missing, name + " is not asked");
         if (!commands.isEmpty()) return new CommandProbe(commands.values().iterator().next());
         if (tcp != null) return tcpProbe();
         if (url == null || HttpUrl.parse(MissingSecret.blanked(url)) == null) return null; // said already
@@ -2236,8 +2239,6 @@ final class Draft {
             String sent = body != null ? body : Set.of("POST", "PUT", "PATCH").contains(verb) ? "" : null;
             request.method(verb, sent == null ? null
                 : RequestBody.create(MissingSecret.blanked(sent).getBytes(StandardCharsets.UTF_8), MediaType.get(type)));
-            String missing = MissingSecret.in(url + headers.values() + body);
-            if (missing != null) rules.missing(line, missing, name + " is not asked");
             return new HttpProbe(request.build(), redirects, trust, missing);
         } catch (IllegalArgumentException wrong) {
             refuse(true, "cannot be asked: " + Say.lowerFirst(Say.plain(wrong.getMessage(), 120)));
@@ -3642,8 +3643,10 @@ final class Session {
             say(watch.name() + ": " + watch.probe().inWords() + (watch.needs().isEmpty() ? "" : ", needs " + Say.list(watch.needs()))
                 + "; up to " + watch.patience().attempts() + " attempts of " + Say.time(watch.patience().timeout()));
             for (Dsl.Remedy remedy : watch.remedies()) {
-                say("    restart" + (remedy.when() == null ? "" : " for its cause") + ": "
-                    + (remedy.planned().isEmpty() ? "nothing" : remedy.inWords()));
+                say("    restart" + (remedy.when() == null ? "" : " for its cause") + ": " + remedy.inWords());
+                String missing = MissingSecret.in(remedy.inWords());
+                if (missing != null) wrong.add(file.getFileName() + ": " + watch.name() + ": the secret " + missing
+                    + " is missing, so its restart would fail; " + secrets.whereToPut(missing));
                 remedy.planned().stream().map(step -> unfound(step, rules, watch)).filter(Objects::nonNull).forEach(wrong::add);
             }
             if (!watch.remedies().isEmpty()) say("    at most " + policy.limit() + " per " + Say.time(policy.per()) + ", after "
