@@ -145,6 +145,16 @@ class SecretsTest {
         says(run.err(), "the secret TOKEN is missing");
     }
 
+    @Test void validateRefusesACommandAndARestartWhoseSecretIsMissing() {
+        Run run = desk.rules("""
+            watch('a') { command "echo ${secret('ONE')}" }
+            watch('b') { command 'true'; restart { run "echo ${secret('TWO')}" } }
+            """).watchdog("validate");
+        assertEquals(2, run.exit(), run.toString());
+        says(run.err(), "rules.groovy:1: the secret ONE is missing, so a is not asked; put ONE=… into ");
+        says(run.err(), "rules.groovy: b: the secret TWO is missing, so its restart would fail; put TWO=… into ");
+    }
+
     // ---- nowhere to be seen -------------------------------------------------------------------------------------
 
     /** The ways in which a secret may be written: as it is, in a URL, in basic authentication. */
