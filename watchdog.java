@@ -3211,7 +3211,11 @@ final class Notebook {
 
     private Path pauseOf(String name) { return folder.resolve("paused").resolve(encoded(name)); }
 
-    private static String encoded(String name) { return URLEncoder.encode(name, StandardCharsets.UTF_8); }
+    /** As a file's name, which is 255 bytes at most, those of a temporary file beside it among them. */
+    private static String encoded(String name) {
+        String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
+        return safe.length() < 200 ? safe : Compiled.hash(name);
+    }
 
     /** null: not paused. */
     Instant pausedUntil(String name) {
