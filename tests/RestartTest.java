@@ -173,9 +173,32 @@ class RestartTest {
     }
 
     @Test
+    void aPathMeansThatFileAndANameAnyFileOfThatName() throws Exception {
+        String daemon = "#!/bin/sh\necho $$ >\"$0.new\"; mv \"$0.new\" \"$0.pid\"; sleep 300; :\n";
+        long here = running("twin.sh", daemon), there = running("other/twin.sh", daemon);
+        assertHealed("stopped twin.sh (pid " + here + ")", pass("""
+            stop './twin.sh'
+            sh 'touch healed'"""));
+        assertTrue(ProcessHandle.of(there).isPresent());
+    }
+
+    @Test
+    void plainGroovyOfARemedyRunsOnlyWhenItIsCarriedOut() throws Exception {
+        rules("""
+            new File('%s/plain') << 'x'
+            if (1 > 2) run 'false' else println 'healing'
+            sh 'touch healed'""".formatted(folder));
+        String asked = desk.watchdog("validate").out() + desk.watchdog("--dry-run").out();
+        assertTrue(asked.contains("touch healed") && !asked.contains("healing"), asked);
+        assertFalse(Files.exists(folder.resolve("plain")));
+        desk.watchdog();
+        assertEquals("x", Files.readString(folder.resolve("plain")));
+    }
+
+    @Test
     void thePassNeverStopsItselfNorWhoCalledIt() throws Exception {
         rules("""
-            stop './keeper.sh watch'
+            stop 'keeper.sh watch'
             stop 'java -Dkeeper=%s'
             sh 'touch healed'""".formatted(folder));
         var java = new ArrayList<>(Run.process());
@@ -272,7 +295,7 @@ class RestartTest {
         assertLine(pass, "absentOnPath", "no program 'no-such-program' in " + folder + "/place:");
         assertLine(pass, "plain", folder + "/plain.pl is not executable; chmod +x would make it so");
         assertLine(pass, "foreign", folder + "/foreign.sh names the interpreter /no/such/sh, which does not exist");
-        assertLine(pass, "foreignEnv", "foreign-env.sh ended at once with exit code 127");
+        assertLine(pass, "foreignEnv", "foreign-env.sh ended with exit code 127");
         assertLine(pass, "place", folder + "/place is a folder");
         assertFalse(Files.exists(folder.resolve("later")));
     }
@@ -284,7 +307,7 @@ class RestartTest {
         var pass = pass("""
             start './dies.sh', log: 'svc.log'
             sh 'touch healed'""");
-        assertUnhealthy("dies.sh ended at once with exit code 3: ", pass);
+        assertUnhealthy("dies.sh ended with exit code 3: ", pass);
         assertUnhealthy("no credentials for tunnel", pass);
         assertFalse(pass.out().contains("yesterday"), pass.out());
         assertFalse(Files.exists(folder.resolve("healed")));
@@ -293,14 +316,14 @@ class RestartTest {
     @Test
     void withoutALogItSaysHowToGetItsLastWords() throws Exception {
         script("mute.sh", "#!/bin/sh\nexit 3\n");
-        assertUnhealthy("mute.sh ended at once with exit code 3; start it with log: 'file' to see why", pass("start './mute.sh'"));
+        assertUnhealthy("mute.sh ended with exit code 3; start it with log: 'file' to see why", pass("start './mute.sh'"));
     }
 
     @Test
     void oneThatDiesWhileItIsWaitedForIsReportedWithoutWaitingOn() throws Exception {
         script("late.sh", "#!/bin/sh\nsleep 0.5; echo 'port is taken'; exit 4\n");
         var pass = pass("start './late.sh', log: 'late.log'", "within 5.minutes");   // more than this test may take
-        assertUnhealthy("late.sh ended at once with exit code 4: port is taken", pass);
+        assertUnhealthy("late.sh ended with exit code 4: port is taken", pass);
     }
 
     @Test

@@ -105,7 +105,7 @@ class TunnelTest {
         world.refuseToStart();
         Run first = desk.watchdog();
         assertEquals(1, first.exit(), first.out() + first.err());
-        assertTrue(first.out().contains("cloudflared ended at once with exit code 1; start it with log: 'file' to see why"), first.out());
+        assertTrue(first.out().contains("cloudflared ended with exit code 1; start it with log: 'file' to see why"), first.out());
         assertEquals(List.of(), world.daemons());
         Run second = desk.watchdog();
         assertEquals(0, second.exit(), second.out() + second.err());
