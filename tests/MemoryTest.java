@@ -417,6 +417,15 @@ class MemoryTest {
         assertEquals(1, plex.restarts());
     }
 
+    @Test void aLongNameInAnyScriptCanBePaused() {
+        String name = "プレックス".repeat(12);
+        desk.rules("watch('" + name + "') { url '" + plex.url() + "'; attempts 1 }");
+        assertEquals(0, desk.watchdog("pause", name, "--for", "1h").exit());
+        assertEquals(name + "  paused       paused until 2026-03-01 09:00\n", desk.watchdog().out());
+        desk.watchdog("resume", name);
+        assertEquals(1, desk.watchdog().exit());
+    }
+
     @TestFactory Stream<DynamicTest> aPauseThatCannotBeMeantIsRefused() {
         return Stream.of(List.of("pause", "plx"), List.of("pause"), List.of("pause", "plex", "--for", "soon"), List.of("pause", "plex", "--for", "-2h"),
             List.of("resume", "plx")).map(words -> dynamicTest(String.join(" ", words), () ->

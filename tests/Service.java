@@ -18,6 +18,9 @@ final class Service implements AutoCloseable {
     /** What it answers while it is down. */
     volatile int status = 530;
     volatile String body = "error code: 1033";
+    /** What happens when it answers well again after it did not. */
+    volatile Runnable whenBack = () -> { };
+    private volatile boolean wasUp = true;
 
     Service(Path folder, String name) {
         this.folder = folder;
@@ -29,6 +32,8 @@ final class Service implements AutoCloseable {
         }
         server.createContext("/", exchange -> {
             boolean up = up();
+            if (up && !wasUp) whenBack.run();
+            wasUp = up;
             byte[] answer = (up ? "ok" : body).getBytes(StandardCharsets.UTF_8);
             exchange.sendResponseHeaders(up ? 200 : status, answer.length);
             exchange.getResponseBody().write(answer);
