@@ -8,7 +8,7 @@
 //DEPS org.apache.groovy:groovy-json:5.1.1
 //DEPS com.squareup.okhttp3:okhttp-jvm:5.4.0
 //CDS
-//COMPILE_OPTIONS -XDstringConcat=inline
+//COMPILE_OPTIONS -encoding UTF-8 -XDstringConcat=inline
 //RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xms24m -Xmn12m -Xmx256m -Xshare:auto -Xlog:disable -Xlog:all=error:stderr -Dfile.encoding=UTF-8
 
 import groovy.json.JsonOutput;
@@ -755,7 +755,7 @@ final class Judge {
             Dsl.apply(conditions, words);
             return null;
         } catch (AssertionError failed) {
-            return new Unmet(Say.condition(failed) + words.metIn(Say.condition(failed)), Say.diagram(failed));
+            return new Unmet("not " + Say.condition(failed) + words.metIn(Say.condition(failed)), Say.diagram(failed));
         }
     }
 
@@ -763,22 +763,21 @@ final class Judge {
     private static Unmet byDefault(Probe probe, int status) {
         boolean http = probe instanceof HttpProbe;
         if (http ? status / 100 == 2 : status == 0) return null;
-        return new Unmet((http ? "status in 200..299" : "status == 0") + " (status: " + status + ")", "");
+        return new Unmet("not " + (http ? "status in 200..299" : "status == 0") + " (status: " + status + ")", "");
     }
 
     private static Unhealthy unhealthy(Watch watch, Answer answer, Unmet unmet) {
         List<Integer> ladder = new ArrayList<>();
         for (int i = 0; i < watch.remedies().size(); i++) {
-            Closure<?> cause = watch.remedies().get(i).when();
-            if (cause == null) ladder.add(i);
-            else if (unmet(cause, new Dsl.CauseWords(answer)) == null)
-                return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(),
-                    watch.remedies().get(i).planned().isEmpty() ? List.of() : List.of(i), "its rules restart nothing for this cause");
+            Dsl.Remedy remedy = watch.remedies().get(i);
+            List<Integer> steps = remedy.planned().isEmpty() ? List.of() : List.of(i);
+            if (remedy.when() == null) ladder.addAll(steps);
+            else if (unmet(remedy.when(), new Dsl.CauseWords(answer)) == null)
+                return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(), steps, "its rules restart nothing for this cause");
         }
         boolean useless = answer.trouble() == Dsl.Trouble.tls;
         return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(), useless ? List.of() : ladder,
-            watch.remedies().isEmpty() ? "no restart in its rules"
-                : useless ? "a restart renews no certificate" : "no restart in its rules for this cause");
+            watch.remedies().isEmpty() ? "" : useless ? "a restart renews no certificate" : "no restart in its rules for this cause");
     }
 }
 
@@ -993,7 +992,7 @@ final class Web {
         if (thrown instanceof ConnectException) return new Failure(Dsl.Trouble.refused, "connection refused by " + host);
         if (isCertificate(thrown)) return new Failure(Dsl.Trouble.tls, certificateTrouble(thrown, host));
         if (thrown instanceof SSLHandshakeException && !text.contains("terminated"))
-            return new Failure(Dsl.Trouble.tls, "TLS failed: " + Say.plain(text, 120));
+            return new Failure(Dsl.Trouble.closed, "TLS failed: " + Say.plain(text, 120));
         if (thrown instanceof SocketException || thrown.getClass().getSimpleName().equals("StreamResetException"))
             return new Failure(Dsl.Trouble.reset, "the connection was reset (" + phases.now + ")");
         if (thrown instanceof EOFException || text.contains("unexpected end of stream"))
@@ -1020,7 +1019,7 @@ final class Web {
 // The only section that runs processes. Commands are lists of words: no shell unless `sh` asks for one.
 
 /** A step of a remedy, as data: `validate` and --dry-run print what a pass would run. */
-sealed interface Step permits StopStep, StartStep, RunStep, PauseStep {
+sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, OwnStep {
     String inWords();
 
     /** Does it; returns what a command printed. Fails with a sentence. */
@@ -1055,13 +1054,14 @@ record StartStep(List<String> words, String log) implements Step {
 }
 
 record RunStep(List<String> words, Duration timeout) implements Step {
-    public String inWords() { return "run '" + Say.command(words) + "'"; }
+    public String inWords() { return (byShell() ? "sh '" + Say.plain(words.get(2), 200) : "run '" + Say.command(words)) + "'"; }
+    private boolean byShell() { return words.size() == 3 && words.subList(0, 2).equals(List.of("/bin/sh", "-c")); }
     public List<String> program() { return words; }
 
     public String take(Hands hands, Treatment treatment) {
         Ran ran = hands.run(words, timeout, Map.of());
         if (ran.exit() != 0) throw new StepFailed(inWords() + " failed with exit code " + ran.exit() + ran.lastWords());
-        treatment.did("ran '" + Say.command(words) + "'");
+        treatment.did("ran " + inWords().replaceFirst("^run ", ""));
         return ran.output();
     }
 }
@@ -1073,6 +1073,12 @@ record PauseStep(Duration time) implements Step {
         hands.deadline.sleep(time);
         return "";
     }
+}
+
+/** Stands for lines of plain Groovy where it is only asked what a remedy would do. */
+record OwnStep() implements Step {
+    public String inWords() { return "Groovy of its own"; }
+    public String take(Hands hands, Treatment treatment) { return ""; }
 }
 
 /** A step that could not be done; its message is for people. */
@@ -1579,11 +1585,16 @@ final class Courier {
         due.entrySet().removeIf(one -> resting.contains(one.getKey()) || one.getValue().stream().anyMatch(this::early));
         List<Future<?>> under = new ArrayList<>();
         due.forEach((id, letters) -> under.add(Daemon.run(() -> {
-            deliver(hooks.get(id), id, letters);
+            deliver(hooks.getOrDefault(id, sameService(id)), id, letters);
             return null;
         })));
         under.forEach(one -> Daemon.get(one, PATIENCE.multipliedBy(2).plusSeconds(2), null));
         notebook.save();
+    }
+
+    /** The hook's settings were edited while a message waited for it: another of its kind takes it. */
+    private Dsl.Hook sameService(String id) {
+        return hooks.values().stream().filter(hook -> hook.label().equals(Say.hook(id))).findFirst().orElse(null);
     }
 
     /** The service asked for a pause: what came later waits with it. Not for ever, should the clock have been set back. */
@@ -1680,9 +1691,9 @@ final class Story {
     static Dsl.Event about(Dsl.Kind kind, Outcome outcome, Incident incident, Memory memory, Instant now) {
         String name = outcome.watch.name();
         String down = Say.time(Duration.between(Memory.earlier(incident.since(), now), now));
-        String did = outcome.done.isEmpty() ? "" : Say.upperFirst(outcome.done) + ". ";
+        String did = outcome.done.isEmpty() ? "" : (outcome.done.contains(" was not running") ? outcome.done : Say.upperFirst(outcome.done)) + ". ";
         return switch (kind) {
-            case down -> event(kind, name, "is down", incident, now, Say.upperFirst(incident.reason()) + ". " + plan(outcome));
+            case down -> event(kind, name, "is down", incident, now, incident.reason() + "." + plan(outcome));
             case healed -> event(kind, name, "is healthy again", incident, now, (did.isEmpty() ? "A restart helped. " : did)
                 + "It was down for " + down + ": " + incident.reason() + ".");
             case recovered -> event(kind, name, "is healthy again", incident, now, (incident.restarts() == 0
@@ -1699,8 +1710,8 @@ final class Story {
     }
 
     private static String plan(Outcome outcome) {
-        return outcome.due() ? "Restarting it: " + outcome.remedy().inWords() + "."
-            : "Not restarted: " + outcome.decision.why() + ".";
+        return outcome.due() ? " Restarting it: " + outcome.remedy().inWords() + "."
+            : outcome.decision.why().isEmpty() ? "" : " Not restarted: " + outcome.decision.why() + ".";
     }
 
     private static String suspicion(Incident incident) {
@@ -1850,14 +1861,14 @@ interface Dsl {
             try {
                 apply(steps, new RestartWords(step -> { planned.add(step); return ""; }, false));
             } catch (Exception | AssertionError | StackOverflowError told) { // when it is carried out
-                return planned;
+                planned.add(new OwnStep());
             }
             return planned;
         }
 
         String inWords() {
             List<Step> planned = planned();
-            return planned.isEmpty() ? "nothing" : planned.stream().map(Step::inWords).collect(Collectors.joining(", then "));
+            return planned.isEmpty() ? "nothing" : planned.stream().map(Step::inWords).distinct().collect(Collectors.joining(", then "));
         }
     }
 
@@ -1938,7 +1949,7 @@ interface Dsl {
         }
         /** A block of your own: `notify { event -> … }`. */
         public Hook closure(Consumer<Event> block) {
-            return rulesFile.hook("closure", Map.of("line", RulesFile.line()), Services.closure(block));
+            return rulesFile.hook("closure", Map.of("number", rulesFile.closures++), Services.closure(block));
         }
 
         public Kind getDown() { return Kind.down; }
@@ -2151,7 +2162,7 @@ interface Dsl {
             return running(o, List.of("/bin/sh", "-c", script));
         }
         /** What the compiler makes of a line of plain Groovy. */
-        public void plainly(Closure<?> line) { if (forReal) line.call(); }
+        public void plainly(Closure<?> line) { if (forReal) line.call(); else take.apply(new OwnStep()); }
         /** Waits. Seldom needed: after the last step watchdog itself waits until the service is healthy. */
         public void pause(Duration time) { take.apply(new PauseStep(time)); }
 
@@ -2287,6 +2298,7 @@ final class RulesFile {
     final Path file;
     final Secrets secrets;
     final List<Dsl.Hook> everywhere = new ArrayList<>();
+    int closures;
     Duration deadline = Duration.ofMinutes(4);
     String heartbeat;
     private final World world;
@@ -3684,7 +3696,7 @@ final class Session {
             if (lastRestart != null) lines.add("last restart " + Say.at(lastRestart.at()) + ": " + lastRestart.what() + " ("
                 + (lastRestart.result() == null ? "cut off" : lastRestart.result()) + ")");
             lines.add("restarts left: " + budgetLeft + " of " + budget + " per " + Say.time(per));
-            lines.add("uptime: " + uptime.entrySet().stream().map(e -> e.getValue() + " % in " + e.getKey())
+            lines.add("uptime: " + uptime.entrySet().stream().map(e -> (e.getValue() + " % in " + e.getKey()).replace(".0 %", " %"))
                 .collect(Collectors.joining(", ")).replace("null %", "unknown"));
             return lines;
         }
@@ -3874,7 +3886,7 @@ final class Session {
         if (o.healed) text += "in " + Say.time(o.took) + ": it was " + o.was + "; " + o.done;
         else if (!o.done.isEmpty()) text += o.verdict().reason() + "; " + o.done
             + (Restart.USELESS.equals(o.decision.memory().lastRestart().result()) ? ", but it did not help in " : ", after ") + Say.time(o.took);
-        else text += o.verdict().reason() + (o.verdict() instanceof Unhealthy && !o.due() && !o.watch.name().contains("://") ? "; " + o.decision.why() : "");
+        else text += o.verdict().reason() + (o.verdict() instanceof Unhealthy && !o.due() && !o.decision.why().isEmpty() ? "; " + o.decision.why() : "");
         if (detailed && o.verdict() instanceof Unhealthy bad && !bad.diagram().isEmpty()) text += "\n" + bad.diagram();
         return detailed && !o.look.answer().phases().isEmpty() ? text + Say.phases(o.look.answer()) : text;
     }

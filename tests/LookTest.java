@@ -128,13 +128,13 @@ class LookTest {
             new Row("a port that accepts", "tcp '" + faults.silent().replaceAll(".*//|/$", "") + "'",
                 "healthy", "connected in …"),
             new Row("a command that fails", "command 'sh -c \"echo broken; exit 3\"'",
-                "unhealthy", "status == 0 (status: 3)"),
+                "unhealthy", "not status == 0 (status: 3)"),
             new Row("a command that is not there", "command 'no-such-program'",
                 "unhealthy", "no program 'no-such-program' in …"),
             new Row("a command that hangs", "command 'sleep 30'\ntimeout 3.seconds",
                 "unhealthy", "'sleep 30' did not end within 3 s and was ended"),
             new Row("a command that prints the wrong thing", "command 'echo degraded'\nhealthy { body.contains('ok') }",
-                "unhealthy", "body.contains('ok') (body: 'degraded')"),
+                "unhealthy", "not body.contains('ok') (body: 'degraded')"),
             new Row("a command that ends well", "command 'true'",
                 "healthy", "exit code 0 in …"));
     }
@@ -169,7 +169,7 @@ class LookTest {
             new Row("TLS where HTTP is expected", url(faults.tls(faults.serving("localhost")).replace("https:", "http:")) + "timeout 3.seconds",
                 "unhealthy", "…"),
             new Row("status 999", url(faults.answering(999, "")),
-                "unhealthy", "status in 200..299 (status: 999)"),
+                "unhealthy", "not status in 200..299 (status: 999)"),
             new Row("status 999, as wanted", url(faults.answering(999, "")) + "healthy { status == 999 }",
                 "healthy", "999 in …"),
             new Row("204 and nothing more", url(faults.answering(204, "")),
@@ -179,9 +179,9 @@ class LookTest {
             new Row("408, then 200", url(faults.answering(Faults.status(408), Faults.status(200))),
                 "healthy", "200 in …"),
             new Row("503 for ever", url(faults.answering(new MockResponse.Builder().code(503).addHeader("Retry-After", 0).build())),
-                "unhealthy", "status in 200..299 (status: 503)"),
+                "unhealthy", "not status in 200..299 (status: 503)"),
             new Row("408 for ever", url(faults.answering(408, "")),
-                "unhealthy", "status in 200..299 (status: 408)"),
+                "unhealthy", "not status in 200..299 (status: 408)"),
             new Row("bytes that are no UTF-8", url(faults.raw("HTTP/1.1 200 OK\r\n\r\n\u00ff\u00fe\u00e9\0ok")) + "healthy { body.endsWith('ok') }",
                 "healthy", "200 in …"),
             new Row("an unknown charset", url(faults.raw("HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=klingon\r\n\r\nok")) + "healthy { body == 'ok' }",
@@ -189,7 +189,7 @@ class LookTest {
             new Row("Latin 1, as it says", url(faults.raw("HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\r\n\u00e9")) + "healthy { body == '\u00e9' }",
                 "healthy", "200 in …"),
             new Row("no JSON where JSON is wanted", url(faults.answering(200, "<html>")) + "healthy { json('status') == 'ok' }",
-                "unhealthy", "json('status') == 'ok' (json('status'): null)"),
+                "unhealthy", "not json('status') == 'ok' (json('status'): null)"),
             new Row("JSON too deep to read", url(faults.answering(200, "[".repeat(200_000))) + "healthy { json('a') == 1 }",
                 "…", "…"),
             new Row("what cannot be asked", url(faults.answering(200, "")) + "healthy { certificate.expiresIn > 1.day }",
@@ -204,19 +204,19 @@ class LookTest {
             new Row("a redirect to itself", url(faults.redirecting("/again")),
                 "unhealthy", "more than 10 redirects"),
             new Row("a login page elsewhere", url(faults.redirecting(elsewhere)),
-                "unhealthy", "status in 200..299 (status: 302)"),
+                "unhealthy", "not status in 200..299 (status: 302)"),
             new Row("a login page elsewhere, wanted", url(faults.redirecting(elsewhere)) + "followRedirects any\nhealthy { url.startsWith('http://localhost') }",
                 "healthy", "200 in …"),
             new Row("a redirect on the same host", url(faults.redirecting(next)) + "healthy { url == '" + next + "' }",
                 "healthy", "200 in …"),
             new Row("a redirect on the same host, unwanted", url(faults.redirecting(next)) + "followRedirects none",
-                "unhealthy", "status in 200..299 (status: 302)"),
+                "unhealthy", "not status in 200..299 (status: 302)"),
             new Row("from https to http", url(faults.tls(faults.serving("localhost"), redirect(plain))) + "trust 'ca.pem'\nfollowRedirects any",
-                "unhealthy", "status in 200..299 (status: 302)"),
+                "unhealthy", "not status in 200..299 (status: 302)"),
             new Row("a redirect to nowhere", url(faults.answering(302, "")),
-                "unhealthy", "status in 200..299 (status: 302)"),
+                "unhealthy", "not status in 200..299 (status: 302)"),
             new Row("a redirect to a file", url(faults.redirecting("file:///etc/passwd")) + "followRedirects any",
-                "unhealthy", "status in 200..299 (status: 302)"));
+                "unhealthy", "not status in 200..299 (status: 302)"));
     }
 
     private List<Row> certificates() {
@@ -240,7 +240,7 @@ class LookTest {
             new Row("HTTP 2 over TLS", url(faults.tls(faults.serving("localhost"))) + "trust 'ca.pem'\nhealthy { protocol == 'h2' }",
                 "healthy", "200 in …"),
             new Row("a certificate that expires soon", url(short_) + "trust 'ca.pem'\nhealthy { certificate.expiresIn > 14.days }",
-                "unhealthy", "certificate.expiresIn > 14.days (certificate.expiresIn: 9 days)"),
+                "unhealthy", "not certificate.expiresIn > 14.days (certificate.expiresIn: 9 days)"),
             new Row("a certificate that expires soon enough", url(short_) + "trust 'ca.pem'\nhealthy { certificate.expiresIn > 9.days }",
                 "healthy", "200 in …"),
             new Row("a silent TLS server", url(faults.silent().replace("http:", "https:")) + "timeout 3.seconds",
@@ -256,13 +256,13 @@ class LookTest {
         String healthy = "healthy { status == 401 && body.contains('401 Unauthorized') }";
         return List.of(
             new Row("a tunnel that is not connected", url(faults.answering(530, "error code: 1033")) + healthy,
-                "unhealthy", "status == 401 && body.contains('401 Unauthorized') (status: 530)"),
+                "unhealthy", "not status == 401 && body.contains('401 Unauthorized') (status: 530)"),
             new Row("a bad gateway", url(faults.answering(502, "Bad gateway")) + healthy,
-                "unhealthy", "status == 401 && body.contains('401 Unauthorized') (status: 502)"),
+                "unhealthy", "not status == 401 && body.contains('401 Unauthorized') (status: 502)"),
             new Row("an origin that is too slow", url(faults.answering(524, "A timeout occurred")) + "",
-                "unhealthy", "status in 200..299 (status: 524)"),
+                "unhealthy", "not status in 200..299 (status: 524)"),
             new Row("the wrong page with the right status", url(faults.answering(401, "Access")) + healthy,
-                "unhealthy", "status == 401 && body.contains('401 Unauthorized') (status: 401, body: 'Access')"),
+                "unhealthy", "not status == 401 && body.contains('401 Unauthorized') (status: 401, body: 'Access')"),
             new Row("Plex itself", url(faults.answering(401, "<h1>401 Unauthorized</h1>")) + healthy,
                 "healthy", "401 in …"));
     }
@@ -314,7 +314,7 @@ class LookTest {
         assertEquals(1, run.exit(), run.toString());
         String out = run.out().replaceAll(":\\d+/", ":PORT/").replaceAll("\\d+ ms", "N ms");
         assertEquals("""
-            http://localhost:PORT/  unhealthy    status == 401 (status: 530)
+            http://localhost:PORT/  unhealthy    not status == 401 (status: 530)
                 status == 401
                 |      |
                 530    false
@@ -484,7 +484,7 @@ class LookTest {
             """.formatted(enough.url("/"), few.url("/"))).watchdog("check", "--json");
         assertEquals("healthy", looks(run).get("enough").get("verdict"));
         assertEquals(List.of(0, 1, 2, 3, 4), connections(enough));
-        assertEquals("only 1 good of 3 wanted in 5 looks, last status in 200..299 (status: 502)", looks(run).get("few").get("reason"));
+        assertEquals("only 1 good of 3 wanted in 5 looks, last not status in 200..299 (status: 502)", looks(run).get("few").get("reason"));
         assertEquals(List.of(0, 1, 2, 3), connections(few), "three bad ones of five are enough to know");
     }
 

@@ -50,7 +50,7 @@ class NeedsTest {
         Run run = desk.rules(TOLD + INTERNET + PLEX).watchdog();
         assertEquals(1, run.exit(), run.toString());
         assertEquals("""
-            internet  unhealthy    status == 0 (status: 1); no restart in its rules
+            internet  unhealthy    not status == 0 (status: 1)
             plex      inconclusive needs internet, which is unhealthy
             """, run.out());
         assertFalse(up("plex"));

@@ -60,7 +60,7 @@ class RestartTest {
 
     @Test
     void whatDoesNotRunNeedNotBeStopped() {
-        assertHealed("it was status == 0 (status: 1); nobody.pl was not running, ran", pass("""
+        assertHealed("it was not status == 0 (status: 1); nobody.pl was not running, ran", pass("""
             stop './nobody.pl'
             sh 'touch healed'"""));
     }

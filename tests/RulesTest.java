@@ -434,7 +434,7 @@ class RulesTest {
                 healthy { status == 200 && body.contains('Plex') }
             }
             """.formatted(at("/"))).watchdog("check", "--verbose");
-        says(run.out(), "plex  unhealthy    status == 200 && body.contains('Plex') (status: 401)");
+        says(run.out(), "plex  unhealthy    not status == 200 && body.contains('Plex') (status: 401)");
         says(run.out(), """
             status == 200 && body.contains('Plex')
             |      |      |
