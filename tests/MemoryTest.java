@@ -337,7 +337,7 @@ class MemoryTest {
                 down: not status == 200 (status: 530)
                 last restart 2026-03-03 08:05: run 'tests/heal' (did not help)
                 restarts left: 1 of 2 per 1 h
-                uptime: 0 % in 24h, 50.0 % in 7d, 50.0 % in 30d
+                uptime: 0 % in 24h, 50 % in 7d, 50 % in 30d
             """, desk.watchdog("status").out());
     }
 
