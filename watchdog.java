@@ -172,7 +172,8 @@ public final class watchdog implements Callable<Integer> {
     int launcher(@Parameters(paramLabel = "FILE", description = "Where to write it.") Path file,
                  @Option(names = "--from", paramLabel = "REF", defaultValue = "watchdog@catalog",
                      description = "What JBang calls this program; default: ${DEFAULT-VALUE}.") String reference) {
-        return new Session(world, this).launcher(world.cwd().resolve(file), reference);
+        Path script = world.cwd().resolve(reference); // cron calls from elsewhere
+        return new Session(world, this).launcher(world.cwd().resolve(file), Files.isRegularFile(script) ? script.toString() : reference);
     }
 
     /** One funnel for everything that goes wrong: a clear sentence and an exit code, never a stack trace. */
@@ -3809,9 +3810,11 @@ final class Session {
             Map<?, ?> is = (Map<?, ?>) new JsonSlurper().parseText(ran.output().substring(ran.output().indexOf('{')));
             List<String> jars = new ArrayList<>(List.of((String) is.get("applicationJar")));
             ((List<?>) is.get("resolvedDependencies")).forEach(jar -> jars.add((String) jar));
-            String options = ((List<?>) is.get("runtimeOptions")).stream().map(o -> "'" + o + "'").collect(Collectors.joining(" "));
-            Guard.write(to, LAUNCHER.formatted(jbang, reference, is.get("availableJdkPath"), is.get("backingResource"), jars.get(0),
-                String.join(":", jars), options).getBytes(StandardCharsets.UTF_8));
+            Function<Object, String> quoted = word -> "'" + String.valueOf(word).replace("'", "'\\''") + "'";
+            String options = ((List<?>) is.get("runtimeOptions")).stream().map(quoted).collect(Collectors.joining(" "));
+            Guard.write(to, LAUNCHER.formatted(quoted.apply(jbang), quoted.apply(reference), quoted.apply(is.get("availableJdkPath")),
+                quoted.apply(is.get("backingResource")), quoted.apply(jars.get(0)), quoted.apply(String.join(":", jars)), options)
+                .getBytes(StandardCharsets.UTF_8));
             Files.setPosixFilePermissions(to, PosixFilePermissions.fromString("rwxr-xr-x"));
         } catch (IOException | RuntimeException wrong) {
             throw Ending.mistake("watchdog: cannot write a launcher: " + Say.plain(Say.thrown(wrong), 300));
@@ -3824,10 +3827,10 @@ final class Session {
         #!/bin/sh
         # watchdog by Java alone, without JBang's own start. Written by `watchdog launcher`; it writes itself anew.
         # shellcheck disable=SC3013 # every sh that is alive has -nt
-        jbang='%s' from='%s' java='%s'
-        source='%s'
-        jar='%s'
-        classpath='%s'
+        jbang=%s from=%s java=%s
+        source=%s
+        jar=%s
+        classpath=%s
         by_jbang() {
             "$jbang" --quiet --offline "$from" launcher "$0" --from "$from" >/dev/null 2>&1
             exec "$jbang" --offline "$from" "$@"
