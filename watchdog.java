@@ -2306,7 +2306,7 @@ final class RulesFile {
     private final Map<String, Draft> watches = new LinkedHashMap<>();
     private final List<String> path = new ArrayList<>();
     private final Map<String, Dsl.Hook> hooks = new LinkedHashMap<>();
-    private final Set<String> mistakes = new LinkedHashSet<>();
+    private final Set<String> mistakes = new LinkedHashSet<>(), circled = new HashSet<>();
     private final List<String> complaints = new ArrayList<>();
     private List<String> lines = List.of();
 
@@ -2407,7 +2407,7 @@ final class RulesFile {
     private void visit(Watch watch, Map<String, Watch> named, List<String> way, Set<Watch> done) {
         int line = watches.get(watch.name()).line;
         if (way.contains(watch.name())) {
-            mistakeAt(line, "watch '" + watch.name() + "' needs itself: " + String.join(" needs ", way) + " needs " + watch.name());
+            if (circled.addAll(way)) mistakeAt(line, "watch '" + watch.name() + "' needs itself: " + String.join(" needs ", way) + " needs " + watch.name());
             return;
         }
         way.add(watch.name());
@@ -2798,7 +2798,7 @@ final class Compiler {
         private void block(String word, ClosureExpression b) {
             names.put(b, word);
             blocks.add(new Block(word, b.getLineNumber(), b.getColumnNumber(), b.getLastLineNumber(), b.getLastColumnNumber()));
-            if (word.equals("healthy") || word.equals("when")) lines(b.getCode(), Sugar::condition);
+            if (word.equals("healthy") || word.equals("when")) lines(b.getCode(), this::condition);
             if (word.equals("restart")) lines(b.getCode(), this::plainly);
         }
 
@@ -2852,9 +2852,12 @@ final class Compiler {
                 new BlockStatement(new ArrayList<>(List.of(line)), new VariableScope()))));
         }
 
-        private static Statement condition(ExpressionStatement line) {
+        private Statement condition(ExpressionStatement line) {
             Expression e = line.getExpression();
             if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
+            if (e instanceof BinaryExpression b && b.getLeftExpression().getText().equals("status") && b.getRightExpression()
+                instanceof ConstantExpression c && c.getValue() instanceof String quoted)
+                misplaced.add(new SyntaxException("status is a whole number; write it without quotes: " + quoted, c));
             BooleanExpression truth = new BooleanExpression(e);
             truth.setSourcePosition(e);
             AssertStatement condition = new AssertStatement(truth);
@@ -3658,7 +3661,7 @@ final class Session {
         for (Watch watch : rules.watches()) {
             Policy policy = watch.policy();
             say(watch.name() + ": " + watch.probe().inWords() + (watch.needs().isEmpty() ? "" : ", needs " + Say.list(watch.needs()))
-                + "; up to " + watch.patience().attempts() + " attempts of " + Say.time(watch.patience().timeout()));
+                + "; up to " + Say.count(watch.patience().attempts(), "attempt") + " of " + Say.time(watch.patience().timeout()));
             for (Dsl.Remedy remedy : watch.remedies()) {
                 say("    restart" + (remedy.when() == null ? "" : " for its cause") + ": " + remedy.inWords());
                 String missing = MissingSecret.in(remedy.inWords());

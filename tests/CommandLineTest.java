@@ -291,13 +291,13 @@ class CommandLineTest {
 
     @Test void validatePrintsTheRulesBackInWords() {
         assertEquals("""
-            nas: GET %1$s; up to 1 attempts of 10 s
+            nas: GET %1$s; up to 1 attempt of 10 s
                 tells no one
-            plex: GET %2$s, needs nas; up to 1 attempts of 10 s
+            plex: GET %2$s, needs nas; up to 1 attempt of 10 s
                 restart: run 'touch restarted'
                 at most 3 per 1 h, after 1 unhealthy pass, healthy within 1 ms
                 tells no one
-            disk: run true; up to 1 attempts of 10 s
+            disk: run true; up to 1 attempt of 10 s
                 tells no one
             rules.groovy is good: 3 watches
             """.formatted(server.url("/good"), server.url("/bad")), desk.watchdog("validate").out());

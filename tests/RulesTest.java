@@ -71,6 +71,11 @@ class RulesTest {
         return run.err();
     }
 
+    @Test void aStatusInQuotesCouldNeverHoldAndIsRefused() {
+        says(refused("watch('a') { url 'http://127.0.0.1:1/'; healthy { status == '200' } }"),
+            "status is a whole number; write it without quotes: 200");
+    }
+
     private static void says(String all, String part) {
         assertTrue(all.contains(part), () -> "«" + part + "» is not in: " + all);
     }
@@ -355,8 +360,8 @@ class RulesTest {
             watch('i') { tcp 'localhost:1'; timeout brief }
             """).watchdog("validate");
         assertEquals("", run.err());
-        List<String> times = run.out().lines().filter(line -> line.contains("attempts of "))
-            .map(line -> line.replaceAll(".* attempts of ", "")).toList();
+        List<String> times = run.out().lines().filter(line -> line.matches(".* attempts? of .*"))
+            .map(line -> line.replaceAll(".* attempts? of ", "")).toList();
         assertEquals(List.of("300 ms", "1 ms", "1 s", "1.5 s", "2 min", "60 s", "2 h 30 min", "7 days", "2 s"), times);
     }
 
