@@ -923,6 +923,9 @@ final class Web {
         }
     }
 
+    /** Seen under load: a warning that a connection "was leaked", which means nothing to a process that ends, and mails cron. */
+    private static final java.util.logging.Logger QUIET = java.util.logging.Logger.getLogger(OkHttpClient.class.getName());
+    static { QUIET.setLevel(java.util.logging.Level.OFF); }
     /** Begun when the program begins: TLS takes as long to start as Groovy does, and there are two cores. */
     private final CompletableFuture<OkHttpClient> base = CompletableFuture.supplyAsync(Web::client, Daemon::begin);
     private final Map<Path, OkHttpClient> trusting = new HashMap<>();
