@@ -1,0 +1,115 @@
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.net.ServerSocket;
+import java.nio.file.Path;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** `watchdog drill`: a service is stopped on purpose, noticed, healed by a normal pass, and the story is told. */
+class DrillTest {
+    @TempDir Path folder;
+    private int port;
+
+    /** A daemon of this test only: it ends when its folder's file `stop` says so, or by SIGTERM. */
+    private Run.Desk service(String more) throws IOException {
+        try (ServerSocket free = new ServerSocket(0)) {
+            port = free.getLocalPort();
+        }
+        Run.Desk desk = new Run.Desk(folder).file("drilled.pl", """
+            use IO::Socket::INET;
+            my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => %d, Listen => 5, ReuseAddr => 1) or die;
+            alarm 120;
+            while (my $c = $s->accept) { close $c }
+            """.formatted(port));
+        return desk.rules("""
+            watch('svc') {
+                tcp '127.0.0.1:%d'
+                attempts 1
+                %s
+            }
+            """.formatted(port, more));
+    }
+
+    private static final String REMEDY = """
+        within 10.seconds
+        restart {
+            stop 'perl drilled.pl'
+            start 'perl drilled.pl'
+        }""";
+
+    @AfterEach
+    void endTheDaemon() {
+        ProcessHandle.allProcesses()
+            .filter(p -> p.info().commandLine().orElse("").endsWith("drilled.pl")
+                && folder.equals(p.info().user().isPresent() ? cwd(p) : null))
+            .forEach(ProcessHandle::destroyForcibly);
+    }
+
+    private static Path cwd(ProcessHandle process) {
+        try {
+            return java.nio.file.Files.readSymbolicLink(Path.of("/proc/" + process.pid() + "/cwd"));
+        } catch (IOException gone) {
+            return null;
+        }
+    }
+
+    @Test
+    void aDrillStopsNoticesHealsAndTellsItsTimeline() throws IOException {
+        Run.Desk desk = service(REMEDY);
+        assertEquals(0, desk.watchdog().exit());
+        Run drill = desk.watchdog("drill", "svc", "--yes");
+        assertEquals(0, drill.exit(), drill.toString());
+        assertEquals("""
+            svc is healthy
+            stopped perl (pid N)
+            the check noticed
+            svc  healed       in T: it was connection refused by 127.0.0.1; perl was not running, started perl (pid N)
+            svc is healthy again: the drill is passed
+            """, drill.out().replaceAll("(?m)^ *[\\d.]+ s  ", "").replaceAll("pid \\d+", "pid N").replaceAll("in [\\d.]+ m?s:", "in T:"));
+    }
+
+    @Test
+    void withoutSomebodyToAskOnlyYesStarts() throws IOException {
+        Run.Desk desk = service(REMEDY);
+        assertEquals(0, desk.watchdog().exit());
+        Run drill = desk.watchdog("drill", "svc");
+        assertEquals(2, drill.exit());
+        assertEquals("watchdog: This stops svc on purpose: stop 'perl drilled.pl'. "
+            + "Nobody can be asked here; --yes says that it is wanted\n", drill.err());
+        assertEquals(0, desk.watchdog("check").exit(), "it still runs");
+    }
+
+    @Test
+    void withoutAStopThereIsNoDrill() throws IOException {
+        Run drill = service("restart { start 'perl drilled.pl' }").watchdog("drill", "svc", "--yes");
+        assertEquals(2, drill.exit());
+        assertEquals("watchdog: svc has no stop in its restart, so a drill cannot stop it\n", drill.err());
+    }
+
+    @Test
+    void aServiceThatIsDownIsNoBeginningForADrill() throws IOException {
+        Run drill = service(REMEDY).watchdog("drill", "svc", "--yes");
+        assertEquals(2, drill.exit());
+        assertTrue(drill.err().contains("svc is not healthy now; a drill begins with a healthy service"), drill.err());
+    }
+
+    @Test
+    void aServiceThatNothingHealsFailsTheDrill() throws IOException {
+        Run.Desk desk = service(REMEDY);
+        assertEquals(0, desk.watchdog().exit());
+        desk.rules("""
+            watch('svc') {
+                tcp '127.0.0.1:%d'
+                attempts 1
+                within 300.milliseconds
+                restart { stop 'perl drilled.pl' }
+            }
+            """.formatted(port));
+        Run drill = desk.watchdog("drill", "svc", "--yes");
+        assertEquals(1, drill.exit(), drill.toString());
+        assertTrue(drill.out().contains("svc was NOT healed: the drill has failed"), drill.out());
+    }
+}
