@@ -1204,6 +1204,7 @@ final class Hands {
             Started started = new Started(builder.redirectErrorStream(true).start(), words, file, began);
             if (started.process().waitFor(100, TimeUnit.MILLISECONDS) && started.died() != null)
                 throw new StepFailed(started.died());
+            remember(words, started.process().toHandle());
             return started;
         } catch (IOException | OutOfMemoryError e) { // fork may fail as "unable to create native thread"
             throw new StepFailed("cannot start '" + Say.command(words) + "': " + Say.thrown(e));
@@ -1211,6 +1212,25 @@ final class Hands {
             throw new StepFailed("interrupted while starting '" + Say.command(words) + "'");
         }
     }
+
+    /** A script that ends in `exec` runs under another name: which process these words started is kept, with its birth. */
+    private void remember(List<String> words, ProcessHandle process) throws IOException {
+        Guard.folder(scratch.resolve("started"));
+        Guard.write(startedBy(words), (process.pid() + " " + birth(process)).getBytes(StandardCharsets.UTF_8));
+    }
+
+    /** Whether this very process, and not a later one with its number, was started by these words. */
+    boolean started(ProcessHandle process, List<String> words) {
+        try {
+            return Files.readString(startedBy(words)).equals(process.pid() + " " + birth(process));
+        } catch (IOException neverStarted) {
+            return false;
+        }
+    }
+
+    private Path startedBy(List<String> words) { return scratch.resolve("started").resolve(Compiled.hash(words.toString())); }
+
+    private static long birth(ProcessHandle process) { return process.info().startInstant().map(Instant::toEpochMilli).orElse(0L); }
 
     /** A daemon's log may grow for years: beyond a mebibyte it begins anew, keeping one old file. */
     private static long rotated(Path log) throws IOException {
@@ -1382,7 +1402,7 @@ final class Processes {
     List<ProcessHandle> matching(List<String> words) {
         String me = ProcessHandle.current().info().user().orElse("?");
         List<ProcessHandle> found = ProcessHandle.allProcesses()
-            .filter(p -> !ourselves.contains(p.pid()) && runs(p, words) && !dead(p)).toList();
+            .filter(p -> !ourselves.contains(p.pid()) && (runs(p, words) || hands.started(p, words)) && !dead(p)).toList();
         for (ProcessHandle other : found)
             if (!other.info().user().orElse(me).equals(me))
                 throw new StepFailed(Say.program(words) + " (pid " + other.pid() + ") belongs to user "
@@ -2431,6 +2451,7 @@ final class RulesFile {
     }
 
     Dsl.Hook hook(String label, Map<String, ?> settings, Dsl.Sender sender) {
+        if (settings.get("url") instanceof String url && !label.equals("webhook")) url(label + "'s url", url);
         String id = label + "-" + Compiled.hash(new TreeMap<>(settings).toString()).substring(0, 8);
         return new Dsl.Hook(label, id, sender, EnumSet.allOf(Dsl.Kind.class), null, MissingSecret.in(settings.toString()));
     }
@@ -3778,15 +3799,17 @@ final class Session {
         Watch watch = tools.rules().one(name);
         List<Step> stops = watch.remedies().stream().flatMap(r -> r.planned().stream()).filter(s -> s instanceof StopStep).distinct().toList();
         if (stops.isEmpty()) throw Ending.mistake("watchdog: " + name + " has no stop in its restart, so a drill cannot stop it");
+        if (tools.notebook.pausedUntil(name) != null) throw Ending.mistake("watchdog: " + name + " is paused, so nothing would heal it; "
+            + "`watchdog resume " + name + "` first");
         String what = "This stops " + name + " on purpose: " + stops.stream().map(Step::inWords).collect(Collectors.joining(", ")) + ".";
         if (!yes && !world.terminal()) throw Ending.mistake("watchdog: " + what + " Nobody can be asked here; --yes says that it is wanted");
         if (!yes && !System.console().readLine(what + " Go on? [y/N] ").strip().toLowerCase(Locale.ROOT).startsWith("y")) return 2;
         long began = System.nanoTime();
         if (!noticed(watch, stops, tools, began)) return 1;
-        int exit = 1;
-        for (int pass = 0; pass < watch.policy().failures() && exit != 0; pass++) exit = pass(List.of(name));
-        timeline(began, exit == 0 ? name + " is healthy again: the drill is passed" : name + " was NOT healed: the drill has failed");
-        return exit;
+        for (int pass = 0; pass < watch.policy().failures(); pass++) pass(List.of(name));
+        boolean healed = tools.looker.lookOnce(List.of(watch)).get(watch).verdict() instanceof Healthy;
+        timeline(began, healed ? name + " is healthy again: the drill is passed" : name + " was NOT healed: the drill has failed");
+        return healed ? 0 : 1;
     }
 
     private boolean noticed(Watch watch, List<Step> stops, Tools tools, long began) {
@@ -3818,6 +3841,8 @@ final class Session {
             ((List<?>) is.get("resolvedDependencies")).forEach(jar -> jars.add((String) jar));
             Function<Object, String> quoted = word -> "'" + String.valueOf(word).replace("'", "'\\''") + "'";
             String options = ((List<?>) is.get("runtimeOptions")).stream().map(quoted).collect(Collectors.joining(" "));
+            if (Files.exists(to) && !Files.readString(to).contains("Written by `watchdog launcher`"))
+                throw new StepFailed(to + " is there already and is no launcher");
             Guard.write(to, LAUNCHER.formatted(quoted.apply(jbang), quoted.apply(reference), quoted.apply(is.get("availableJdkPath")),
                 quoted.apply(is.get("backingResource")), quoted.apply(jars.get(0)), quoted.apply(String.join(":", jars)), options)
                 .getBytes(StandardCharsets.UTF_8));
@@ -3837,6 +3862,7 @@ final class Session {
         source=%s
         jar=%s
         classpath=%s
+        export JBANG_LAUNCH_CMD="$jbang"
         by_jbang() {
             "$jbang" --quiet --offline "$from" launcher "$0" --from "$from" >/dev/null 2>&1
             exec "$jbang" --offline "$from" "$@"
@@ -3965,11 +3991,12 @@ final class Say {
     static String program(List<String> words) { return words.get(0).substring(words.get(0).lastIndexOf('/') + 1); }
 
     static String lastWords(String output) {
-        String last = plain(output.substring(Math.max(0, output.length() - 300)), 240);
-        return last.isEmpty() ? "" : ": " + last;
+        String last = plain(output.substring(Math.max(0, output.length() - 300)), 300);
+        return last.isEmpty() ? "" : ": " + (last.length() > 240 ? "…" + last.substring(last.length() - 239) : last);
     }
 
     static String thrown(Throwable thrown) {
+        if (thrown instanceof java.lang.reflect.UndeclaredThrowableException && thrown.getCause() != null) return thrown(thrown.getCause());
         String message = thrown.getMessage() == null ? "" : thrown.getMessage();
         String name = thrown.getClass().getSimpleName();
         if (thrown instanceof java.nio.file.FileSystemException) return name.replace("Exception", "") + " " + message;

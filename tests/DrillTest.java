@@ -90,6 +90,18 @@ class DrillTest {
     }
 
     @Test
+    void aPausedServiceIsNotDrilledBecauseNothingWouldHealIt() throws IOException {
+        Run.Desk desk = service(REMEDY);
+        assertEquals(0, desk.watchdog().exit());
+        desk.watchdog("pause", "svc");
+        Run drill = desk.watchdog("drill", "svc", "--yes");
+        assertEquals(2, drill.exit());
+        assertEquals("watchdog: svc is paused, so nothing would heal it; `watchdog resume svc` first\n", drill.err());
+        desk.watchdog("resume", "svc");
+        assertEquals(0, desk.watchdog("check").exit(), "it still runs");
+    }
+
+    @Test
     void aServiceThatIsDownIsNoBeginningForADrill() throws IOException {
         Run drill = service(REMEDY).watchdog("drill", "svc", "--yes");
         assertEquals(2, drill.exit());

@@ -173,6 +173,19 @@ class RestartTest {
     }
 
     @Test
+    void whatStartStartedIsStoppedThoughItRunsUnderAnotherName() throws Exception {
+        script("wrapped.sh", "#!/bin/sh\necho $$ >\"$0.new\"; mv \"$0.new\" \"$0.pid\"; exec sleep 300\n");
+        pass("start './wrapped.sh'", "within 100.milliseconds");
+        Path pid = folder.resolve("wrapped.sh.pid");
+        EdgeWorld.await("the daemon", () -> Files.exists(pid));
+        long daemon = Long.parseLong(Files.readString(pid).trim());
+        EdgeWorld.await("its exec", () -> ProcessHandle.of(daemon).flatMap(p -> p.info().command()).orElse("").endsWith("sleep"));
+        assertHealed("stopped wrapped.sh (pid " + daemon + ")", pass("""
+            stop './wrapped.sh'
+            sh 'touch healed'"""));
+    }
+
+    @Test
     void aPathMeansThatFileAndANameAnyFileOfThatName() throws Exception {
         String daemon = "#!/bin/sh\necho $$ >\"$0.new\"; mv \"$0.new\" \"$0.pid\"; sleep 300; :\n";
         long here = running("twin.sh", daemon), there = running("other/twin.sh", daemon);
