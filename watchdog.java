@@ -3843,6 +3843,7 @@ final class Session {
             String options = ((List<?>) is.get("runtimeOptions")).stream().map(quoted).collect(Collectors.joining(" "));
             if (Files.exists(to) && !Files.readString(to).contains("Written by `watchdog launcher`"))
                 throw new StepFailed(to + " is there already and is no launcher");
+            Files.createDirectories(to.toAbsolutePath().getParent());
             Guard.write(to, LAUNCHER.formatted(quoted.apply(jbang), quoted.apply(reference), quoted.apply(is.get("availableJdkPath")),
                 quoted.apply(is.get("backingResource")), quoted.apply(jars.get(0)), quoted.apply(String.join(":", jars)), options)
                 .getBytes(StandardCharsets.UTF_8));
