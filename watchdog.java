@@ -1823,8 +1823,8 @@ final class Services {
     }
 
     /** The message as last argument, and all of it as variables: text from the network never meets a shell. */
-    static Dsl.Sender command(List<String> words) {
-        return (by, event) -> {
+    record Command(List<String> words) implements Dsl.Sender {
+        public Delivery send(Courier by, Dsl.Event event) {
             List<String> all = new ArrayList<>(words);
             all.add(Say.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
             Ran ran = by.hands.run(all, Courier.PATIENCE, Map.of("WATCHDOG_EVENT", event.kind().name(), "WATCHDOG_WATCH",
@@ -1832,7 +1832,7 @@ final class Services {
                 "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
             return ran.exit() == 0 ? Delivery.done()
                 : Delivery.later("exit code " + ran.exit() + ran.lastWords(), Duration.ZERO);
-        };
+        }
     }
 
     private static String url(Map<String, ?> o, String otherwise) {
@@ -1969,7 +1969,7 @@ interface Dsl {
         }
         /** Runs a command with the message as its last argument and WATCHDOG_* variables. */
         public Hook command(String command) {
-            return rulesFile.hook("command", Map.of("command", command), Services.command(rulesFile.words(command)));
+            return rulesFile.hook("command", Map.of("command", command), new Services.Command(rulesFile.words(command)));
         }
         /** A block of your own: `notify { event -> … }`. */
         public Hook closure(Consumer<Event> block) {
@@ -2222,7 +2222,7 @@ final class Draft {
     /** A command to ask, until `notify command('…')` takes it for a hook. */
     Dsl.Hook command(String command) {
         List<String> words = rules.words(command);
-        Dsl.Hook either = rules.hook("command", Map.of("command", command), Services.command(words));
+        Dsl.Hook either = rules.hook("command", Map.of("command", command), new Services.Command(words));
         commands.put(either, words);
         return either;
     }
@@ -2451,7 +2451,7 @@ final class RulesFile {
     }
 
     Dsl.Hook hook(String label, Map<String, ?> settings, Dsl.Sender sender) {
-        if (settings.get("url") instanceof String url && !label.equals("webhook")) url(label + "'s url", url);
+        if (settings.get("url") instanceof String url && MissingSecret.in(url) == null && !label.equals("webhook")) url(label + "'s url", url);
         String id = label + "-" + Compiled.hash(new TreeMap<>(settings).toString()).substring(0, 8);
         return new Dsl.Hook(label, id, sender, EnumSet.allOf(Dsl.Kind.class), null, MissingSecret.in(settings.toString()));
     }
@@ -3691,8 +3691,11 @@ final class Session {
                 String missing = MissingSecret.in(remedy.inWords());
                 if (missing != null) wrong.add(file.getFileName() + ": " + watch.name() + ": the secret " + missing
                     + " is missing, so its restart would fail; " + secrets.whereToPut(missing));
-                remedy.planned().stream().map(step -> unfound(step, rules, watch)).filter(Objects::nonNull).forEach(wrong::add);
+                for (Step step : remedy.planned()) unfound(step.inWords(), step.program(), rules, watch, wrong);
             }
+            if (watch.probe() instanceof CommandProbe probe) unfound(probe.inWords(), probe.words(), rules, watch, wrong);
+            for (Dsl.Hook hook : watch.hooks())
+                if (hook.sender() instanceof Services.Command command) unfound("notify command", command.words(), rules, watch, wrong);
             if (!watch.remedies().isEmpty()) say("    at most " + policy.limit() + " per " + Say.time(policy.per()) + ", after "
                 + Say.count(policy.failures(), "unhealthy pass", "unhealthy passes") + ", healthy within " + Say.time(policy.within()));
             say("    tells " + (watch.hooks().isEmpty() ? "no one" : Say.list(watch.hooks().stream().map(Dsl.Hook::label).toList())));
@@ -3702,14 +3705,13 @@ final class Session {
         return wrong.isEmpty() ? 0 : 2;
     }
 
-    /** On the PATH that cron has, not on the one of this terminal; null: it is there. */
-    private String unfound(Step step, Rules rules, Watch watch) {
-        if (step.program().isEmpty()) return null;
+    /** On the PATH that cron has, not on the one of this terminal. */
+    private void unfound(String what, List<String> words, Rules rules, Watch watch, List<String> wrong) {
+        String cron = Stream.concat(rules.path().stream(), Stream.of("/usr/bin:/bin")).collect(Collectors.joining(":"));
         try {
-            Hands.resolve(step.program().get(0), file.getParent(), String.join("", rules.path().stream().map(p -> p + ":").toList()) + "/usr/bin:/bin");
-            return null;
+            if (!words.isEmpty()) Hands.resolve(words.get(0), file.getParent(), cron);
         } catch (StepFailed missing) {
-            return file.getFileName() + ": " + watch.name() + ", " + step.inWords() + ": cron would find " + missing.getMessage();
+            wrong.add(file.getFileName() + ": " + watch.name() + ", " + what + ": for cron, " + missing.getMessage());
         }
     }
 

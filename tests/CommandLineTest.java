@@ -311,7 +311,7 @@ class CommandLineTest {
         String rules = "watch('a') { tcp 'localhost:1'; restart { run 'my-own-tool now' } }\n";
         Run without = desk.env("PATH", bin + ":/usr/bin:/bin").rules(rules).watchdog("validate");
         assertEquals(2, without.exit());
-        says(without.err(), "rules.groovy: a, run 'my-own-tool now': cron would find no program 'my-own-tool' in /usr/bin:/bin");
+        says(without.err(), "rules.groovy: a, run 'my-own-tool now': for cron, no program 'my-own-tool' in /usr/bin:/bin");
         Run with = desk.rules("path '" + bin + "'\n" + rules).watchdog("validate");
         assertEquals(0, with.exit(), with.toString());
     }
