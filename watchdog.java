@@ -1513,8 +1513,8 @@ record Deadline(long nanos) {
 /** Threads that never keep the program from ending. */
 final class Daemon {
     static ExecutorService pool(int most) {
-        var pool = new java.util.concurrent.ThreadPoolExecutor(most, most, 1, TimeUnit.SECONDS,
-            new java.util.concurrent.LinkedBlockingQueue<>(), Daemon::thread);
+        var pool = new ThreadPoolExecutor(most, most, 1, TimeUnit.SECONDS,
+            new LinkedBlockingQueue<>(), Daemon::thread);
         pool.allowCoreThreadTimeOut(true);
         return pool;
     }
@@ -1694,7 +1694,7 @@ final class Courier {
 
     /** Seconds, in a header or, by Telegram and Discord, in the body. */
     private static Duration wait(Response response, String body) {
-        var found = java.util.regex.Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
+        var found = Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
         String seconds = response.header("Retry-After", found.find() ? found.group(1) : "60");
         return Duration.ofSeconds(seconds.matches("\\d{1,6}") ? Long.parseLong(seconds) : 60);
     }
@@ -2372,7 +2372,7 @@ final class RulesFile {
         if (fresh) classes = new Compiler(file.getFileName().toString(), text).compile();
         Rules rules = evaluate(classes);
         if (fresh && cache != null) cache.put(key, classes);
-        if (cache != null) cache.good(key, text);
+        if (cache != null) cache.good(text);
         return rules;
     }
 
@@ -2926,7 +2926,7 @@ final class Compiled {
         try {
             Path code = Path.of(watchdog.class.getProtectionDomain().getCodeSource().getLocation().toURI());
             return watchdog.VERSION + code + Files.getLastModifiedTime(code).toMillis() + Runtime.version();
-        } catch (java.net.URISyntaxException | IOException e) {
+        } catch (URISyntaxException | IOException e) {
             return watchdog.VERSION + Runtime.version();
         }
     }
@@ -2964,20 +2964,11 @@ final class Compiled {
         } catch (IOException e) {
             return; // the next pass compiles again: slower, not wrong
         }
-        prune(key);
-    }
-
-    private void prune(String key) {
-        try (Stream<Path> files = Files.list(folder)) {
-            files.filter(f -> !Set.of(key, "last-good.groovy").contains(f.getFileName().toString()))
-                .forEach(f -> Guard.quietly(f, Files::deleteIfExists));
-        } catch (IOException e) {
-            return; // pruned another time
-        }
+        Guard.sweep(folder, name -> !Set.of(key, "last-good.groovy").contains(name));
     }
 
     /** The text itself is kept, so that an edit that does not compile leaves something to watch with. */
-    void good(String key, String text) {
+    void good(String text) {
         Path last = folder.resolve("last-good.groovy");
         try {
             if (!Files.exists(last) || !Files.readString(last).equals(text)) Guard.write(last, text.getBytes(StandardCharsets.UTF_8));
@@ -3073,7 +3064,7 @@ final class Secrets {
 
 /** Thrown where a value is needed that `secret` did not find. */
 final class MissingSecret extends RuntimeException {
-    private static final java.util.regex.Pattern MARK = java.util.regex.Pattern.compile("\uE000(\\w*)\uE001");
+    private static final Pattern MARK = Pattern.compile("\uE000(\\w*)\uE001");
 
     MissingSecret(String name) { super("the secret " + name + " is missing", null, false, false); }
 
@@ -3405,10 +3396,10 @@ final class Guard {
         }
     }
 
-    /** What a killed pass may have left. Under the lock only. */
+    /** What a killed pass or an earlier text of the rules has left, in a folder and those in it. */
     static void sweep(Path folder, Predicate<String> leftOver) {
         try (Stream<Path> files = Files.walk(folder, 2)) {
-            files.filter(f -> leftOver.test(f.getFileName().toString())).forEach(f -> quietly(f, Files::deleteIfExists));
+            files.filter(f -> Files.isRegularFile(f) && leftOver.test(f.getFileName().toString())).forEach(f -> quietly(f, Files::deleteIfExists));
         } catch (IOException anotherTime) {
             return;
         }
@@ -3945,7 +3936,7 @@ final class Say {
     }
 
     static Duration parseDuration(String text) {
-        var found = java.util.regex.Pattern.compile("([1-9]\\d{0,5})\\s*([smhd])").matcher(text);
+        var found = Pattern.compile("([1-9]\\d{0,5})\\s*([smhd])").matcher(text);
         if (!found.matches()) throw new CommandLine.TypeConversionException("'" + text + "' is no time; write 30m, 2h or 1d");
         return Duration.parse((found.group(2).equals("d") ? "P" : "PT") + found.group(1) + found.group(2).toUpperCase(Locale.ROOT));
     }
@@ -4002,7 +3993,7 @@ final class Say {
         if (thrown instanceof java.lang.reflect.UndeclaredThrowableException && thrown.getCause() != null) return thrown(thrown.getCause());
         String message = thrown.getMessage() == null ? "" : thrown.getMessage();
         String name = thrown.getClass().getSimpleName();
-        if (thrown instanceof java.nio.file.FileSystemException) return name.replace("Exception", "") + " " + message;
+        if (thrown instanceof FileSystemException) return name.replace("Exception", "") + " " + message;
         return message.isEmpty() ? name : name.startsWith("IO") || List.of("IllegalStateException", "StepFailed").contains(name) ? message : name + ": " + message;
     }
 
