@@ -299,6 +299,7 @@ final class EdgeWorld implements AutoCloseable {
         private volatile byte[] forced;
         private ServerSocket front, control;
         private int frontPort, controlPort;
+        private List<Thread> doors = List.of();
 
         static byte[] answer(int status, String body) {
             byte[] bytes = body.getBytes(StandardCharsets.UTF_8);
@@ -316,24 +317,25 @@ final class EdgeWorld implements AutoCloseable {
             }
             frontPort = front.getLocalPort();   // the same ones after a restart
             controlPort = control.getLocalPort();
-            welcome(front, this::serve);
-            welcome(control, this::register);
+            doors = List.of(welcome(front, this::serve), welcome(control, this::register));
         }
 
         void stop() {
             try {
                 front.close();
                 control.close();
+                // The kernel goes on listening for as long as a thread still waits in accept().
+                for (Thread door : doors) door.join();
                 for (Connector connector : connectors) connector.socket.close();
-            } catch (IOException e) {
-                throw new UncheckedIOException(e);
+            } catch (IOException | InterruptedException e) {
+                throw new IllegalStateException(e);
             }
         }
 
         List<Long> pids() { return connectors.stream().map(connector -> connector.pid).toList(); }
 
-        private static void welcome(ServerSocket door, Consumer<Socket> guest) {
-            background(() -> {
+        private static Thread welcome(ServerSocket door, Consumer<Socket> guest) {
+            return background(() -> {
                 while (true) {
                     Socket socket;
                     try {
@@ -346,10 +348,11 @@ final class EdgeWorld implements AutoCloseable {
             });
         }
 
-        private static void background(Runnable work) {
+        private static Thread background(Runnable work) {
             var thread = new Thread(work, "edge");
             thread.setDaemon(true);
             thread.start();
+            return thread;
         }
 
         private void serve(Socket client) {
