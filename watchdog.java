@@ -17,6 +17,12 @@ import groovy.lang.*;
 import groovy.transform.CompileStatic;
 import groovy.transform.NamedParam;
 import groovy.transform.NamedParams;
+import groovy.transform.stc.POJO;
+import groovyjarjarasm.asm.ClassReader;
+import groovyjarjarasm.asm.ClassWriter;
+import groovyjarjarasm.asm.Opcodes;
+import groovyjarjarasm.asm.commons.ClassRemapper;
+import groovyjarjarasm.asm.commons.SimpleRemapper;
 import java.io.*;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
@@ -58,10 +64,11 @@ import org.codehaus.groovy.ast.expr.*;
 import org.codehaus.groovy.ast.stmt.*;
 import org.codehaus.groovy.classgen.GeneratorContext;
 import org.codehaus.groovy.control.*;
-import org.codehaus.groovy.control.customizers.ASTTransformationCustomizer;
 import org.codehaus.groovy.control.customizers.CompilationCustomizer;
 import org.codehaus.groovy.control.messages.ExceptionMessage;
 import org.codehaus.groovy.control.messages.SyntaxErrorMessage;
+import org.codehaus.groovy.runtime.FormatHelper;
+import org.codehaus.groovy.runtime.ScriptBytecodeAdapter;
 import org.codehaus.groovy.syntax.SyntaxException;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -121,6 +128,28 @@ public final class watchdog implements Callable<Integer> {
 
     /** The whole program but for the exit, so that tests call what users call. */
     static int run(World world, String... args) {
+        watchdog bare = new watchdog(world);
+        if (!bare.takes(args)) return byPicocli(world, args);
+        try {
+            return bare.call();
+        } catch (RuntimeException wrong) {
+            return explain(wrong, world);
+        }
+    }
+
+    /** cron's line is read here, as picocli's start is an eighth of a healthy pass; anything else is left to picocli. */
+    private boolean takes(String... args) {
+        for (int i = 0; i < args.length; i++) {
+            Path next = i + 1 < args.length && !args[i + 1].startsWith("-") ? Path.of(args[i + 1]) : null;
+            if (args[i].equals("--quiet")) quiet = true;
+            else if (args[i].equals("--rules") && rules == null && (rules = next) != null) i++;
+            else if (args[i].equals("--state") && state == null && (state = next) != null) i++;
+            else return false;
+        }
+        return true;
+    }
+
+    private static int byPicocli(World world, String... args) {
         CommandLine line = new CommandLine(new watchdog(world));
         line.registerConverter(Duration.class, Say::parseDuration);
         line.setOut(new java.io.PrintWriter(world.out(), true)).setErr(new java.io.PrintWriter(world.err(), true));
@@ -253,7 +282,7 @@ final class Ending extends RuntimeException {
 // A Watch is what the rules say; an Answer is what the service said; a Memory is what earlier passes learned.
 
 /** One service under watch, as its rules describe it. */
-record Watch(String name, Probe probe, Closure<?> healthy, List<Dsl.Remedy> remedies, List<String> needs,
+record Watch(String name, Probe probe, Callable<?> healthy, List<Dsl.Remedy> remedies, List<String> needs,
              Patience patience, Policy policy, List<Dsl.Hook> hooks) {
 }
 
@@ -504,7 +533,7 @@ final class Pass {
     private final World world;
     private final Consumer<String> progress;
     private final Map<String, Outcome> outcomes = new LinkedHashMap<>();
-    private final Map<Closure<?>, Treatment> treatments = new IdentityHashMap<>();
+    private final Map<Callable<?>, Treatment> treatments = new IdentityHashMap<>();
 
     Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, Courier courier, World world,
          Consumer<String> progress) {
@@ -751,7 +780,7 @@ final class Judge {
     }
 
     /** The first condition that does not hold, with the values it met; null: all hold. */
-    private static Unmet unmet(Closure<?> conditions, Dsl.HealthyWords words) {
+    private static Unmet unmet(Callable<?> conditions, Dsl.HealthyWords words) throws Exception {
         try {
             Dsl.apply(conditions, words);
             return null;
@@ -767,7 +796,7 @@ final class Judge {
         return new Unmet("not " + (http ? "status in 200..299" : "status == 0") + " (status: " + status + ")", "");
     }
 
-    private static Unhealthy unhealthy(Watch watch, Answer answer, Unmet unmet) {
+    private static Unhealthy unhealthy(Watch watch, Answer answer, Unmet unmet) throws Exception {
         List<Integer> ladder = new ArrayList<>();
         for (int i = 0; i < watch.remedies().size(); i++) {
             Dsl.Remedy remedy = watch.remedies().get(i);
@@ -1165,7 +1194,7 @@ final class Hands {
     }
 
     /** All steps, in order; the first that fails ends the remedy. */
-    Treatment carryOut(Closure<?> steps) {
+    Treatment carryOut(Callable<?> steps) {
         Treatment treatment = new Treatment();
         try {
             Dsl.apply(steps, new Dsl.RestartWords(step -> take(step, treatment), true));
@@ -1878,7 +1907,7 @@ interface Dsl {
     }
 
     /** What can be restarted, and for which cause ({@code when} null: for any). The same steps run once a pass. */
-    record Remedy(Closure<?> when, Closure<?> steps) {
+    record Remedy(Callable<?> when, Callable<?> steps) {
         /** The steps as data, without doing any of them; up to where plain Groovy needs what only doing them would give. */
         List<Step> planned() {
             List<Step> planned = new ArrayList<>();
@@ -1897,19 +1926,78 @@ interface Dsl {
     }
 
     /** Runs a block of the rules with the words of {@code delegate}; the block itself is shared and stays as it is. */
-    static void apply(Closure<?> block, Object delegate) {
-        Closure<?> own = block.rehydrate(delegate, block.getOwner(), block.getThisObject());
-        own.setResolveStrategy(Closure.DELEGATE_FIRST);
-        own.call();
+    static void apply(Callable<?> block, Object words) throws Exception {
+        Closure<?> groovy = block instanceof Closure<?> c ? c.rehydrate(words, c.getOwner(), c.getThisObject()) : null;
+        if (groovy != null) groovy.setResolveStrategy(Closure.DELEGATE_FIRST);
+        (groovy != null ? groovy : ((Block) block).with(words)).call();
+    }
+
+    /**
+     * What stands for Groovy's Closure in compiled rules. Making a single Closure starts Groovy's runtime, a third of a
+     * healthy pass; the blocks of rules need no more than this of it.
+     */
+    abstract class Block implements Callable<Object>, Cloneable {
+        private final Object owner, script;
+        private Object words;
+
+        public Block(Object owner, Object script) {
+            this.owner = owner;
+            this.script = script;
+        }
+
+        public Object getOwner() { return owner; }
+        public Object getThisObject() { return script; }
+        public Object getDelegate() { return words; }
+
+        Block with(Object words) {
+            try {
+                Block own = (Block) clone();
+                own.words = words;
+                return own;
+            } catch (CloneNotSupportedException e) {
+                throw new AssertionError(e);
+            }
+        }
+    }
+
+    /** What stands for Groovy's own, of which these two would start its runtime. */
+    final class Adapter extends ScriptBytecodeAdapter {
+        public static List<Object> createList(Object[] values) { return new ArrayList<>(Arrays.asList(values)); }
+
+        public static Map<Object, Object> createMap(Object[] pairs) {
+            Map<Object, Object> map = new LinkedHashMap<>();
+            for (int i = 0; i < pairs.length; i += 2) map.put(pairs[i], pairs[i + 1]);
+            return map;
+        }
+
+        /** What the compiler makes of "…$value…". */
+        public static String text(Object... parts) {
+            return Stream.of(parts).map(part -> part instanceof String text ? text : FormatHelper.toString(part))
+                .collect(Collectors.joining());
+        }
+    }
+
+    /** What stands for Groovy's Reference, for the same reason: a variable that blocks share. */
+    final class Shared {
+        private Object value;
+
+        public Shared(Object value) { this.value = value; }
+
+        public Object get() { return value; }
+        public void set(Object value) { this.value = value; }
     }
 
     /** The words at the top of the file; they can be used in every block. */
-    abstract class TopWords extends Script {
+    abstract class TopWords {
         RulesFile rulesFile;
+
+        /** The rules themselves. */
+        public abstract Object run();
 
         /** A service under watch; its name is unique. */
         public void watch(String name,
-                          @DelegatesTo(value = WatchWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> block) {
+                          @DelegatesTo(value = WatchWords.class, strategy = Closure.DELEGATE_FIRST) Callable<?> block)
+                throws Exception {
             Draft draft = new Draft(rulesFile, name);
             apply(block, new WatchWords(draft));
             rulesFile.add(draft);
@@ -1927,7 +2015,7 @@ interface Dsl {
         public void deadline(Duration time) { rulesFile.deadline = rulesFile.positive("deadline", time); }
         /** A remedy that several watches can name: `def tunnel = restart { … }`, then `restart tunnel`. */
         public Remedy restart(@NamedParams({}) Map<String, ?> none,
-                              @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> steps) {
+                              @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Callable<?> steps) {
             return new Remedy(null, steps);
         }
         /** A value from the environment, else from the secrets file beside the rules; never printed. */
@@ -2019,7 +2107,7 @@ interface Dsl {
         public Redirects getAny() { return Redirects.any; }
         /** Conditions, one a line, that must all hold; default status in 200..299. */
         public void healthy(@DelegatesTo(value = HealthyWords.class, strategy = Closure.DELEGATE_FIRST)
-                            Closure<?> conditions) {
+                            Callable<?> conditions) {
             draft.healthy = draft.once("healthy", draft.healthy, conditions);
         }
         /** The whole exchange: name, connection, TLS, body; default 10.seconds. */
@@ -2040,17 +2128,17 @@ interface Dsl {
         public void needs(String... watches) { draft.needs.addAll(List.of(watches)); }
         /** The remedy; several are a ladder, of which the next is taken when the last did not help. `when:` a block of
          *  conditions: this one is only for that cause, and goes before those without. */
-        public void restart(@NamedParams(@NamedParam(value = "when", type = Closure.class)) Map<String, ?> o,
-                            @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Closure<?> steps) {
-            draft.remedies.add(new Remedy((Closure<?>) o.get("when"), steps));
+        public void restart(@NamedParams(@NamedParam(value = "when", type = Callable.class)) Map<String, ?> o,
+                            @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Callable<?> steps) {
+            draft.remedies.add(new Remedy((Callable<?>) o.get("when"), steps));
         }
         /** A remedy that was made at the top of the file. */
-        public void restart(@NamedParams(@NamedParam(value = "when", type = Closure.class)) Map<String, ?> o, Remedy remedy) {
+        public void restart(@NamedParams(@NamedParam(value = "when", type = Callable.class)) Map<String, ?> o, Remedy remedy) {
             restart(o, remedy.steps());
         }
         /** What the compiler makes of `when:`. */
-        public Closure<?> cause(@DelegatesTo(value = CauseWords.class, strategy = Closure.DELEGATE_FIRST)
-                                Closure<?> conditions) { return conditions; }
+        public Callable<?> cause(@DelegatesTo(value = CauseWords.class, strategy = Closure.DELEGATE_FIRST)
+                                Callable<?> conditions) { return conditions; }
         /** How long it may take to be healthy after a restart; default 30.seconds. */
         public void within(Duration time) { draft.within = draft.rules.positive("within", time); }
         /** The restart budget: at most so many, default 3, within any `per:`, default 1.hour. */
@@ -2186,7 +2274,10 @@ interface Dsl {
             return running(o, List.of("/bin/sh", "-c", script));
         }
         /** What the compiler makes of a line of plain Groovy. */
-        public void plainly(Closure<?> line) { if (forReal) line.call(); else take.apply(new OwnStep()); }
+        public void plainly(Callable<?> line) throws Exception {
+            if (forReal) line.call();
+            else take.apply(new OwnStep());
+        }
         /** Waits. Seldom needed: after the last step watchdog itself waits until the service is healthy. */
         public void pause(Duration time) { take.apply(new PauseStep(time)); }
 
@@ -2209,7 +2300,7 @@ final class Draft {
     String url, tcp, method, body, type = "application/json";
     Redirects redirects = Redirects.sameHost;
     Path trust;
-    Closure<?> healthy;
+    Callable<?> healthy;
     Duration timeout = Duration.ofSeconds(10), every = Duration.ofSeconds(2), per = Duration.ofHours(1),
         within = Duration.ofSeconds(30), remind;
     int attempts = 2, samples = 1, good = 1, failures = 1, limit = 3;
@@ -2396,7 +2487,6 @@ final class RulesFile {
         try {
             Dsl.TopWords script = (Dsl.TopWords) new Loader(classes).loadClass(SCRIPT).getDeclaredConstructor().newInstance();
             script.rulesFile = this;
-            script.setBinding(new Binding(new HashMap<>()));
             script.run();
         } catch (Throwable thrown) { // whatever a script may throw
             Throwable cause = thrown instanceof InvocationTargetException ? thrown.getCause() : thrown;
@@ -2582,6 +2672,7 @@ final class Compiler {
     private final List<Block> blocks = new ArrayList<>();
     private final Map<String, String> owned = new HashMap<>();
     private final List<SyntaxException> misplaced = new ArrayList<>();
+    private boolean groovy; // a block that is not one of ours, as in list.each { … }, is Groovy's affair
 
     Compiler(String fileName, String text) {
         this.fileName = fileName;
@@ -2601,9 +2692,9 @@ final class Compiler {
 
     Map<String, byte[]> compile() {
         CompilerConfiguration how = new CompilerConfiguration();
-        how.setScriptBaseClass(Dsl.TopWords.class.getName());
         how.setTolerance(100);
-        how.addCompilationCustomizers(new Sugar(), new ASTTransformationCustomizer(CompileStatic.class));
+        how.getOptimizationOptions().put(CompilerConfiguration.INVOKEDYNAMIC, false);
+        how.addCompilationCustomizers(new Sugar());
         CompilationUnit unit = new CompilationUnit(how, null, new GroovyClassLoader(Compiler.class.getClassLoader(), how));
         unit.addSource("rules.groovy", text);
         try {
@@ -2615,8 +2706,17 @@ final class Compiler {
         }
         if (!misplaced.isEmpty()) throw Ending.mistakes(mistakes(List.of()));
         Map<String, byte[]> classes = new LinkedHashMap<>();
-        unit.getClasses().forEach(type -> classes.put(type.getName(), type.getBytes()));
+        unit.getClasses().forEach(type -> classes.put(type.getName(), groovy ? type.getBytes() : lean(type.getBytes())));
         return classes;
+    }
+
+    /** Where all blocks are ours, they need nothing of Groovy's runtime, whose start is a third of a healthy pass. */
+    private static byte[] lean(byte[] code) {
+        Map<String, String> instead = Map.of("groovy/lang/Closure", "Dsl$Block", "groovy/lang/Reference", "Dsl$Shared",
+            "org/codehaus/groovy/runtime/ScriptBytecodeAdapter", "Dsl$Adapter");
+        ClassWriter lean = new ClassWriter(0);
+        new ClassReader(code).accept(new ClassRemapper(lean, new SimpleRemapper(Opcodes.ASM9, instead)), 0);
+        return lean.toByteArray();
     }
 
     private List<String> mistakes(List<?> errors) {
@@ -2760,6 +2860,8 @@ final class Compiler {
         Sugar() { super(CompilePhase.CONVERSION); }
 
         @Override public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
+            type.addAnnotation(new AnnotationNode(ClassHelper.make(CompileStatic.class)));
+            if (type.isScript()) plain(type);
             type.getMethods().forEach(Sugar::typed);
             new ClassCodeExpressionTransformer() {
                 @Override protected SourceUnit getSourceUnit() { return source; }
@@ -2767,6 +2869,7 @@ final class Compiler {
                 @Override public Expression transform(Expression e) {
                     if (e instanceof PropertyExpression property && duration(property) != null) return duration(property);
                     if (e instanceof ClosureExpression block) return within(block);
+                    if (e instanceof GStringExpression && super.transform(e) instanceof GStringExpression text) return plain(text);
                     if (e instanceof MethodCallExpression call && call.isImplicitThis() && VOCABULARY.containsKey(inside)
                             && call.getArguments() instanceof TupleExpression) sweeten(call, call.getMethodAsString());
                     return e == null ? null : super.transform(e);
@@ -2782,12 +2885,33 @@ final class Compiler {
 
                 private Expression within(ClosureExpression block) {
                     String around = inside;
+                    groovy |= !names.containsKey(block);
                     inside = names.getOrDefault(block, inside);
                     block.getCode().visit(this);
                     inside = around;
                     return block;
                 }
             }.visitClass(type);
+        }
+
+        /** The script becomes a class of plain Java with our words, in place of a groovy.lang.Script. */
+        private static void plain(ClassNode script) {
+            script.setSuperClass(ClassHelper.make(Dsl.TopWords.class));
+            script.getDeclaredConstructors().clear();
+            List.copyOf(script.getMethods("main")).forEach(script::removeMethod);
+            script.addAnnotation(new AnnotationNode(ClassHelper.make(POJO.class)));
+        }
+
+        /** A text with ${values} in it becomes a plain one at once. */
+        private static Expression plain(GStringExpression text) {
+            ArgumentListExpression parts = new ArgumentListExpression();
+            for (int i = 0; i < text.getStrings().size(); i++) {
+                parts.addExpression(text.getStrings().get(i));
+                if (i < text.getValues().size()) parts.addExpression(text.getValue(i));
+            }
+            Expression plain = new StaticMethodCallExpression(ClassHelper.make(Dsl.Adapter.class), "text", parts);
+            plain.setSourcePosition(text);
+            return plain;
         }
 
         private void sweeten(MethodCallExpression call, String word) {
@@ -3132,7 +3256,8 @@ final class Notebook {
     private final Map<String, Memory> memories = new TreeMap<>();
     private final List<Letter> outbox = new ArrayList<>();
     private final List<String> warnings = new ArrayList<>();
-    private String brokenRules = "", written;
+    private String brokenRules = "";
+    private Page written;
 
     Notebook(Path folder, boolean writable, World world, Secrets secrets) {
         this.folder = folder;
@@ -3146,7 +3271,7 @@ final class Notebook {
         } catch (IOException | RuntimeException | StackOverflowError broken) {
             setAside(file, broken);
         }
-        written = text();
+        written = page();
     }
 
     private void read(Object json) {
@@ -3200,13 +3325,14 @@ final class Notebook {
 
     /** Old or new, never torn; nothing is written when nothing has changed. */
     synchronized void save() {
-        String now = text();
+        Page now = page();
         if (!writable || now.equals(written)) return;
+        String text = secrets.mask(JsonOutput.prettyPrint(Json.text(now)));
         try {
-            Guard.write(folder.resolve("memory.json"), now.getBytes(StandardCharsets.UTF_8));
+            Guard.write(folder.resolve("memory.json"), text.getBytes(StandardCharsets.UTF_8));
             written = now;
         } catch (IOException e) {
-            String warning = "the memory cannot be written (" + Say.thrown(e) + "), so the restart budget may not hold; " + spare(now);
+            String warning = "the memory cannot be written (" + Say.thrown(e) + "), so the restart budget may not hold; " + spare(text);
             if (!warnings.contains(warning)) warnings.add(warning);
         }
     }
@@ -3216,7 +3342,7 @@ final class Notebook {
         try {
             Path spare = Guard.spare(folder.getFileName().toString());
             Guard.write(spare.resolve("memory.json"), text.getBytes(StandardCharsets.UTF_8));
-            written = text;
+            written = page();
             return "meanwhile it is in " + spare;
         } catch (IOException e) {
             return "nor can another be written under the temp folder (" + Say.thrown(e) + ")";
@@ -3234,9 +3360,7 @@ final class Notebook {
         }
     }
 
-    private String text() {
-        return secrets.mask(JsonOutput.prettyPrint(Json.text(new Page(FORMAT, brokenRules, memories, outbox))));
-    }
+    private Page page() { return new Page(FORMAT, brokenRules, new TreeMap<>(memories), List.copyOf(outbox)); }
 
     // -- pauses: files of their own, so that `pause` need not wait for a pass
 
@@ -4030,7 +4154,7 @@ final class Say {
             case "int", "Integer", "long", "Long" -> "a whole number";
             case "BigDecimal", "double" -> "a number";
             case "Duration" -> "a time such as 10.seconds";
-            case "Closure", "Function", "Consumer" -> "a block { … }";
+            case "Closure", "Callable", "Function", "Consumer" -> "a block { … }";
             case "List", "ArrayList" -> "a list";
             case "Map", "LinkedHashMap" -> "options";
             case "boolean", "Boolean" -> "true or false";
