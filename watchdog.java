@@ -128,10 +128,9 @@ public final class watchdog implements Callable<Integer> {
 
     /** The whole program but for the exit, so that tests call what users call. */
     static int run(World world, String... args) {
-        watchdog bare = new watchdog(world);
-        if (!bare.takes(args)) return byPicocli(world, args);
+        watchdog pass = new watchdog(world);
         try {
-            return bare.call();
+            return pass.takes(args) ? pass.call() : byPicocli(world, args);
         } catch (RuntimeException wrong) {
             return explain(wrong, world);
         }
@@ -220,6 +219,10 @@ public final class watchdog implements Callable<Integer> {
                 + " [OPTIONS]; see --help");
             return 2;
         }
+        if (thrown instanceof InvalidPathException unknown) {
+            world.err().println("watchdog: the locale has no letters for '" + unknown.getInput() + "'; set LC_ALL=C.UTF-8");
+            return 2;
+        }
         world.err().println("watchdog: a bug, please report it: " + Say.plain(thrown.toString(), 300) + " at "
             + Arrays.stream(thrown.getStackTrace()).limit(3).map(String::valueOf).collect(Collectors.joining(" < ")));
         return 4;
@@ -284,6 +287,9 @@ final class Ending extends RuntimeException {
 /** One service under watch, as its rules describe it. */
 record Watch(String name, Probe probe, Callable<?> healthy, List<Dsl.Remedy> remedies, List<String> needs,
              Patience patience, Policy policy, List<Dsl.Hook> hooks) {
+    /** Its name is unique; and a record's own equals would be made of method handles in every pass. */
+    @Override public boolean equals(Object other) { return other instanceof Watch watch && watch.name.equals(name); }
+    @Override public int hashCode() { return name.hashCode(); }
 }
 
 /** How long and how often to look: {@code good} of {@code samples}, repeated {@code attempts} times when bad. */
@@ -1972,8 +1978,10 @@ interface Dsl {
 
         /** What the compiler makes of "…$value…". */
         public static String text(Object... parts) {
-            return Stream.of(parts).map(part -> part instanceof String text ? text : FormatHelper.toString(part))
-                .collect(Collectors.joining());
+            StringBuilder text = new StringBuilder();
+            for (Object part : parts)
+                text.append(part instanceof Collection || part instanceof Map ? FormatHelper.toString(part) : part);
+            return text.toString();
         }
     }
 
@@ -3256,8 +3264,7 @@ final class Notebook {
     private final Map<String, Memory> memories = new TreeMap<>();
     private final List<Letter> outbox = new ArrayList<>();
     private final List<String> warnings = new ArrayList<>();
-    private String brokenRules = "";
-    private Page written;
+    private String brokenRules = "", written;
 
     Notebook(Path folder, boolean writable, World world, Secrets secrets) {
         this.folder = folder;
@@ -3271,7 +3278,7 @@ final class Notebook {
         } catch (IOException | RuntimeException | StackOverflowError broken) {
             setAside(file, broken);
         }
-        written = page();
+        written = text();
     }
 
     private void read(Object json) {
@@ -3325,9 +3332,9 @@ final class Notebook {
 
     /** Old or new, never torn; nothing is written when nothing has changed. */
     synchronized void save() {
-        Page now = page();
+        String now = text();
         if (!writable || now.equals(written)) return;
-        String text = secrets.mask(JsonOutput.prettyPrint(Json.text(now)));
+        String text = secrets.mask(JsonOutput.prettyPrint(now));
         try {
             Guard.write(folder.resolve("memory.json"), text.getBytes(StandardCharsets.UTF_8));
             written = now;
@@ -3342,7 +3349,7 @@ final class Notebook {
         try {
             Path spare = Guard.spare(folder.getFileName().toString());
             Guard.write(spare.resolve("memory.json"), text.getBytes(StandardCharsets.UTF_8));
-            written = page();
+            written = text();
             return "meanwhile it is in " + spare;
         } catch (IOException e) {
             return "nor can another be written under the temp folder (" + Say.thrown(e) + ")";
@@ -3360,7 +3367,7 @@ final class Notebook {
         }
     }
 
-    private Page page() { return new Page(FORMAT, brokenRules, new TreeMap<>(memories), List.copyOf(outbox)); }
+    private String text() { return Json.text(new Page(FORMAT, brokenRules, memories, outbox)); }
 
     // -- pauses: files of their own, so that `pause` need not wait for a pass
 

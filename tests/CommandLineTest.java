@@ -424,4 +424,16 @@ class CommandLineTest {
         Files.move(folder.resolve("rules.groovy"), config.resolve("rules.groovy"));
         assertEquals(List.of("disk"), names(desk.watchdog("check", "disk")));
     }
+
+    /** cron's locale is POSIX where the crontab does not say otherwise. */
+    @Test void aNameThatTheLocaleCannotWriteIsSaid() throws Exception {
+        List<String> words = new ArrayList<>(List.of("sh", "-c", "exec \"$@\" --quiet --rules \"$(printf '\\303\\274').groovy\"", "sh"));
+        words.addAll(Run.process());
+        ProcessBuilder builder = new ProcessBuilder(words).directory(folder.toFile()).redirectErrorStream(true);
+        builder.environment().put("LC_ALL", "POSIX");
+        Process process = builder.start();
+        String said = new String(process.getInputStream().readAllBytes(), java.nio.charset.StandardCharsets.UTF_8);
+        assertEquals(2, process.waitFor());
+        assertTrue(said.matches("watchdog: the locale has no letters for '.*\\.groovy'; set LC_ALL=C\\.UTF-8\n"), said);
+    }
 }
