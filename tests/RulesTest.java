@@ -346,6 +346,31 @@ class RulesTest {
             .collect(Collectors.joining("\n", "", "\n")));
     }
 
+    /** Where all blocks are watchdog's own, a file runs without Groovy's runtime; one more block, and it runs with it. */
+    @Test void aFileMeansTheSameWithAndWithoutGroovysRuntime() {
+        String rules = """
+            def n = 0, list = [1, 'b'], map = [k: 'v'], nothing = null
+            def twice(int x) { x * 2 }
+            watch("a $list $map $nothing ${twice(21)}") {
+                n += 2
+                def here = n
+                tcp "localhost:${n + here}"
+                for (i in 1..2) needs "need$i"
+                restart { run "echo $n $here" }
+                restart { n++; stop 'some daemon'; sh "echo ${list[1]} > ${map.k}" }
+            }
+            n++
+            for (i in 1..2) { def port = n; watch("need$i") { tcp 'localhost:' + (port + i) } }
+            """;
+        Run lean = desk(rules).watchdog("validate"), groovy = desk(rules + "[1].each { }\n").watchdog("validate");
+        assertEquals("", lean.err());
+        assertEquals(groovy.out(), lean.out());
+        says(lean.out(), "a [1, b] [k:v] null 42: connect to localhost:4");
+        says(lean.out(), "run 'echo 3 2'");
+        says(lean.out(), "sh 'echo b > v'");
+        says(lean.out(), "need2: connect to localhost:5");
+    }
+
     @Test void timesOfAllUnitsAreRead() {
         Run run = desk("""
             watch('a') { tcp 'localhost:1'; timeout 300.milliseconds }
