@@ -24,6 +24,7 @@ import groovyjarjarasm.asm.Opcodes;
 import groovyjarjarasm.asm.commons.ClassRemapper;
 import groovyjarjarasm.asm.commons.SimpleRemapper;
 import java.io.*;
+import java.lang.reflect.Field;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.lang.reflect.ParameterizedType;
@@ -1896,12 +1897,6 @@ interface Dsl {
 
     /** A message, as closures and webhooks get it. */
     record Event(Kind kind, String watch, String title, String text, Instant at, Instant since) {
-        public Kind getKind() { return kind; }
-        public String getWatch() { return watch; }
-        public String getTitle() { return title; }
-        public String getText() { return text; }
-        public Instant getAt() { return at; }
-        public Instant getSince() { return since; }
     }
 
     /** How a hook sends a message. */
@@ -2000,7 +1995,7 @@ interface Dsl {
         RulesFile rulesFile;
 
         /** The rules themselves. */
-        public abstract Object run();
+        protected abstract Object run();
 
         /** A service under watch; its name is unique. */
         public void watch(String name,
@@ -2110,9 +2105,7 @@ interface Dsl {
         public void trust(String file) { draft.trust = draft.rules.certificates(file); }
         /** none, sameHost (default) or any: which redirects are followed; never from https to http. */
         public void followRedirects(Redirects which) { draft.redirects = which; }
-        public Redirects getNone() { return Redirects.none; }
-        public Redirects getSameHost() { return Redirects.sameHost; }
-        public Redirects getAny() { return Redirects.any; }
+        public final Redirects none = Redirects.none, sameHost = Redirects.sameHost, any = Redirects.any;
         /** Conditions, one a line, that must all hold; default status in 200..299. */
         public void healthy(@DelegatesTo(value = HealthyWords.class, strategy = Closure.DELEGATE_FIRST)
                             Callable<?> conditions) {
@@ -2215,23 +2208,16 @@ interface Dsl {
 
     /** The words of restart(when: { }): those of healthy, and why there is no answer. */
     class CauseWords extends HealthyWords {
-        private final Trouble trouble;
+        /** none when there was an answer; else one of the words below. */
+        public final Trouble error;
+        public final Trouble none = Trouble.none, refused = Trouble.refused, unknownHost = Trouble.unknownHost,
+            unreachable = Trouble.unreachable, timeout = Trouble.timeout, tls = Trouble.tls, reset = Trouble.reset,
+            closed = Trouble.closed;
 
         CauseWords(Answer answer) {
             super(answer);
-            trouble = answer.trouble();
+            error = answer.trouble();
         }
-
-        /** none when there was an answer; else one of the words below. */
-        public Trouble getError() { return trouble; }
-        public Trouble getNone() { return Trouble.none; }
-        public Trouble getRefused() { return Trouble.refused; }
-        public Trouble getUnknownHost() { return Trouble.unknownHost; }
-        public Trouble getUnreachable() { return Trouble.unreachable; }
-        public Trouble getTimeout() { return Trouble.timeout; }
-        public Trouble getTls() { return Trouble.tls; }
-        public Trouble getReset() { return Trouble.reset; }
-        public Trouble getClosed() { return Trouble.closed; }
     }
 
     /** A certificate, for conditions. */
@@ -2827,11 +2813,16 @@ final class Compiler {
 
     /** The words that fit into a block: its own and those of the top of the file. */
     private static Set<String> words(Block block) {
-        return methods(block).map(Compiler::nameOf).collect(Collectors.toCollection(TreeSet::new));
+        return Stream.concat(methods(block).map(Compiler::nameOf), classes(block).flatMap(c -> Arrays.stream(c.getFields()))
+            .map(Field::getName)).collect(Collectors.toCollection(TreeSet::new));
     }
 
     private static Stream<Method> methods(Block block) {
-        return Stream.of(VOCABULARY.get(block.name()), Dsl.TopWords.class).distinct().flatMap(Compiler::vocabulary);
+        return classes(block).flatMap(Compiler::vocabulary);
+    }
+
+    private static Stream<Class<?>> classes(Block block) {
+        return Stream.<Class<?>>of(VOCABULARY.get(block.name()), Dsl.TopWords.class).distinct();
     }
 
     private static Stream<Method> vocabulary(Class<?> words) {

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import groovy.json.JsonSlurper;
 import java.io.IOException;
+import java.lang.reflect.Field;
 import java.lang.reflect.Method;
 import java.lang.reflect.Modifier;
 import java.nio.file.Files;
@@ -592,6 +593,9 @@ class RulesTest {
                 String word = word(method);
                 if (isWord(method) && !shipped.matches("(?s).*\\b" + word + "\\b.*")) missing.add(words.getSimpleName() + "." + word);
             }
+        for (Class<?> words : List.of(Dsl.TopWords.class, Dsl.WatchWords.class, Dsl.CauseWords.class))
+            for (Field word : words.getFields())
+                if (!shipped.matches("(?s).*\\b" + word.getName() + "\\b.*")) missing.add(words.getSimpleName() + "." + word.getName());
         assertEquals(Set.of(), missing);
     }
 
