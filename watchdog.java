@@ -3047,11 +3047,25 @@ final class Compiled {
     /** Which build of watchdog, with which Java: a class file of another one must not be loaded. */
     private static String maker() {
         try {
-            Path code = Path.of(watchdog.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-            return watchdog.VERSION + code + Files.getLastModifiedTime(code).toMillis() + Runtime.version();
+            return watchdog.VERSION + build() + Files.getLastModifiedTime(build()).toMillis() + Runtime.version();
         } catch (URISyntaxException | IOException e) {
             return watchdog.VERSION + Runtime.version();
         }
+    }
+
+    /** The jar that this program runs from. */
+    private static Path build() throws URISyntaxException {
+        return Path.of(watchdog.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+    }
+
+    /**
+     * A jar that is built anew leaves JBang's archive of classes behind, which Java then ignores without a word: twice the
+     * work in every pass from then on. Where it is gone, JBang writes a new one.
+     */
+    private static void dropStaleArchive() throws URISyntaxException, IOException {
+        Path jar = build(), archive = jar.resolveSibling(jar.getFileName().toString().replaceFirst("\\.jar$", ".jsa"));
+        if (!Files.exists(archive) || archive.equals(jar)) return;
+        if (Files.getLastModifiedTime(archive).compareTo(Files.getLastModifiedTime(jar)) < 0) Files.delete(archive);
     }
 
     /** null: not compiled yet, or the file is not what was written. */
@@ -3084,7 +3098,8 @@ final class Compiled {
             bytes.write(content);
             Guard.folder(folder);
             Guard.write(folder.resolve(key), bytes.toByteArray());
-        } catch (IOException e) {
+            dropStaleArchive();
+        } catch (IOException | URISyntaxException e) {
             return; // the next pass compiles again: slower, not wrong
         }
         Guard.sweep(folder, name -> !Set.of(key, "last-good.groovy").contains(name));
