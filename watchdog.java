@@ -839,7 +839,8 @@ record CommandProbe(List<String> words) implements Probe {
             return new Answer(ran.exit(), Headers.of(), ran.output(), "", "command", null, phases.time(),
                 phases.took, Dsl.Trouble.none, "");
         } catch (StepFailed failed) {
-            return phases.none(failed.late ? Dsl.Trouble.timeout : Dsl.Trouble.closed, failed.getMessage());
+            boolean late = phases.time().compareTo(timeout) >= 0;
+            return phases.none(late ? Dsl.Trouble.timeout : Dsl.Trouble.closed, failed.getMessage());
         }
     }
 }
@@ -1034,14 +1035,7 @@ record OwnStep() implements Step {
 
 /** A step that could not be done; its message is for people. */
 final class StepFailed extends RuntimeException {
-    final boolean late;
-
-    StepFailed(String message) { this(message, false); }
-
-    StepFailed(String message, boolean late) {
-        super(message, null, false, false);
-        this.late = late;
-    }
+    StepFailed(String message) { super(message, null, false, false); }
 }
 
 /** A process that was started to stay, and the log in which its last words stand. */
@@ -1115,18 +1109,15 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
         return step.take(this, treatment);
     }
 
-    /**
-     * Starts a daemon in a session of its own, so that neither the end of this pass, nor of its process group, nor of
-     * cron's job ends it; with no pipe of ours, whose end would kill it at its next line.
-     */
+    /** In a session of its own, beyond the end of this pass and cron's job; without a pipe of ours to die of later. */
     Started start(List<String> words, String log) {
-        List<String> command = resolved(words);
-        command.addAll(0, Files.isExecutable(Path.of("/usr/bin/setsid")) ? List.of("/usr/bin/setsid")
-            : List.of("/usr/bin/perl", "-MPOSIX", "-e", "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!"));
+        List<String> session = Files.isExecutable(Path.of("/usr/bin/setsid")) ? List.of("/usr/bin/setsid")
+            : List.of("/usr/bin/perl", "-MPOSIX", "-e", "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!");
         File file = log == null ? null : folder.resolve(log).toFile();
         try {
             long began = file == null ? 0 : rotated(file);
-            Process process = launch(command, Map.of(), file == null ? Redirect.DISCARD : Redirect.appendTo(file));
+            Redirect to = file == null ? Redirect.DISCARD : Redirect.appendTo(file);
+            Process process = launch(session, words, Map.of(), to);
             Started started = new Started(process, words, file, began);
             Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
             if (started.died() != null) throw new StepFailed(started.died());
@@ -1163,16 +1154,12 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
         }
     }
 
-    /**
-     * Runs a command to its end. Its output goes to a file, not a pipe: a daemon that it leaves behind would hold a
-     * pipe open, and die of it once the pass has ended.
-     */
+    /** To its end. Its output goes to a file: a daemon that it leaves behind would hold a pipe open, and die of it. */
     Ran run(List<String> words, Duration timeout, Map<String, String> more) {
-        List<String> command = resolved(words);
         try {
             Path printed = Files.createTempFile(scratch, "run-", ".tmp");
             try {
-                Process process = launch(command, more, Redirect.to(printed.toFile()));
+                Process process = launch(List.of(), words, more, Redirect.to(printed.toFile()));
                 return ended(process, words, timeout, printed.toFile());
             } finally {
                 Guard.quietly(printed, Files::deleteIfExists);
@@ -1182,7 +1169,11 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
         }
     }
 
-    private Process launch(List<String> command, Map<String, String> more, Redirect to) throws IOException {
+    private Process launch(List<String> session, List<String> words, Map<String, String> more, Redirect to)
+            throws IOException {
+        List<String> command = new ArrayList<>(session);
+        command.add(resolve(words).toString());
+        command.addAll(words.subList(1, words.size()));
         ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile());
         builder.redirectInput(new File("/dev/null")).redirectErrorStream(true).redirectOutput(to);
         builder.environment().clear();
@@ -1199,7 +1190,7 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
         process.destroyForcibly();
         throw new StepFailed("'" + Say.command(words) + "' " + (printed.length() > MOST_OUTPUT
             ? "printed more than 64 MiB" : "did not end within " + Say.time(timeout))
-            + " and was ended" + Say.lastWords(tail(printed, 0)), true);
+            + " and was ended" + Say.lastWords(tail(printed, 0)));
     }
 
     /** What stands in a file from there on, but no more of it than its last 16 KiB. */
@@ -1208,12 +1199,6 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
             in.skip(Math.max(from, file.length() - KEPT));
             return new String(in.readNBytes(KEPT), StandardCharsets.UTF_8);
         }
-    }
-
-    private List<String> resolved(List<String> words) {
-        List<String> command = new ArrayList<>(words);
-        command.set(0, resolve(words).toString());
-        return command;
     }
 
     /** Which file a command's first word names; a sentence that says what is missing if there is none. */
@@ -1290,9 +1275,12 @@ record Processes(Hands hands) {
         while (at < argv.size() && argv.get(at).startsWith("-")) at++;
         if (at == argv.size() || !base(argv.get(at)).equals(base(program)) || !startsWith(argv, at + 1, words))
             return false;
-        Path script = cwd(process).resolve(argv.get(at));
-        return (!program.contains("/") || isProgram(script.normalize().toString(), program))
-            && interprets(argv.get(0), script);
+        try {
+            Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(argv.get(at)).toRealPath();
+            return (!program.contains("/") || isProgram(script.toString(), program)) && interprets(argv.get(0), script);
+        } catch (IOException gone) {
+            return false;
+        }
     }
 
     /** The executable and the arguments; from /proc if there is one, as Java cuts long ones and hides other users'. */
@@ -1322,14 +1310,6 @@ record Processes(Hands hands) {
 
     private static boolean startsWith(List<String> argv, int from, List<String> words) {
         return Collections.indexOfSubList(argv.subList(from, argv.size()), words.subList(1, words.size())) == 0;
-    }
-
-    private static Path cwd(ProcessHandle process) {
-        try {
-            return Files.readSymbolicLink(Path.of("/proc/" + process.pid() + "/cwd"));
-        } catch (IOException e) {
-            return Path.of("/");
-        }
     }
 
     /** `vim cloudflared` does not run cloudflared: the script's first line must name the program that is running. */
@@ -1393,7 +1373,6 @@ record Deadline(long nanos) {
     static Deadline in(Duration time) { return new Deadline(System.nanoTime() + time.toNanos()); }
 
     boolean passed() { return left().isZero(); }
-
     Duration left() { return Duration.ofNanos(Math.max(0, nanos - System.nanoTime())); }
 
     Deadline sooner(Duration time) {
