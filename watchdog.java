@@ -660,7 +660,7 @@ record Looker(Hands hands, Web web) {
         } catch (MissingSecret missing) {
             return unknown(missing.getMessage());
         } catch (RuntimeException bug) { // of ours: no reason to restart anything
-            return unknown("could not be looked at: " + Say.plain(bug.toString(), 200));
+            return unknown("could not be looked at: " + Say.plain(Say.thrown(bug), 200));
         }
     }
 
@@ -710,10 +710,7 @@ final class Judge {
 
     static Verdict of(Watch watch, Answer answer) {
         try {
-            if (answer.trouble() != Dsl.Trouble.none)
-                return unhealthy(watch, answer, new Unmet(answer.troubleText(), ""));
-            Unmet unmet = watch.healthy() == null ? byDefault(watch.probe(), answer.status())
-                : unmet(watch.healthy(), new Dsl.HealthyWords(answer));
+            Unmet unmet = unmet(watch, answer);
             return unmet == null ? new Healthy(watch.probe().inWords(answer)) : unhealthy(watch, answer, unmet);
         } catch (MissingSecret missing) {
             return new Inconclusive(missing.getMessage(), false);
@@ -723,11 +720,12 @@ final class Judge {
         }
     }
 
-    /** Without a healthy { }: any success of its kind. */
-    private static Unmet byDefault(Probe probe, int status) {
-        boolean http = probe instanceof HttpProbe;
-        if (http ? status / 100 == 2 : status == 0) return null;
-        return new Unmet("not " + (http ? "status in 200..299" : "status == 0") + " (status: " + status + ")", "");
+    private static Unmet unmet(Watch watch, Answer answer) {
+        if (answer.trouble() != Dsl.Trouble.none) return new Unmet(answer.troubleText(), "");
+        if (watch.healthy() != null) return unmet(watch.healthy(), new Dsl.HealthyWords(answer));
+        boolean http = watch.probe() instanceof HttpProbe;
+        if (http ? answer.status() / 100 == 2 : answer.status() == 0) return null;
+        return new Unmet("not status " + (http ? "in 200..299" : "== 0") + " (status: " + answer.status() + ")", "");
     }
 
     /** The first condition that does not hold, with the values it met; null: all hold. */
@@ -853,7 +851,6 @@ final class Phases extends EventListener {
     private volatile long since = began;
 
     Duration time() { return Duration.ofNanos(System.nanoTime() - began); }
-
     Answer none(Dsl.Trouble trouble, String text) { return Answer.none(trouble, text, time(), took); }
 
     private void ends(String phase, String next) {
@@ -1004,11 +1001,12 @@ record StartStep(List<String> words, String log) implements Step {
 }
 
 record RunStep(List<String> words, Duration timeout) implements Step {
-    public List<String> program() { return words; }
     public String inWords() {
         boolean byShell = words.size() == 3 && words.subList(0, 2).equals(List.of("/bin/sh", "-c"));
         return byShell ? "sh '" + Say.plain(words.get(2), 200) + "'" : "run '" + Say.command(words) + "'";
     }
+
+    public List<String> program() { return words; }
 
     public String take(Hands hands, Treatment treatment) {
         Ran ran = hands.run(words, timeout, Map.of());
@@ -1045,7 +1043,7 @@ record Started(Process process, List<String> words, File log, long logBegan) {
         if (process.isAlive() || process.exitValue() == 0) return null;
         String died = Say.program(words) + " ended with exit code " + process.exitValue();
         try {
-            return died + (log == null ? "; start it with log: 'file' to see why"
+            return died + (log.equals(Hands.NOWHERE) ? "; start it with log: 'file' to see why"
                 : Say.lastWords(Hands.tail(log, logBegan)));
         } catch (IOException noLog) {
             return died;
@@ -1087,6 +1085,7 @@ final class Treatment {
 /** Starts and runs commands, with the rules' folder as working directory and the rules' `path` before PATH. */
 record Hands(Path folder, Path scratch, List<String> before, Map<String, String> env, Deadline deadline,
              Consumer<String> progress) {
+    static final File NOWHERE = new File("/dev/null");
     private static final int KEPT = 16 * 1024, MOST_LOG = 1 << 20, MOST_OUTPUT = 64 << 20;
 
     /** All steps, in order; the first that fails ends the remedy. */
@@ -1113,11 +1112,10 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
     Started start(List<String> words, String log) {
         List<String> session = Files.isExecutable(Path.of("/usr/bin/setsid")) ? List.of("/usr/bin/setsid")
             : List.of("/usr/bin/perl", "-MPOSIX", "-e", "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!");
-        File file = log == null ? null : folder.resolve(log).toFile();
+        File file = log == null ? NOWHERE : folder.resolve(log).toFile();
         try {
-            long began = file == null ? 0 : rotated(file);
-            Redirect to = file == null ? Redirect.DISCARD : Redirect.appendTo(file);
-            Process process = launch(session, words, Map.of(), to);
+            long began = rotated(file);
+            Process process = launch(session, words, Map.of(), Redirect.appendTo(file));
             Started started = new Started(process, words, file, began);
             Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
             if (started.died() != null) throw new StepFailed(started.died());
@@ -1137,13 +1135,9 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
     }
 
     /** A script that ends in `exec` runs under another name: so which process these words started is kept. */
-    private Path startedBy(List<String> words) {
-        return scratch.resolve("started").resolve(Compiled.hash(words.toString()));
-    }
+    private Path startedBy(List<String> words) { return scratch.resolve("started/" + Compiled.hash(words.toString())); }
 
-    private static String born(ProcessHandle process) {
-        return process.pid() + " " + process.info().startInstant().map(Instant::toEpochMilli).orElse(0L);
-    }
+    private static String born(ProcessHandle process) { return process.pid() + " " + process.info().startInstant(); }
 
     /** Whether this very process, and not a later one with its number, was started by these words. */
     boolean started(ProcessHandle process, List<String> words) {
@@ -1175,7 +1169,7 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
         command.add(resolve(words).toString());
         command.addAll(words.subList(1, words.size()));
         ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile());
-        builder.redirectInput(new File("/dev/null")).redirectErrorStream(true).redirectOutput(to);
+        builder.redirectInput(NOWHERE).redirectErrorStream(true).redirectOutput(to);
         builder.environment().clear();
         builder.environment().putAll(env);
         builder.environment().put("PATH", path());
@@ -1347,18 +1341,13 @@ record Processes(Hands hands) {
 
     private boolean end(List<ProcessHandle> all, Duration grace) {
         all.forEach(ProcessHandle::destroy);
-        wake(alive(all));
+        // Java has no SIGCONT; the shell's own `kill` is the one that is everywhere.
+        String wake = alive(all).stream().map(p -> "kill -CONT " + p.pid()).collect(Collectors.joining("\n"));
+        hands.run(List.of("/bin/sh", "-c", wake), AFTER_KILL, Map.of());
         if (hands.deadline().sooner(grace).await(() -> alive(all).isEmpty())) return false;
         alive(all).forEach(ProcessHandle::destroyForcibly);
         Deadline.in(AFTER_KILL).await(() -> alive(all).isEmpty());
         return true;
-    }
-
-    /** Java has no SIGCONT; the shell's own `kill` is the one that is everywhere. */
-    private void wake(List<ProcessHandle> all) {
-        List<String> kill = new ArrayList<>(List.of("/bin/sh", "-c", "kill -CONT \"$@\" 2>/dev/null", "sh"));
-        all.forEach(p -> kill.add(String.valueOf(p.pid())));
-        if (!all.isEmpty()) hands.run(kill, AFTER_KILL, Map.of());
     }
 
     private List<ProcessHandle> alive(List<ProcessHandle> all) { return all.stream().filter(p -> !dead(p)).toList(); }
