@@ -24,6 +24,7 @@ import groovyjarjarasm.asm.Opcodes;
 import groovyjarjarasm.asm.commons.ClassRemapper;
 import groovyjarjarasm.asm.commons.SimpleRemapper;
 import java.io.*;
+import java.lang.ProcessBuilder.Redirect;
 import java.lang.reflect.Field;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
@@ -58,8 +59,6 @@ import java.util.stream.Stream;
 import javax.net.ssl.*;
 import okhttp3.*;
 import okhttp3.EventListener;
-import okio.Buffer;
-import okio.BufferedSource;
 import org.codehaus.groovy.ast.*;
 import org.codehaus.groovy.ast.expr.*;
 import org.codehaus.groovy.ast.stmt.*;
@@ -616,7 +615,7 @@ final class Pass {
     /** No fixed sleep: again and again, at first quickly, until all are healthy or their time is over. */
     private void lookAgain(List<Outcome> patients, Treatment treatment, long began) {
         Duration longest = patients.stream().map(o -> o.watch.policy().within()).max(Duration::compareTo).orElseThrow();
-        Deadline over = hands.deadline.sooner(treatment.failed() ? Duration.ZERO : longest);
+        Deadline over = hands.deadline().sooner(treatment.failed() ? Duration.ZERO : longest);
         for (long nap = 50; ; nap = Math.min(nap * 3 / 2, 2_000)) {
             List<Watch> sick = patients.stream().filter(o -> o.exit() != 0).map(o -> o.watch).toList();
             looker.lookOnce(sick).forEach((watch, look) -> {
@@ -635,7 +634,7 @@ final class Pass {
         outcome.done = treatment.inWords() + (died == null ? "" : "; " + died);
         outcome.healed = outcome.verdict() instanceof Healthy;
         if (!outcome.healed) outcome.took = took;
-        boolean early = hands.deadline.passed() && took.compareTo(outcome.watch.policy().within()) < 0;
+        boolean early = hands.deadline().passed() && took.compareTo(outcome.watch.policy().within()) < 0;
         String result = treatment.failed() ? treatment.failure() : died != null ? died
             : early ? Restart.WAITING : Restart.USELESS;
         Decision decision = outcome.verdict() instanceof Unhealthy still
@@ -662,7 +661,7 @@ final class Pass {
 }
 
 // === 5. Looking ======================================================================================================
-// Every look is on fresh connections and bounded: in time by the watch's timeout, in size by one MiB after decompression.
+// Every look is on fresh connections and bounded: in time by the watch's timeout, in size by a MiB after decompression.
 
 /** What a watch asks: a URL, a port, or a command. */
 sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe {
@@ -672,23 +671,8 @@ sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe {
 }
 
 /** Looks at watches side by side. */
-final class Looker implements AutoCloseable {
-    static final long MOST_BYTES = 1 << 20;
+record Looker(Hands hands, Web web) {
     private static final int SIDE_BY_SIDE = 64;
-    private final Hands hands;
-    private final Web web;
-    private final Deadline deadline;
-    private final ExecutorService threads = Daemon.pool(SIDE_BY_SIDE);
-
-    Looker(Hands hands, Web web) {
-        this.hands = hands;
-        this.web = web;
-        this.deadline = hands.deadline;
-    }
-
-    Hands hands() { return hands; }
-
-    Web web() { return web; }
 
     Map<Watch, Look> lookAtAll(List<Watch> watches) { return lookAtAll(watches, this::look); }
 
@@ -696,28 +680,32 @@ final class Looker implements AutoCloseable {
     Map<Watch, Look> lookOnce(List<Watch> watches) { return lookAtAll(watches, this::sampled); }
 
     private Map<Watch, Look> lookAtAll(List<Watch> watches, Function<Watch, Look> how) {
+        ExecutorService threads = Executors.newFixedThreadPool(SIDE_BY_SIDE, Daemon::thread);
         Map<Watch, Future<Look>> asked = new LinkedHashMap<>();
         for (Watch watch : watches) asked.put(watch, threads.submit(() -> how.apply(watch)));
+        threads.shutdown();
         Map<Watch, Look> looks = new LinkedHashMap<>();
-        asked.forEach((watch, look) -> looks.put(watch, await(look, watch)));
+        asked.forEach((watch, look) -> looks.put(watch, await(look)));
         return looks;
     }
 
-    /** The JDK's look-up of names knows no timeout, and a condition may loop: neither may hold the pass. */
-    private Look await(Future<Look> look, Watch watch) {
+    private Look await(Future<Look> look) {
         try {
-            return look.get(deadline.left().toMillis(), TimeUnit.MILLISECONDS);
-        } catch (TimeoutException | InterruptedException e) {
-            return Look.without(new Inconclusive("the pass's deadline came before the end of this look", false));
-        } catch (ExecutionException e) {
-            return Look.without(new Inconclusive("could not be looked at: " + Say.plain(e.getCause().toString(), 200), false));
+            return Daemon.get(look, hands.deadline().left(),
+                unknown("the pass's deadline came before the end of this look"));
+        } catch (MissingSecret missing) {
+            return unknown(missing.getMessage());
+        } catch (RuntimeException bug) { // of ours: no reason to restart anything
+            return unknown("could not be looked at: " + Say.plain(Say.thrown(bug), 200));
         }
     }
+
+    private static Look unknown(String why) { return Look.without(new Inconclusive(why, false)); }
 
     private Look look(Watch watch) {
         Look look = sampled(watch);
         for (int attempt = 1; attempt < watch.patience().attempts() && look.verdict() instanceof Unhealthy; attempt++) {
-            deadline.sleep(watch.patience().every());
+            hands.deadline().sleep(watch.patience().every());
             look = sampled(watch);
         }
         return look;
@@ -725,46 +713,30 @@ final class Looker implements AutoCloseable {
 
     /** Stops as soon as the outcome is certain. */
     private Look sampled(Watch watch) {
-        Patience patience = watch.patience();
-        Look look = null, bad = null;
-        int good = 0;
-        for (int i = 1; i <= patience.samples(); i++) {
-            look = bounded(watch);
+        int samples = watch.patience().samples(), wanted = watch.patience().good();
+        for (int good = 0, bad = 0; ; ) {
+            Look look = bounded(watch);
             if (look.verdict() instanceof Inconclusive) return look;
-            if (look.verdict() instanceof Healthy) good++; else bad = look;
-            if (good >= patience.good()) return look;
-            if (good + patience.samples() - i < patience.good()) break;
+            if (look.verdict() instanceof Healthy && ++good >= wanted) return look;
+            if (look.verdict() instanceof Unhealthy why && ++bad > samples - wanted)
+                return samples == 1 ? look : new Look(look.answer(), new Unhealthy("only " + good + " good of " + wanted
+                    + " wanted in " + samples + " looks, last " + why.reason(), why.diagram(), why.excerpt(),
+                    why.cures(), why.noCure()));
         }
-        if (patience.samples() == 1) return look;
-        Unhealthy why = (Unhealthy) bad.verdict();
-        return new Look(bad.answer(), new Unhealthy("only " + good + " good of " + patience.good() + " wanted in "
-            + patience.samples() + " looks, last " + why.reason(), why.diagram(), why.excerpt(), why.cures(), why.noCure()));
     }
 
-    /** A look in a thread of its own: one that hangs (names, an endless condition) is left behind, not waited for. */
+    /** In a thread of its own: one that hangs (names, an endless condition) is left behind, not waited for. */
     private Look bounded(Watch watch) {
-        Duration timeout = Collections.min(List.of(watch.patience().timeout(), deadline.left()));
+        Duration timeout = Collections.min(List.of(watch.patience().timeout(), hands.deadline().left()));
         CompletableFuture<Answer> asked = new CompletableFuture<>();
-        Future<Verdict> judged = Daemon.run(() -> {
-            try {
-                asked.complete(watch.probe().ask(this, timeout));
-                return Judge.of(watch, asked.join());
-            } catch (Throwable thrown) { // a missing secret, or a bug of ours: no reason to restart anything
-                asked.complete(Answer.none(Dsl.Trouble.none, "", Duration.ZERO, Map.of()));
-                return new Inconclusive(thrown instanceof MissingSecret ? thrown.getMessage() : "could not be looked at: "
-                    + Say.plain(thrown.toString(), 200), false);
-            }
-        });
-        Answer answer = Daemon.get(asked, timeout.plusMillis(500), null);
-        if (answer == null) {
-            answer = Answer.none(Dsl.Trouble.timeout, "no answer within " + Say.time(timeout), timeout, Map.of());
-            return new Look(answer, Judge.of(watch, answer));
-        }
-        return new Look(answer, Daemon.get(judged, timeout, new Inconclusive("its conditions took longer than "
-            + Say.time(timeout), false)));
+        Future<Look> looked = asked.thenApply(answer -> new Look(answer, Judge.of(watch, answer)));
+        asked.completeAsync(() -> watch.probe().ask(this, timeout), Daemon::begin);
+        String most = Say.time(timeout);
+        if (Daemon.get(asked, timeout.plusMillis(500), null) == null)
+            asked.complete(Answer.none(Dsl.Trouble.timeout, "no answer within " + most, timeout, Map.of()));
+        Verdict late = new Inconclusive("its conditions took longer than " + most, false);
+        return Daemon.get(looked, timeout, new Look(asked.join(), late));
     }
-
-    @Override public void close() { threads.shutdownNow(); }
 }
 
 /** Answer -> verdict, by the conditions of the rules. */
@@ -774,9 +746,7 @@ final class Judge {
 
     static Verdict of(Watch watch, Answer answer) {
         try {
-            if (answer.trouble() != Dsl.Trouble.none) return unhealthy(watch, answer, new Unmet(answer.troubleText(), ""));
-            Unmet unmet = watch.healthy() == null ? byDefault(watch.probe(), answer.status())
-                : unmet(watch.healthy(), new Dsl.HealthyWords(answer));
+            Unmet unmet = unmet(watch, answer);
             return unmet == null ? new Healthy(watch.probe().inWords(answer)) : unhealthy(watch, answer, unmet);
         } catch (MissingSecret missing) {
             return new Inconclusive(missing.getMessage(), false);
@@ -784,6 +754,14 @@ final class Judge {
             return new Inconclusive("could not be evaluated" + RulesFile.lineOf(thrown) + ": "
                 + Say.plain(Say.thrown(thrown), 200), false);
         }
+    }
+
+    private static Unmet unmet(Watch watch, Answer answer) throws Exception {
+        if (answer.trouble() != Dsl.Trouble.none) return new Unmet(answer.troubleText(), "");
+        if (watch.healthy() != null) return unmet(watch.healthy(), new Dsl.HealthyWords(answer));
+        boolean http = watch.probe() instanceof HttpProbe;
+        if (http ? answer.status() / 100 == 2 : answer.status() == 0) return null;
+        return new Unmet("not status " + (http ? "in 200..299" : "== 0") + " (status: " + answer.status() + ")", "");
     }
 
     /** The first condition that does not hold, with the values it met; null: all hold. */
@@ -796,73 +774,57 @@ final class Judge {
         }
     }
 
-    /** Without a healthy { }: any success of its kind. */
-    private static Unmet byDefault(Probe probe, int status) {
-        boolean http = probe instanceof HttpProbe;
-        if (http ? status / 100 == 2 : status == 0) return null;
-        return new Unmet("not " + (http ? "status in 200..299" : "status == 0") + " (status: " + status + ")", "");
-    }
-
+    /** With the remedy that is bound to the cause, or else with all that are bound to none. */
     private static Unhealthy unhealthy(Watch watch, Answer answer, Unmet unmet) throws Exception {
+        boolean useless = answer.trouble() == Dsl.Trouble.tls;
+        String noCure = useless ? "a restart renews no certificate" : "no restart in its rules for this cause";
         List<Integer> ladder = new ArrayList<>();
         for (int i = 0; i < watch.remedies().size(); i++) {
             Dsl.Remedy remedy = watch.remedies().get(i);
             List<Integer> steps = remedy.planned().isEmpty() ? List.of() : List.of(i);
-            if (remedy.when() == null) ladder.addAll(steps);
-            else if (unmet(remedy.when(), new Dsl.CauseWords(answer)) == null)
-                return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(), steps, "its rules restart nothing for this cause");
+            if (remedy.when() != null && unmet(remedy.when(), new Dsl.CauseWords(answer)) == null)
+                return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(), steps,
+                    "its rules restart nothing for this cause");
+            if (remedy.when() == null && !useless) ladder.addAll(steps);
         }
-        boolean useless = answer.trouble() == Dsl.Trouble.tls;
-        return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(), useless ? List.of() : ladder,
-            watch.remedies().isEmpty() ? "" : useless ? "a restart renews no certificate" : "no restart in its rules for this cause");
+        return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(), ladder,
+            watch.remedies().isEmpty() ? "" : noCure);
     }
 }
 
 /** GET a URL, or what `method` and `send` make of it. */
 record HttpProbe(Request request, Redirects redirects, Path trust, String missing) implements Probe {
-    private static final int MOST_REDIRECTS = 10;
+    private static final int MOST_REDIRECTS = 10, MOST_BYTES = 1 << 20;
 
     public String inWords() { return request.method() + " " + Say.url(request.url().toString()); }
-
     public String inWords(Answer answer) { return answer.status() + " in " + Say.time(answer.time()); }
 
     public Answer ask(Looker looker, Duration timeout) {
         if (missing != null) throw new MissingSecret(missing);
-        long began = System.nanoTime();
         Deadline over = Deadline.in(timeout);
         Phases phases = new Phases();
         try {
-            OkHttpClient client = looker.web().fresh(trust, phases);
             Request next = request;
             for (int hops = 0; hops <= MOST_REDIRECTS; hops++) {
-                try (Response response = Web.call(client, next, over.left()).execute()) {
-                    HttpUrl to = redirects.follow(response);
-                    if (to == null) return answer(response, began, phases);
-                    next = sameHost(next, to) ? next.newBuilder().url(to).build()
-                        : next.newBuilder().url(to).headers(Headers.of()).method("GET", null).build();
+                try (Response response = looker.web().call(next, over, trust, phases).execute()) {
+                    next = redirects.next(response);
+                    if (next == null) return answer(response, phases);
                 }
             }
-            return Answer.none(Dsl.Trouble.closed, "more than " + MOST_REDIRECTS + " redirects", since(began), phases.took);
+            return phases.none(Dsl.Trouble.closed, "more than " + MOST_REDIRECTS + " redirects");
         } catch (IOException | RuntimeException thrown) { // OkHttp throws more than IOException at hostile answers
-            return Web.trouble(thrown, request.url().host(), timeout, phases).asAnswer(since(began), phases.took);
+            return Web.trouble(thrown, request.url().host(), timeout, phases);
         }
     }
 
-    private static boolean sameHost(Request one, HttpUrl other) { return one.url().host().equals(other.host()); }
-
-    private static Duration since(long began) { return Duration.ofNanos(System.nanoTime() - began); }
-
-    private Answer answer(Response response, long began, Phases phases) throws IOException {
-        BufferedSource source = response.body().source();
-        source.request(Looker.MOST_BYTES);
+    private static Answer answer(Response response, Phases phases) throws IOException {
         MediaType type = response.body().contentType();
         Charset charset = type == null ? StandardCharsets.UTF_8 : type.charset(StandardCharsets.UTF_8);
-        Buffer read = source.getBuffer();
-        String body = read.readString(Math.min(read.size(), Looker.MOST_BYTES), charset);
-        List<Certificate> chain = response.handshake() == null ? List.of() : response.handshake().peerCertificates();
+        String body = new String(response.peekBody(MOST_BYTES).bytes(), charset);
+        X509Certificate certificate = response.handshake() == null ? null
+            : (X509Certificate) response.handshake().peerCertificates().get(0);
         return new Answer(response.code(), response.headers(), body, response.request().url().toString(),
-            response.protocol().toString(), chain.isEmpty() ? null : (X509Certificate) chain.get(0),
-            since(began), phases.took, Dsl.Trouble.none, "");
+            response.protocol().toString(), certificate, phases.time(), phases.took, Dsl.Trouble.none, "");
     }
 }
 
@@ -870,33 +832,30 @@ record HttpProbe(Request request, Redirects redirects, Path trust, String missin
 enum Redirects {
     none, sameHost, any;
 
-    /** Where to go next; null: this answer is judged as it is. A login page elsewhere that says 200 is not health. */
-    HttpUrl follow(Response response) {
+    /** What to ask next; null: this answer is judged as it is. A login page elsewhere that says 200 is not health. */
+    Request next(Response response) {
         String location = response.header("Location");
         HttpUrl from = response.request().url();
         HttpUrl to = location == null || !response.isRedirect() || this == none ? null : from.resolve(location);
         if (to == null || from.isHttps() && !to.isHttps()) return null;
-        return this == any || to.host().equals(from.host()) ? to : null;
+        if (to.host().equals(from.host())) return response.request().newBuilder().url(to).build();
+        return this == any ? new Request.Builder().url(to).build() : null; // no credentials go to another host
     }
 }
 
 /** Healthy when the port accepts a connection. */
 record TcpProbe(String host, int port) implements Probe {
     public String inWords() { return "connect to " + host + ":" + port; }
-
     public String inWords(Answer answer) { return "connected in " + Say.time(answer.time()); }
 
     public Answer ask(Looker looker, Duration timeout) {
-        long began = System.nanoTime();
+        Phases phases = new Phases();
         try (Socket socket = new Socket(Proxy.NO_PROXY)) {
-            InetSocketAddress address = new InetSocketAddress(host, port);
-            if (address.isUnresolved()) throw new UnknownHostException(host);
-            socket.connect(address, (int) timeout.toMillis());
-            return new Answer(0, Headers.of(), "", "tcp://" + host + ":" + port, "tcp", null,
-                Duration.ofNanos(System.nanoTime() - began), Map.of(), Dsl.Trouble.none, "");
+            socket.connect(new InetSocketAddress(host, port), (int) timeout.toMillis());
+            return new Answer(0, Headers.of(), "", "tcp://" + host + ":" + port, "tcp", null, phases.time(),
+                phases.took, Dsl.Trouble.none, "");
         } catch (IOException thrown) {
-            return Web.trouble(thrown, host, timeout, new Phases())
-                .asAnswer(Duration.ofNanos(System.nanoTime() - began), Map.of());
+            return Web.trouble(thrown, host, timeout, phases);
         }
     }
 }
@@ -904,45 +863,48 @@ record TcpProbe(String host, int port) implements Probe {
 /** Healthy when the command exits with 0; `status` is its exit code and `body` what it printed. */
 record CommandProbe(List<String> words) implements Probe {
     public String inWords() { return "run " + Say.command(words); }
-
     public String inWords(Answer answer) { return "exit code " + answer.status() + " in " + Say.time(answer.time()); }
 
     public Answer ask(Looker looker, Duration timeout) {
         MissingSecret.check(words.toString());
-        long began = System.nanoTime();
+        Phases phases = new Phases();
         try {
             Ran ran = looker.hands().run(words, timeout, Map.of());
-            return new Answer(ran.exit(), Headers.of(), ran.output(), "", "command", null,
-                Duration.ofNanos(System.nanoTime() - began), Map.of(), Dsl.Trouble.none, "");
+            return new Answer(ran.exit(), Headers.of(), ran.output(), "", "command", null, phases.time(),
+                phases.took, Dsl.Trouble.none, "");
         } catch (StepFailed failed) {
-            return Answer.none(failed.late ? Dsl.Trouble.timeout : Dsl.Trouble.closed, failed.getMessage(),
-                Duration.ofNanos(System.nanoTime() - began), Map.of());
+            boolean late = phases.time().compareTo(timeout) >= 0;
+            return phases.none(late ? Dsl.Trouble.timeout : Dsl.Trouble.closed, failed.getMessage());
         }
     }
 }
 
-/** How long each phase of an exchange took, and which one it is in. */
+/** The clock of an exchange: how long it and each phase of it took, and which phase it is in. */
 final class Phases extends EventListener {
     final Map<String, Duration> took = Collections.synchronizedMap(new LinkedHashMap<>());
     volatile String now = "connecting";
-    private volatile long began = System.nanoTime();
+    private final long began = System.nanoTime();
+    private volatile long since = began;
+
+    Duration time() { return Duration.ofNanos(System.nanoTime() - began); }
+    Answer none(Dsl.Trouble trouble, String text) { return Answer.none(trouble, text, time(), took); }
 
     private void ends(String phase, String next) {
-        took.merge(phase, Duration.ofNanos(System.nanoTime() - began), Duration::plus);
+        took.merge(phase, Duration.ofNanos(System.nanoTime() - since), Duration::plus);
         begins(next);
     }
 
     private void begins(String next) {
         now = next;
-        began = System.nanoTime();
+        since = System.nanoTime();
     }
 
     @Override public void dnsStart(Call call, String name) { begins("resolving the name"); }
     @Override public void dnsEnd(Call call, String name, List<InetAddress> found) { ends("dns", "connecting"); }
     @Override public void connectStart(Call call, InetSocketAddress to, Proxy proxy) { begins("connecting"); }
     @Override public void secureConnectStart(Call call) { ends("connect", "in the TLS handshake"); }
-    @Override public void secureConnectEnd(Call call, okhttp3.Handshake shake) { ends("tls", "waiting for the answer"); }
-    @Override public void connectEnd(Call call, InetSocketAddress to, Proxy proxy, okhttp3.Protocol protocol) {
+    @Override public void secureConnectEnd(Call call, Handshake shake) { ends("tls", "waiting for the answer"); }
+    @Override public void connectEnd(Call call, InetSocketAddress to, Proxy proxy, Protocol protocol) {
         if (!took.containsKey("tls")) ends("connect", "waiting for the answer");
     }
     @Override public void requestHeadersStart(Call call) { begins("waiting for the answer"); }
@@ -952,54 +914,42 @@ final class Phases extends EventListener {
 
 /** The one place that talks HTTP: for looks, hooks and heartbeats. */
 final class Web {
-    /** What went wrong, as a word for rules and as a sentence for people. */
-    record Failure(Dsl.Trouble trouble, String text) {
-        Answer asAnswer(Duration time, Map<String, Duration> phases) {
-            return Answer.none(trouble, text, time, phases);
+    /** Begun when the program begins, side by side: authorities and OkHttp take longer to load than all the rest. */
+    private final CompletableFuture<X509TrustManager> known = CompletableFuture.supplyAsync(() -> managerOf(null),
+        Daemon::begin);
+    private final CompletableFuture<OkHttpClient> base = CompletableFuture.supplyAsync(Web::builder, Daemon::begin)
+        .thenCombine(known, Web::trusting);
+    private final Map<Path, OkHttpClient> trusting = new ConcurrentHashMap<>();
+
+    private static OkHttpClient.Builder builder() {
+        return new OkHttpClient.Builder().proxy(Proxy.NO_PROXY).followRedirects(false).followSslRedirects(false);
+    }
+
+    private static OkHttpClient trusting(OkHttpClient.Builder client, X509TrustManager trusted) {
+        try {
+            SSLContext context = SSLContext.getInstance("TLS");
+            context.init(null, new X509TrustManager[] {trusted}, null);
+            OkHttpClient built = client.sslSocketFactory(context.getSocketFactory(), trusted).build();
+            // Under load it warns of a "leaked" connection: that means nothing to a process that ends, and mails cron.
+            java.util.logging.Logger.getLogger(OkHttpClient.class.getName()).setLevel(java.util.logging.Level.OFF);
+            return built;
+        } catch (GeneralSecurityException e) {
+            throw new IllegalStateException(e);
         }
     }
 
-    /** Seen under load: a warning that a connection "was leaked", which means nothing to a process that ends, and mails cron. */
-    private static final java.util.logging.Logger QUIET = java.util.logging.Logger.getLogger(OkHttpClient.class.getName());
-    static { QUIET.setLevel(java.util.logging.Level.OFF); }
-    /** Begun when the program begins: TLS takes as long to start as Groovy does, and there are two cores. */
-    private final CompletableFuture<OkHttpClient> base = CompletableFuture.supplyAsync(Web::client, Daemon::begin);
-    private final Map<Path, OkHttpClient> trusting = new HashMap<>();
-
-    private static OkHttpClient client() {
-        OkHttpClient client = new OkHttpClient.Builder().proxy(Proxy.NO_PROXY).followRedirects(false).followSslRedirects(false).build();
-        client.sslSocketFactory();
-        return client;
+    /** On a connection of its own, so that a look proves that one can be made; with the bound that OkHttp has not. */
+    Call call(Request request, Deadline over, Path trust, EventListener listener) {
+        OkHttpClient client = trust == null ? base.join() : trusting.computeIfAbsent(trust,
+            pem -> trusting(base.join().newBuilder(), trustManager(pem)));
+        Duration most = Collections.max(List.of(over.left(), Duration.ofMillis(1))); // 0 would be without end
+        String agent = Objects.requireNonNullElse(request.header("User-Agent"), "watchdog/" + watchdog.VERSION);
+        return client.newBuilder().connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS))
+            .callTimeout(most).connectTimeout(most).readTimeout(most).writeTimeout(most).eventListener(listener).build()
+            .newCall(request.newBuilder().header("User-Agent", agent).build());
     }
 
-    /** A client whose pool keeps nothing: each look proves that a new connection can be made. */
-    OkHttpClient fresh(Path trust, EventListener listener) {
-        return (trust == null ? base.join() : trusting(trust)).newBuilder().eventListener(listener)
-            .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS)).build();
-    }
-
-    /** OkHttp has no limit for a whole call unless it is set. */
-    static Call call(OkHttpClient client, Request request, Duration timeout) {
-        Duration most = timeout.isZero() ? Duration.ofMillis(1) : timeout;
-        return client.newBuilder().callTimeout(most).connectTimeout(most).readTimeout(most).writeTimeout(most).build()
-            .newCall(request.header("User-Agent") != null ? request
-                : request.newBuilder().header("User-Agent", "watchdog/" + watchdog.VERSION).build());
-    }
-
-    /** The system's certificate authorities and one more; verification is never off. */
-    private synchronized OkHttpClient trusting(Path pem) {
-        return trusting.computeIfAbsent(pem, file -> {
-            X509TrustManager trusted = trustManager(file);
-            try {
-                SSLContext context = SSLContext.getInstance("TLS");
-                context.init(null, new X509TrustManager[] {trusted}, null);
-                return base.join().newBuilder().sslSocketFactory(context.getSocketFactory(), trusted).build();
-            } catch (GeneralSecurityException e) {
-                throw new IllegalStateException(e);
-            }
-        });
-    }
-
+    /** The system's certificate authorities and those of a file; verification is never off. */
     static X509TrustManager trustManager(Path pem) {
         try (var in = Files.newInputStream(pem)) {
             KeyStore all = KeyStore.getInstance(KeyStore.getDefaultType());
@@ -1015,43 +965,47 @@ final class Web {
         }
     }
 
-    private static X509TrustManager managerOf(KeyStore store) throws GeneralSecurityException {
-        TrustManagerFactory factory = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
-        factory.init(store);
-        return (X509TrustManager) factory.getTrustManagers()[0];
+    private static X509TrustManager managerOf(KeyStore store) {
+        try {
+            TrustManagerFactory factory = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+            factory.init(store);
+            return (X509TrustManager) factory.getTrustManagers()[0];
+        } catch (GeneralSecurityException e) {
+            throw new IllegalStateException(e);
+        }
     }
 
-    /** An exception in plain words. The order matters: OkHttp wraps causes, and TLS wraps everything. */
-    static Failure trouble(Throwable thrown, String host, Duration timeout, Phases phases) {
+    /** An exception as a word for rules and a sentence for people. The order matters: TLS wraps everything. */
+    static Answer trouble(Throwable thrown, String host, Duration timeout, Phases phases) {
         String text = String.valueOf(thrown.getMessage());
-        if (thrown instanceof UnknownHostException) return new Failure(Dsl.Trouble.unknownHost, host + " does not resolve");
-        if (thrown instanceof SocketTimeoutException || thrown instanceof InterruptedIOException)
-            return new Failure(Dsl.Trouble.timeout, "no answer within " + Say.time(timeout) + " (" + phases.now + ")");
+        if (thrown instanceof UnknownHostException)
+            return phases.none(Dsl.Trouble.unknownHost, host + " does not resolve");
+        if (thrown instanceof InterruptedIOException)
+            return phases.none(Dsl.Trouble.timeout, "no answer within " + Say.time(timeout) + " (" + phases.now + ")");
         if (thrown instanceof NoRouteToHostException || text.contains("unreachable"))
-            return new Failure(Dsl.Trouble.unreachable, host + " is unreachable");
-        if (thrown instanceof ConnectException) return new Failure(Dsl.Trouble.refused, "connection refused by " + host);
-        if (isCertificate(thrown)) return new Failure(Dsl.Trouble.tls, certificateTrouble(thrown, host));
+            return phases.none(Dsl.Trouble.unreachable, host + " is unreachable");
+        if (thrown instanceof ConnectException)
+            return phases.none(Dsl.Trouble.refused, "connection refused by " + host);
+        String certificate = certificateTrouble(thrown, host);
+        if (certificate != null) return phases.none(Dsl.Trouble.tls, certificate);
         if (thrown instanceof SSLHandshakeException && !text.contains("terminated"))
-            return new Failure(Dsl.Trouble.closed, "TLS failed: " + Say.plain(text, 120));
+            return phases.none(Dsl.Trouble.closed, "TLS failed: " + Say.plain(text, 120));
         if (thrown instanceof SocketException || thrown.getClass().getSimpleName().equals("StreamResetException"))
-            return new Failure(Dsl.Trouble.reset, "the connection was reset (" + phases.now + ")");
+            return phases.none(Dsl.Trouble.reset, "the connection was reset (" + phases.now + ")");
         if (thrown instanceof EOFException || text.contains("unexpected end of stream"))
-            return new Failure(Dsl.Trouble.closed, "the connection was closed before the end of the answer");
-        return new Failure(Dsl.Trouble.closed, "unreadable answer: " + Say.plain(text, 120));
-    }
-
-    private static boolean isCertificate(Throwable thrown) {
-        if (thrown instanceof SSLPeerUnverifiedException) return true;
-        return Say.causes(thrown).anyMatch(c -> c instanceof CertificateException || c instanceof CertPathValidatorException);
+            return phases.none(Dsl.Trouble.closed, "the connection was closed before the end of the answer");
+        return phases.none(Dsl.Trouble.closed, "unreadable answer: " + Say.plain(text, 120));
     }
 
     private static String certificateTrouble(Throwable thrown, String host) {
+        Predicate<Class<?>> among = type -> Say.causes(thrown).anyMatch(type::isInstance);
         if (thrown instanceof SSLPeerUnverifiedException) return "the certificate is not for " + host;
-        return Say.causes(thrown).anyMatch(c -> c instanceof CertificateExpiredException)
-            ? "the certificate of " + host + " has expired"
-            : Say.causes(thrown).anyMatch(c -> c instanceof CertificateNotYetValidException)
-            ? "the certificate of " + host + " is not valid yet; is the clock of this machine right?"
-            : "the certificate of " + host + " is not trusted; if it is your own authority's, name its file: trust 'ca.pem'";
+        if (among.test(CertificateExpiredException.class)) return "the certificate of " + host + " has expired";
+        if (among.test(CertificateNotYetValidException.class))
+            return "the certificate of " + host + " is not valid yet; is the clock of this machine right?";
+        if (!among.test(CertificateException.class) && !among.test(CertPathValidatorException.class)) return null;
+        return "the certificate of " + host
+            + " is not trusted; if it is your own authority's, name its file: trust 'ca.pem'";
     }
 }
 
@@ -1069,15 +1023,16 @@ sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, OwnStep {
 }
 
 record StopStep(List<String> words, Duration grace) implements Step {
-    static void refuseTooShort(List<String> words) {
-        if (Say.command(words).length() < 3) throw new StepFailed("stop '" + Say.command(words) + "' is too short to be safe");
-    }
-
     public String inWords() { return "stop '" + Say.command(words) + "'"; }
 
     public String take(Hands hands, Treatment treatment) {
         treatment.did(new Processes(hands).stop(words, grace));
         return "";
+    }
+
+    static void refuseTooShort(List<String> words) {
+        String what = Say.command(words);
+        if (what.length() < 3) throw new StepFailed("stop '" + what + "' is too short to be safe");
     }
 }
 
@@ -1086,16 +1041,17 @@ record StartStep(List<String> words, String log) implements Step {
     public List<String> program() { return words; }
 
     public String take(Hands hands, Treatment treatment) {
-        Started started = hands.start(words, log);
-        treatment.started(started);
-        treatment.did("started " + Say.program(words) + " (pid " + started.process().pid() + ")");
+        treatment.started(hands.start(words, log));
         return "";
     }
 }
 
 record RunStep(List<String> words, Duration timeout) implements Step {
-    public String inWords() { return (byShell() ? "sh '" + Say.plain(words.get(2), 200) : "run '" + Say.command(words)) + "'"; }
-    private boolean byShell() { return words.size() == 3 && words.subList(0, 2).equals(List.of("/bin/sh", "-c")); }
+    public String inWords() {
+        boolean byShell = words.size() == 3 && words.subList(0, 2).equals(List.of("/bin/sh", "-c"));
+        return byShell ? "sh '" + Say.plain(words.get(2), 200) + "'" : "run '" + Say.command(words) + "'";
+    }
+
     public List<String> program() { return words; }
 
     public String take(Hands hands, Treatment treatment) {
@@ -1110,7 +1066,7 @@ record PauseStep(Duration time) implements Step {
     public String inWords() { return "pause " + Say.time(time); }
 
     public String take(Hands hands, Treatment treatment) {
-        hands.deadline.sleep(time);
+        hands.deadline().sleep(time);
         return "";
     }
 }
@@ -1123,30 +1079,20 @@ record OwnStep() implements Step {
 
 /** A step that could not be done; its message is for people. */
 final class StepFailed extends RuntimeException {
-    final boolean late;
-
-    StepFailed(String message) { this(message, false); }
-
-    StepFailed(String message, boolean late) {
-        super(message, null, false, false);
-        this.late = late;
-    }
+    StepFailed(String message) { super(message, null, false, false); }
 }
 
 /** A process that was started to stay, and the log in which its last words stand. */
-record Started(Process process, List<String> words, Path log, long logBegan) {
+record Started(Process process, List<String> words, File log, long logBegan) {
     /** In words, if it has ended with an error; a program that goes to the background itself ends with 0. */
     String died() {
         if (process.isAlive() || process.exitValue() == 0) return null;
-        String words = log == null ? "; start it with log: 'file' to see why" : Say.lastWords(tail());
-        return Say.program(this.words) + " ended with exit code " + process.exitValue() + words;
-    }
-
-    private String tail() {
-        try (FileChannel file = FileChannel.open(log)) {
-            return Hands.tail(file, Math.max(logBegan, file.size() - Hands.KEPT));
-        } catch (IOException e) {
-            return "";
+        String died = Say.program(words) + " ended with exit code " + process.exitValue();
+        try {
+            return died + (log.equals(Hands.NOWHERE) ? "; start it with log: 'file' to see why"
+                : Say.lastWords(Hands.tail(log, logBegan)));
+        } catch (IOException noLog) {
+            return died;
         }
     }
 }
@@ -1163,10 +1109,14 @@ final class Treatment {
     private String failure;
 
     void did(String what) { done.add(what); }
-    void started(Started process) { started.add(process); }
     void failed(String why) { failure = why; }
     boolean failed() { return failure != null; }
     String failure() { return failure; }
+
+    void started(Started one) {
+        started.add(one);
+        did("started " + Say.program(one.words()) + " (pid " + one.process().pid() + ")");
+    }
 
     String diedSince() {
         return failed() ? null : started.stream().map(Started::died).filter(Objects::nonNull).findFirst().orElse(null);
@@ -1179,26 +1129,10 @@ final class Treatment {
 }
 
 /** Starts and runs commands, with the rules' folder as working directory and the rules' `path` before PATH. */
-final class Hands {
-    static final int KEPT = 16 * 1024;
-    private static final long MOST_OUTPUT = 64L << 20, MOST_LOG = 1 << 20;
-    final Deadline deadline;
-    private final Path folder;
-    private final Path scratch;
-    private final String path;
-    private final Map<String, String> env;
-    private final Consumer<String> progress;
-
-    Hands(Path folder, Path scratch, List<String> before, Map<String, String> env, Deadline deadline,
-          Consumer<String> progress) {
-        this.folder = folder;
-        this.scratch = scratch;
-        this.env = env;
-        this.path = Stream.concat(before.stream(), Stream.of(env.getOrDefault("PATH", "/usr/bin:/bin")))
-            .collect(Collectors.joining(":"));
-        this.deadline = deadline;
-        this.progress = progress;
-    }
+record Hands(Path folder, Path scratch, List<String> before, Map<String, String> env, Deadline deadline,
+             Consumer<String> progress) {
+    static final File NOWHERE = new File("/dev/null");
+    private static final int KEPT = 16 * 1024, MOST_LOG = 1 << 20, MOST_OUTPUT = 64 << 20;
 
     /** All steps, in order; the first that fails ends the remedy. */
     Treatment carryOut(Callable<?> steps) {
@@ -1220,252 +1154,181 @@ final class Hands {
         return step.take(this, treatment);
     }
 
-    /**
-     * Starts a daemon in a session of its own, so that neither the end of this pass, nor of its process group, nor of
-     * cron's job ends it; with no pipe of ours, whose end would kill it at its next line.
-     */
+    /** In a session of its own, beyond the end of this pass and cron's job; without a pipe of ours to die of later. */
     Started start(List<String> words, String log) {
-        Path program = resolve(words);
-        List<String> command = new ArrayList<>(Files.isExecutable(Path.of("/usr/bin/setsid"))
-            ? List.of("/usr/bin/setsid")
-            : List.of("/usr/bin/perl", "-MPOSIX", "-e", "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!"));
-        command.add(program.toString());
-        command.addAll(words.subList(1, words.size()));
-        Path file = log == null ? null : folder.resolve(log);
+        List<String> session = Files.isExecutable(Path.of("/usr/bin/setsid")) ? List.of("/usr/bin/setsid")
+            : List.of("/usr/bin/perl", "-MPOSIX", "-e", "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!");
+        File file = log == null ? NOWHERE : folder.resolve(log).toFile();
         try {
-            long began = file == null ? 0 : rotated(file);
-            ProcessBuilder builder = builder(command, Map.of());
-            builder.redirectOutput(file == null ? ProcessBuilder.Redirect.DISCARD
-                : ProcessBuilder.Redirect.appendTo(file.toFile()));
-            Started started = new Started(builder.redirectErrorStream(true).start(), words, file, began);
-            if (started.process().waitFor(100, TimeUnit.MILLISECONDS) && started.died() != null)
-                throw new StepFailed(started.died());
-            remember(words, started.process().toHandle());
+            long began = rotated(file);
+            Process process = launch(session, words, Map.of(), Redirect.appendTo(file));
+            Started started = new Started(process, words, file, began);
+            Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
+            if (started.died() != null) throw new StepFailed(started.died());
+            Guard.folder(scratch.resolve("started"));
+            Guard.write(startedBy(words), born(process.toHandle()).getBytes(StandardCharsets.UTF_8));
             return started;
         } catch (IOException | OutOfMemoryError e) { // fork may fail as "unable to create native thread"
             throw new StepFailed("cannot start '" + Say.command(words) + "': " + Say.thrown(e));
-        } catch (InterruptedException e) {
-            throw new StepFailed("interrupted while starting '" + Say.command(words) + "'");
         }
     }
 
-    /** A script that ends in `exec` runs under another name: which process these words started is kept, with its birth. */
-    private void remember(List<String> words, ProcessHandle process) throws IOException {
-        Guard.folder(scratch.resolve("started"));
-        Guard.write(startedBy(words), (process.pid() + " " + birth(process)).getBytes(StandardCharsets.UTF_8));
+    /** A daemon's log may grow for years: beyond a mebibyte it begins anew, keeping one old file. */
+    private static long rotated(File log) throws IOException {
+        if (log.length() < MOST_LOG) return log.length();
+        Files.move(log.toPath(), Path.of(log + ".old"), StandardCopyOption.REPLACE_EXISTING);
+        return 0;
     }
+
+    /** A script that ends in `exec` runs under another name: so which process these words started is kept. */
+    private Path startedBy(List<String> words) { return scratch.resolve("started/" + Compiled.hash(words.toString())); }
+
+    private static String born(ProcessHandle process) { return process.pid() + " " + process.info().startInstant(); }
 
     /** Whether this very process, and not a later one with its number, was started by these words. */
     boolean started(ProcessHandle process, List<String> words) {
         try {
-            return Files.readString(startedBy(words)).equals(process.pid() + " " + birth(process));
+            return Files.readString(startedBy(words)).equals(born(process));
         } catch (IOException neverStarted) {
             return false;
         }
     }
 
-    private Path startedBy(List<String> words) { return scratch.resolve("started").resolve(Compiled.hash(words.toString())); }
-
-    private static long birth(ProcessHandle process) { return process.info().startInstant().map(Instant::toEpochMilli).orElse(0L); }
-
-    /** A daemon's log may grow for years: beyond a mebibyte it begins anew, keeping one old file. */
-    private static long rotated(Path log) throws IOException {
-        if (!Files.exists(log)) return 0;
-        if (Files.size(log) < MOST_LOG) return Files.size(log);
-        Files.move(log, log.resolveSibling(log.getFileName() + ".old"), StandardCopyOption.REPLACE_EXISTING);
-        return 0;
-    }
-
-    /**
-     * Runs a command to its end. Its output goes to a file, not a pipe: a daemon that it leaves behind would hold a
-     * pipe open, and die of it once the pass has ended.
-     */
+    /** To its end. Its output goes to a file: a daemon that it leaves behind would hold a pipe open, and die of it. */
     Ran run(List<String> words, Duration timeout, Map<String, String> more) {
-        List<String> command = new ArrayList<>(words);
-        command.set(0, resolve(words).toString());
-        Path printed = null;
         try {
-            printed = Files.createTempFile(scratch, "run-", ".tmp");
-            Process process = builder(command, more).redirectErrorStream(true)
-                .redirectOutput(printed.toFile()).start();
-            boolean ended = ended(process, deadline.sooner(timeout), printed);
-            try (FileChannel file = FileChannel.open(printed)) {
-                String output = tail(file, Math.max(0, file.size() - KEPT));
-                if (ended) return new Ran(process.exitValue(), output);
-                throw new StepFailed("'" + Say.command(words) + "' "
-                    + (file.size() > MOST_OUTPUT ? "printed more than 64 MiB" : "did not end within " + Say.time(timeout))
-                    + " and was ended" + Say.lastWords(output), true);
+            Path printed = Files.createTempFile(scratch, "run-", ".tmp");
+            try {
+                Process process = launch(List.of(), words, more, Redirect.to(printed.toFile()));
+                return ended(process, words, timeout, printed.toFile());
+            } finally {
+                Guard.quietly(printed, Files::deleteIfExists);
             }
         } catch (IOException | OutOfMemoryError e) {
             throw new StepFailed("cannot run '" + Say.command(words) + "': " + Say.thrown(e));
-        } finally {
-            if (printed != null) Guard.quietly(printed, Files::deleteIfExists);
         }
     }
 
-    private static boolean ended(Process process, Deadline over, Path printed) throws IOException {
-        for (long nap = 2; process.isAlive(); nap = Math.min(nap * 2, 50)) {
-            if (over.passed() || Files.size(printed) > MOST_OUTPUT) {
-                List<ProcessHandle> tree = new ArrayList<>(process.descendants().toList());
-                tree.add(process.toHandle());
-                tree.forEach(ProcessHandle::destroyForcibly);
-                return false;
-            }
-            over.sleep(Duration.ofMillis(nap));
-        }
-        return true;
-    }
-
-    static String tail(FileChannel file, long from) throws IOException {
-        java.nio.ByteBuffer bytes = java.nio.ByteBuffer.allocate((int) Math.max(0, file.size() - from));
-        file.read(bytes, from);
-        return new String(bytes.array(), 0, bytes.position(), StandardCharsets.UTF_8);
-    }
-
-    private ProcessBuilder builder(List<String> command, Map<String, String> more) {
+    private Process launch(List<String> session, List<String> words, Map<String, String> more, Redirect to)
+            throws IOException {
+        List<String> command = new ArrayList<>(session);
+        command.add(resolve(words).toString());
+        command.addAll(words.subList(1, words.size()));
         ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile());
-        builder.redirectInput(ProcessBuilder.Redirect.from(new java.io.File("/dev/null")));
+        builder.redirectInput(NOWHERE).redirectErrorStream(true).redirectOutput(to);
         builder.environment().clear();
         builder.environment().putAll(env);
-        builder.environment().put("PATH", path);
+        builder.environment().put("PATH", path());
         more.forEach((name, value) -> builder.environment().put(name, value.replace("\0", "")));
-        return builder;
+        return builder.start();
+    }
+
+    private Ran ended(Process process, List<String> words, Duration timeout, File printed) throws IOException {
+        deadline.sooner(timeout).await(() -> !process.isAlive() || printed.length() > MOST_OUTPUT);
+        if (!process.isAlive()) return new Ran(process.exitValue(), tail(printed, 0));
+        process.descendants().forEach(ProcessHandle::destroyForcibly);
+        process.destroyForcibly();
+        throw new StepFailed("'" + Say.command(words) + "' " + (printed.length() > MOST_OUTPUT
+            ? "printed more than 64 MiB" : "did not end within " + Say.time(timeout))
+            + " and was ended" + Say.lastWords(tail(printed, 0)));
+    }
+
+    /** What stands in a file from there on, but no more of it than its last 16 KiB. */
+    static String tail(File file, long from) throws IOException {
+        try (var in = new FileInputStream(file)) {
+            in.skip(Math.max(from, file.length() - KEPT));
+            return new String(in.readNBytes(KEPT), StandardCharsets.UTF_8);
+        }
     }
 
     /** Which file a command's first word names; a sentence that says what is missing if there is none. */
-    Path resolve(List<String> words) { return resolve(words.get(0), folder, path); }
+    Path resolve(List<String> words) { return resolve(words.get(0), folder, path()); }
+
+    private String path() {
+        return Stream.concat(before.stream(), Stream.of(env.getOrDefault("PATH", "/usr/bin:/bin")))
+            .collect(Collectors.joining(":"));
+    }
 
     static Path resolve(String program, Path folder, String path) {
-        if (program.contains("/")) {
-            Path file = folder.resolve(program).normalize();
-            if (!Files.isRegularFile(file)) throw new StepFailed(file + (Files.isDirectory(file) ? " is a folder" : " does not exist"));
-            if (!Files.isExecutable(file)) throw new StepFailed(file + " is not executable; chmod +x would make it so");
-            String interpreter = Processes.interpreter(file);
-            if (interpreter != null && interpreter.startsWith("/") && !Files.isExecutable(Path.of(interpreter)))
-                throw new StepFailed(file + " names the interpreter " + interpreter + ", which does not exist");
-            return file;
-        }
-        for (String place : path.split(":")) {
-            Path file = Path.of(place.isEmpty() ? "." : place).resolve(program);
-            if (Files.isRegularFile(file) && Files.isExecutable(file)) return file;
-        }
-        throw new StepFailed("no program '" + program + "' in " + path + "; name its folder: path '/opt/...'");
+        if (!program.contains("/"))
+            return Stream.of(path.split(":")).map(place -> folder.resolve(place).resolve(program))
+                .filter(file -> Files.isRegularFile(file) && Files.isExecutable(file)).findFirst().orElseThrow(() ->
+                    new StepFailed("no program '" + program + "' in " + path + "; name its folder: path '/opt/...'"));
+        Path file = folder.resolve(program).normalize();
+        if (Files.isDirectory(file)) throw new StepFailed(file + " is a folder");
+        if (!Files.isRegularFile(file)) throw new StepFailed(file + " does not exist");
+        if (!Files.isExecutable(file)) throw new StepFailed(file + " is not executable; chmod +x would make it so");
+        String interpreter = Processes.interpreter(file);
+        if (interpreter != null && interpreter.startsWith("/") && !Files.isExecutable(Path.of(interpreter)))
+            throw new StepFailed(file + " names the interpreter " + interpreter + ", which does not exist");
+        return file;
     }
 }
 
 /** Finds and ends processes of this user by the words they were started with. */
-final class Processes {
+record Processes(Hands hands) {
     private static final int MOST = 5;
     private static final Duration AFTER_KILL = Duration.ofSeconds(2);
-    private final Hands hands;
-    private final Set<Long> ourselves = Stream.iterate(Optional.of(ProcessHandle.current()), Optional::isPresent,
-        p -> p.flatMap(ProcessHandle::parent)).map(p -> p.get().pid()).collect(Collectors.toSet());
-
-    Processes(Hands hands) { this.hands = hands; }
+    private static final Set<Long> OURSELVES = Stream.iterate(ProcessHandle.current(), Objects::nonNull,
+        p -> p.parent().orElse(null)).map(ProcessHandle::pid).collect(Collectors.toSet());
 
     /** SIGTERM, SIGCONT so that a stopped one can die, then SIGKILL; with children. Returns what was done, in words. */
     String stop(List<String> words, Duration grace) {
-        String what = Say.command(words);
         StopStep.refuseTooShort(words);
+        String program = Say.program(words);
         List<ProcessHandle> roots = matching(words);
-        if (roots.isEmpty()) return Say.program(words) + " was not running";
+        if (roots.isEmpty()) return program + " was not running";
         if (roots.size() > MOST)
-            throw new StepFailed("stop '" + what + "' would end " + roots.size() + " processes; more than " + MOST
-                + " is refused, name more of its arguments");
+            throw new StepFailed("stop '" + Say.command(words) + "' would end " + roots.size()
+                + " processes; more than " + MOST + " is refused, name more of its arguments");
         // Children are noted before their parents die: afterwards nobody knows whose they were.
         List<ProcessHandle> all = Stream.concat(roots.stream().flatMap(ProcessHandle::descendants), roots.stream())
-            .filter(p -> !ourselves.contains(p.pid())).distinct().toList();
+            .filter(p -> !OURSELVES.contains(p.pid())).distinct().toList();
         boolean killed = end(all, grace);
-        List<ProcessHandle> left = all.stream().filter(p -> !dead(p)).toList();
-        if (!left.isEmpty()) throw new StepFailed("cannot stop " + Say.program(words) + " (" + pids(left) + ")");
+        List<ProcessHandle> left = alive(all);
+        if (!left.isEmpty()) throw new StepFailed("cannot stop " + program + " (" + pids(left) + ")");
         List<ProcessHandle> again = matching(words);
         if (!again.isEmpty())
-            throw new StepFailed(Say.program(words) + " came back by itself (" + pids(again) + "): something else "
-                + "restarts it, so tell that to restart it, such as run 'systemctl restart ...'");
-        return (killed ? "killed " : "stopped ") + Say.program(words) + " (" + pids(roots) + ")";
-    }
-
-    private boolean end(List<ProcessHandle> all, Duration grace) {
-        all.forEach(ProcessHandle::destroy);
-        wake(all);
-        if (dead(all, hands.deadline.sooner(grace))) return false;
-        all.stream().filter(p -> !dead(p)).forEach(ProcessHandle::destroyForcibly);
-        dead(all, Deadline.in(AFTER_KILL));
-        return true;
-    }
-
-    /** Java has no SIGCONT; the shell's own `kill` is the one that is everywhere. */
-    private void wake(List<ProcessHandle> all) {
-        List<String> kill = new ArrayList<>(List.of("/bin/sh", "-c", "kill -CONT \"$@\" 2>/dev/null", "sh"));
-        all.stream().filter(p -> !dead(p)).forEach(p -> kill.add(String.valueOf(p.pid())));
-        if (kill.size() > 4) hands.run(kill, AFTER_KILL, Map.of());
-    }
-
-    private static boolean dead(List<ProcessHandle> all, Deadline over) {
-        while (!all.stream().allMatch(Processes::dead)) {
-            if (over.passed()) return false;
-            over.sleep(Duration.ofMillis(20));
-        }
-        return true;
-    }
-
-    /** A zombie is dead, though the kernel and Java say that it is alive. */
-    static boolean dead(ProcessHandle process) {
-        if (!process.isAlive()) return true;
-        String state = "";
-        try {
-            String stat = Files.readString(Path.of("/proc/" + process.pid() + "/stat"), StandardCharsets.ISO_8859_1);
-            state = stat.substring(stat.lastIndexOf(')') + 2);
-        } catch (NoSuchFileException noProc) {
-            state = Files.isDirectory(Path.of("/proc/self")) ? "Z" : ps(process.pid());
-        } catch (IOException goneMeanwhile) {
-            state = "Z";
-        }
-        return state.startsWith("Z");
-    }
-
-    /** macOS has no /proc. */
-    private static String ps(long pid) {
-        try {
-            Process ps = new ProcessBuilder("/bin/ps", "-o", "stat=", "-p", String.valueOf(pid)).start();
-            return new String(ps.getInputStream().readAllBytes(), StandardCharsets.UTF_8).trim();
-        } catch (IOException e) {
-            return "";
-        }
+            throw new StepFailed(program + " came back by itself (" + pids(again) + "): something else restarts it, so "
+                + "tell that to restart it, such as run 'systemctl restart ...'");
+        return (killed ? "killed " : "stopped ") + program + " (" + pids(roots) + ")";
     }
 
     /** Processes of this user that run these words; refuses if another user's process does. */
-    List<ProcessHandle> matching(List<String> words) {
+    private List<ProcessHandle> matching(List<String> words) {
         String me = ProcessHandle.current().info().user().orElse("?");
-        List<ProcessHandle> found = ProcessHandle.allProcesses()
-            .filter(p -> !ourselves.contains(p.pid()) && (runs(p, words) || hands.started(p, words)) && !dead(p)).toList();
-        for (ProcessHandle other : found)
-            if (!other.info().user().orElse(me).equals(me))
-                throw new StepFailed(Say.program(words) + " (pid " + other.pid() + ") belongs to user "
-                    + other.info().user().orElse("?") + " and is not " + me + "'s to stop");
+        List<ProcessHandle> found = ProcessHandle.allProcesses().filter(p -> !OURSELVES.contains(p.pid())
+            && (runs(p, words) || hands.started(p, words)) && !dead(p)).toList();
+        for (ProcessHandle one : found) {
+            String user = one.info().user().orElse(me);
+            if (!user.equals(me)) throw new StepFailed(Say.program(words) + " (pid " + one.pid() + ") belongs to user "
+                + user + " and is not " + me + "'s to stop");
+        }
         return found;
     }
 
     private boolean runs(ProcessHandle process, List<String> words) {
         List<String> argv = argv(process);
-        if (isProgram(argv.get(0), words.get(0))) return startsWith(argv, 1, words);
-        int script = 1; // a script shows its interpreter first, perhaps with flags
-        while (script < argv.size() && argv.get(script).startsWith("-")) script++;
-        if (script >= argv.size() || !base(argv.get(script)).equals(base(words.get(0))) || !startsWith(argv, script + 1, words)) return false;
-        Path file = cwd(process).resolve(argv.get(script));
-        return (!words.get(0).contains("/") || isProgram(file.normalize().toString(), words.get(0))) && interprets(argv.get(0), file);
+        String program = words.get(0);
+        if (isProgram(argv.get(0), program)) return startsWith(argv, 1, words);
+        int at = 1; // a script shows its interpreter first, perhaps with flags
+        while (at < argv.size() && argv.get(at).startsWith("-")) at++;
+        if (at == argv.size() || !base(argv.get(at)).equals(base(program)) || !startsWith(argv, at + 1, words))
+            return false;
+        try {
+            Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(argv.get(at)).toRealPath();
+            return (!program.contains("/") || isProgram(script.toString(), program)) && interprets(argv.get(0), script);
+        } catch (IOException gone) {
+            return false;
+        }
     }
 
-    private static boolean startsWith(List<String> argv, int from, List<String> words) {
-        List<String> wanted = words.subList(1, words.size());
-        return argv.size() - from >= wanted.size() && argv.subList(from, from + wanted.size()).equals(wanted);
-    }
-
-    /** The executable and the arguments; from /proc where there is one, as Java cuts long ones off and hides other users'. */
+    /** The executable and the arguments; from /proc if there is one, as Java cuts long ones and hides other users'. */
     private static List<String> argv(ProcessHandle process) {
         List<String> argv = new ArrayList<>();
         try {
-            argv.addAll(List.of(new String(Files.readAllBytes(Path.of("/proc/" + process.pid() + "/cmdline")), StandardCharsets.UTF_8).split("\0", -1)));
+            byte[] line = Files.readAllBytes(Path.of("/proc/" + process.pid() + "/cmdline"));
+            argv.addAll(List.of(new String(line, StandardCharsets.UTF_8).split("\0", -1)));
         } catch (IOException noProc) {
             argv.add("");
             argv.addAll(List.of(process.info().arguments().orElse(new String[0])));
@@ -1485,39 +1348,55 @@ final class Processes {
         }
     }
 
-    /** `vim cloudflared` does not run cloudflared: the script's first line must name the program that is running. */
-    private static boolean interprets(String running, Path script) {
-        String interpreter = interpreter(script);
-        if (interpreter == null) return false;
-        try {
-            return base(running).startsWith(base(interpreter)) || Path.of(interpreter).toRealPath().toString().equals(running);
-        } catch (IOException e) {
-            return false;
-        }
+    private static boolean startsWith(List<String> argv, int from, List<String> words) {
+        return Collections.indexOfSubList(argv.subList(from, argv.size()), words.subList(1, words.size())) == 0;
     }
 
-    private static Path cwd(ProcessHandle process) {
-        try {
-            return Files.readSymbolicLink(Path.of("/proc/" + process.pid() + "/cwd"));
-        } catch (IOException e) {
-            return Path.of("/");
-        }
+    /** `vim cloudflared` does not run cloudflared: the script's first line must name the program that is running. */
+    private boolean interprets(String running, Path script) {
+        String interpreter = interpreter(script);
+        return interpreter != null && (base(running).startsWith(base(interpreter)) || isProgram(running, interpreter));
     }
 
     /** The program that a script's first line names, itself or by `env`; null if the file is no script. */
     static String interpreter(Path file) {
         try (var in = Files.newInputStream(file)) {
             String first = new String(in.readNBytes(256), StandardCharsets.UTF_8).lines().findFirst().orElse("");
-            if (!first.startsWith("#!")) return null;
-            List<String> words = List.of(first.substring(2).trim().split("\\s+"));
-            return !base(words.get(0)).equals("env") ? words.get(0)
-                : words.stream().skip(1).filter(word -> !word.startsWith("-")).findFirst().orElse(null);
+            return !first.startsWith("#!") ? null : Stream.of(first.substring(2).trim().split("\\s+"))
+                .filter(word -> !word.startsWith("-") && !base(word).equals("env")).findFirst().orElse(null);
         } catch (IOException e) {
             return null;
         }
     }
 
     private static String base(String program) { return program.substring(program.lastIndexOf('/') + 1); }
+
+    /** A zombie is dead, though the kernel and Java say that it is alive. */
+    private boolean dead(ProcessHandle process) {
+        if (!process.isAlive()) return true;
+        try {
+            if (!Files.exists(Path.of("/proc/self"))) // as on macOS
+                return hands.run(List.of("/bin/ps", "-o", "stat=", "-p", String.valueOf(process.pid())), AFTER_KILL,
+                    Map.of()).output().startsWith("Z");
+            String stat = Files.readString(Path.of("/proc/" + process.pid() + "/stat"), StandardCharsets.ISO_8859_1);
+            return stat.startsWith("Z", stat.lastIndexOf(')') + 2);
+        } catch (IOException goneMeanwhile) {
+            return true;
+        }
+    }
+
+    private boolean end(List<ProcessHandle> all, Duration grace) {
+        all.forEach(ProcessHandle::destroy);
+        // Java has no SIGCONT; the shell's own `kill` is the one that is everywhere.
+        String wake = alive(all).stream().map(p -> "kill -CONT " + p.pid()).collect(Collectors.joining("\n"));
+        hands.run(List.of("/bin/sh", "-c", wake), AFTER_KILL, Map.of());
+        if (hands.deadline().sooner(grace).await(() -> alive(all).isEmpty())) return false;
+        alive(all).forEach(ProcessHandle::destroyForcibly);
+        Deadline.in(AFTER_KILL).await(() -> alive(all).isEmpty());
+        return true;
+    }
+
+    private List<ProcessHandle> alive(List<ProcessHandle> all) { return all.stream().filter(p -> !dead(p)).toList(); }
 
     private static String pids(List<ProcessHandle> processes) {
         return processes.stream().map(p -> "pid " + p.pid()).collect(Collectors.joining(", "));
@@ -1529,12 +1408,20 @@ record Deadline(long nanos) {
     static Deadline in(Duration time) { return new Deadline(System.nanoTime() + time.toNanos()); }
 
     boolean passed() { return left().isZero(); }
-
     Duration left() { return Duration.ofNanos(Math.max(0, nanos - System.nanoTime())); }
 
     Deadline sooner(Duration time) {
         Deadline other = in(time);
         return other.nanos - nanos < 0 ? other : this;
+    }
+
+    /** Asks again and again, at first quickly; false if it did not become true in time. */
+    boolean await(BooleanSupplier done) {
+        for (long nap = 2; !done.getAsBoolean(); nap = Math.min(nap * 2, 50)) {
+            if (passed()) return false;
+            sleep(Duration.ofMillis(nap));
+        }
+        return true;
     }
 
     void sleep(Duration time) {
@@ -1548,19 +1435,6 @@ record Deadline(long nanos) {
 
 /** Threads that never keep the program from ending. */
 final class Daemon {
-    static ExecutorService pool(int most) {
-        var pool = new ThreadPoolExecutor(most, most, 1, TimeUnit.SECONDS,
-            new LinkedBlockingQueue<>(), Daemon::thread);
-        pool.allowCoreThreadTimeOut(true);
-        return pool;
-    }
-
-    static Thread thread(Runnable work) {
-        Thread thread = new Thread(work, "watchdog");
-        thread.setDaemon(true);
-        return thread;
-    }
-
     static <T> Future<T> run(Callable<T> work) {
         FutureTask<T> task = new FutureTask<>(work);
         begin(task);
@@ -1568,6 +1442,12 @@ final class Daemon {
     }
 
     static void begin(Runnable work) { thread(work).start(); }
+
+    static Thread thread(Runnable work) {
+        Thread thread = new Thread(work, "watchdog");
+        thread.setDaemon(true);
+        return thread;
+    }
 
     /** The result, or {@code otherwise} when it does not come in time. */
     static <T> T get(Future<T> result, Duration time, T otherwise) {
@@ -1635,7 +1515,7 @@ final class Courier {
 
     /** Waits for what is on its way, and says what could not be delivered and what happens to it. */
     List<String> finish() {
-        if (sending != null) Daemon.get(sending, hands.deadline.sooner(PATIENCE.multipliedBy(3)).left(), null);
+        if (sending != null) Daemon.get(sending, hands.deadline().sooner(PATIENCE.multipliedBy(3)).left(), null);
         return List.copyOf(troubles);
     }
 
@@ -1716,7 +1596,7 @@ final class Courier {
             .post(RequestBody.create(Json.text(json), MediaType.get("application/json")));
         headers.forEach(request::header);
         Phases phases = new Phases();
-        try (Response response = Web.call(web.fresh(null, phases), request.build(), PATIENCE).execute()) {
+        try (Response response = web.call(request.build(), Deadline.in(PATIENCE), null, phases).execute()) {
             String body = response.peekBody(4096).string();
             String said = response.code() + " " + Say.plain(body, 120);
             if (response.isSuccessful() && taken.test(body)) return Delivery.done();
@@ -1724,7 +1604,7 @@ final class Courier {
             return response.code() >= 500 || response.code() == 408 ? Delivery.later(said, Duration.ZERO)
                 : Delivery.refusedFor(said);
         } catch (IOException | RuntimeException thrown) {
-            return Delivery.later(Web.trouble(thrown, to.host(), PATIENCE, phases).text(), Duration.ZERO);
+            return Delivery.later(Web.trouble(thrown, to.host(), PATIENCE, phases).troubleText(), Duration.ZERO);
         }
     }
 
@@ -1737,11 +1617,11 @@ final class Courier {
 
     /** Pings a dead man's switch. That nobody hears it is for the switch to notice, and never fails a pass. */
     void heartbeat(String url) {
-        try (Response response = Web.call(web.fresh(null, EventListener.NONE),
-                new Request.Builder().url(url).build(), PATIENCE).execute()) {
+        try (Response response = web.call(new Request.Builder().url(url).build(), Deadline.in(PATIENCE), null,
+                EventListener.NONE).execute()) {
             if (!response.isSuccessful()) troubles.add("heartbeat: " + Say.host(url) + " answered " + response.code());
         } catch (IOException | RuntimeException thrown) {
-            troubles.add("heartbeat: " + Web.trouble(thrown, Say.host(url), PATIENCE, new Phases()).text());
+            troubles.add("heartbeat: " + Web.trouble(thrown, Say.host(url), PATIENCE, new Phases()).troubleText());
         }
     }
 }
