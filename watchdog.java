@@ -725,17 +725,14 @@ record Looker(Hands hands, Web web) {
         }
     }
 
-    /** In a thread of its own: one that hangs (names, an endless condition) is left behind, not waited for. */
+    /** In threads of their own: what hangs (names, an endless condition) is left behind, not waited for. */
     private Look bounded(Watch watch) {
         Duration timeout = Collections.min(List.of(watch.patience().timeout(), hands.deadline().left()));
-        CompletableFuture<Answer> asked = new CompletableFuture<>();
-        Future<Look> looked = asked.thenApply(answer -> new Look(answer, Judge.of(watch, answer)));
-        asked.completeAsync(() -> watch.probe().ask(this, timeout), Daemon::begin);
         String most = Say.time(timeout);
-        if (Daemon.get(asked, timeout.plusMillis(500), null) == null)
-            asked.complete(Answer.none(Dsl.Trouble.timeout, "no answer within " + most, timeout, Map.of()));
-        Verdict late = new Inconclusive("its conditions took longer than " + most, false);
-        return Daemon.get(looked, timeout, new Look(asked.join(), late));
+        Answer answer = Daemon.get(Daemon.run(() -> watch.probe().ask(this, timeout)), timeout.plusMillis(500),
+            Answer.none(Dsl.Trouble.timeout, "no answer within " + most, timeout, Map.of()));
+        return new Look(answer, Daemon.get(Daemon.run(() -> Judge.of(watch, answer)), timeout,
+            new Inconclusive("its conditions took longer than " + most, false)));
     }
 }
 
