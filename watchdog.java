@@ -139,6 +139,7 @@ public final class watchdog implements Callable<Integer> {
         boolean oneOff = what != null && !what.isEmpty() && what.get(0).contains("://");
         return oneOff ? session().checkUrl(what.get(0), what.subList(1, what.size())) : session().check(what);
     }
+
     @Command(description = "Compile the rules, look for their commands and secrets, and print them back in words.")
     int validate() { return session().validate(); }
     @Command(description = "What is remembered: state, restarts, budget, uptime, messages waiting.")
@@ -146,18 +147,15 @@ public final class watchdog implements Callable<Integer> {
     @Command(description = "Hands off a watch while you work on it.")
     int pause(@Parameters(paramLabel = "NAME") String name,
               @Option(names = "--for", paramLabel = "TIME", description = "Such as 30m or 2h; default: until resume.")
-              Duration time) {
-        return session().pause(name, time);
-    }
+              Duration time) { return session().pause(name, time); }
     @Command(description = "End a pause.")
     int resume(@Parameters(paramLabel = "NAME") String name) { return session().resume(name); }
     @Command(description = "Send a test message through the hooks, and say what became of each.")
     int tell(@Parameters(arity = "0..1", paramLabel = "NAME") String name) { return session().tell(name); }
     @Command(description = "Fire drill: stop a service on purpose, and prove that a pass notices and heals it.")
     int drill(@Parameters(paramLabel = "NAME") String name,
-              @Option(names = "--yes", description = "Do not ask.") boolean yes) {
-        return session().drill(name, yes);
-    }
+              @Option(names = "--yes", description = "Do not ask.") boolean yes) { return session().drill(name, yes); }
+
     @Command(description = {
         "Write a small script for cron that starts this program by Java alone, without JBang's own start.",
         "It comes back to JBang when the script or a dependency changed or is gone."})
@@ -275,13 +273,12 @@ record Restart(Instant at, String what, String result) {
 record Incident(Instant since, String reason, String excerpt, int restarts, int rung, int unchanged,
                 boolean toldStillDown, boolean toldGivenUp, Instant lastTold) {
     Incident restarted() { return plus(1, 0, 0, false, lastTold); }
+    Incident told(boolean givenUp, Instant now) { return plus(0, 0, 0, givenUp, now); }
 
     /** The last rung did not help: the next is due, and the answer may not even have changed. */
     Incident uselessly(boolean sameAnswer, Instant now) {
         return plus(0, 1, sameAnswer ? 1 : 0, false, toldStillDown ? lastTold : now);
     }
-
-    Incident told(boolean givenUp, Instant now) { return plus(0, 0, 0, givenUp, now); }
 
     private Incident plus(int restarted, int useless, int same, boolean givenUp, Instant told) {
         return new Incident(since, reason, excerpt, restarts + restarted, rung + useless, unchanged + same,
@@ -306,7 +303,6 @@ record Memory(String state, Instant since, int failures, Incident incident, List
     }
 
     Memory incident(Incident is) { return new Memory(state, since, failures, is, restarts); }
-
     private Memory restarts(List<Restart> are) { return new Memory(state, since, failures, incident, are); }
 
     /** After the clock was set back nothing lies in the future: neither budget nor reminder may wait for that. */
@@ -354,15 +350,13 @@ record Decision(Act act, String why, int remedy, List<Dsl.Kind> tell, Memory mem
 /** What a look means. {@code decide} is the whole judgement of watchdog. */
 sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
     String reason();
-    int exit();
     Decision decide(Policy policy, Memory memory, Instant now);
     default String word() { return getClass().getSimpleName().toLowerCase(Locale.ROOT); }
+    default int exit() { return this instanceof Unhealthy ? 1 : this instanceof Inconclusive ? 3 : 0; }
 }
 
 /** It answers as its rules want. An open incident closes: the ladder starts again at its first rung. */
 record Healthy(String reason) implements Verdict {
-    public int exit() { return 0; }
-
     public Decision decide(Policy policy, Memory memory, Instant now) {
         Memory next = memory.becomes(word(), 0, now).incident(null);
         if (memory.incident() == null) return Decision.rest(Act.nothing, "", List.of(), next);
@@ -376,8 +370,6 @@ record Healthy(String reason) implements Verdict {
 
 /** It does not. {@code cures}: the remedies that fit the cause, as a ladder; empty with {@code noCure} saying why. */
 record Unhealthy(String reason, String diagram, String excerpt, List<Integer> cures, String noCure) implements Verdict {
-    public int exit() { return 1; }
-
     public Decision decide(Policy policy, Memory memory, Instant now) {
         Memory next = memory.until(now).becomes(word(), memory.failures() + 1, now);
         Incident open = next.incident();
@@ -428,17 +420,14 @@ record Unhealthy(String reason, String diagram, String excerpt, List<Integer> cu
 
 /** It cannot be judged: what it needs is not there, or a condition cannot be evaluated. Nothing is ever restarted. */
 record Inconclusive(String reason, boolean blocked) implements Verdict {
-    public int exit() { return 3; }
-
     public Decision decide(Policy policy, Memory memory, Instant now) {
-        return Decision.rest(blocked ? Act.blocked : Act.held, reason, List.of(), memory.becomes(word(), memory.failures(), now));
+        Memory next = memory.becomes(word(), memory.failures(), now);
+        return Decision.rest(blocked ? Act.blocked : Act.held, reason, List.of(), next);
     }
 }
 
 /** Somebody works on it: it is not even looked at. */
 record Paused(String reason) implements Verdict {
-    public int exit() { return 0; }
-
     public Decision decide(Policy policy, Memory memory, Instant now) {
         return Decision.rest(Act.paused, reason, List.of(), memory.becomes(word(), memory.failures(), now));
     }
@@ -495,8 +484,8 @@ record Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, 
 
     /** Looks, judges and decides, and changes nothing but the notebook: all of a dry run. */
     Collection<Outcome> judge(List<Watch> now) {
-        List<Watch> awake = now.stream().filter(watch -> notebook.pausedUntil(watch.name()) == null).toList();
-        Map<Watch, Look> looks = looker.lookAtAll(awake);
+        Map<Watch, Look> looks = looker.lookAtAll(
+            now.stream().filter(watch -> notebook.pausedUntil(watch.name()) == null).toList());
         for (Watch watch : now) {
             Outcome outcome = new Outcome(watch);
             outcomes.put(watch.name(), outcome);
@@ -530,14 +519,13 @@ record Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, 
         List<Outcome> patients = outcomes.values().stream()
             .filter(o -> o.due() && o.remedy().steps() == remedy.steps()).toList();
         long began = System.nanoTime();
-        for (Outcome patient : patients)
-            notebook.put(patient.watch, notebook.of(patient.watch)
-                .intends(remedy.inWords(), patient.watch.policy(), world.now()));
+        for (Outcome o : patients)
+            notebook.put(o.watch, notebook.of(o.watch).intends(remedy.inWords(), o.watch.policy(), world.now()));
         notebook.save();
         progress.accept(Say.names(patients) + ": unhealthy, restarting: " + remedy.inWords());
         Treatment treatment = treatments.computeIfAbsent(remedy.steps(), hands::carryOut);
         lookAgain(patients, treatment, began);
-        for (Outcome patient : patients) concluded(patient, treatment);
+        for (Outcome o : patients) concluded(o, treatment);
         notebook.save();
         courier.send();
     }
@@ -1530,7 +1518,7 @@ final class Courier {
     static final Duration PATIENCE = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
     private static final int MOST_WAITING = 50;
     private final Notebook notebook;
-    private final Map<String, Dsl.Hook> hooks = new LinkedHashMap<>();
+    private final Map<String, Dsl.Hook> hooks = new HashMap<>();
     private final World world;
     private final Web web;
     final Hands hands;
@@ -1573,7 +1561,7 @@ final class Courier {
         notebook.save();
     }
 
-    /** The service asked for a pause: what came later waits with it. Not for ever, should the clock have been set back. */
+    /** The service asked for a pause: what came later waits with it; not for ever, should the clock be set back. */
     private boolean early(Letter letter) {
         return letter.notBefore().isAfter(world.now()) && !letter.notBefore().isAfter(world.now().plus(EXPIRY));
     }
@@ -1619,9 +1607,7 @@ final class Courier {
      * {@code pushover}: a 200 may say no, and 429 is a quota that is used up for the month.
      */
     Delivery post(String url, Map<?, ?> headers, Object json, boolean pushover) {
-        HttpUrl to = HttpUrl.parse(url);
-        if (to == null) return Delivery.refused("its url is not one");
-        Request.Builder request = new Request.Builder().url(to)
+        Request.Builder request = new Request.Builder().url(url)
             .post(RequestBody.create(Json.text(json), MediaType.get("application/json")));
         headers.forEach((name, value) -> request.header(name.toString(), value.toString()));
         Phases phases = new Phases();
@@ -1633,7 +1619,7 @@ final class Courier {
             if (response.code() == 429 && !pushover) return new Delivery(false, said, wait(response, body));
             return response.code() >= 500 || response.code() == 408 ? Delivery.later(said) : Delivery.refused(said);
         } catch (IOException | RuntimeException thrown) {
-            return Delivery.later(Web.trouble(thrown, to.host(), PATIENCE, phases).text());
+            return Delivery.later(Web.trouble(thrown, Say.host(url), PATIENCE, phases).text());
         }
     }
 
@@ -1641,7 +1627,8 @@ final class Courier {
     private static Duration wait(Response response, String body) {
         var found = Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
         String seconds = response.header("Retry-After", found.find() ? found.group(1) : "60");
-        return Duration.ofSeconds(seconds.matches("\\d{1,6}") ? Math.min(Long.parseLong(seconds), EXPIRY.toSeconds()) : 60);
+        long asked = seconds.matches("\\d{1,6}") ? Long.parseLong(seconds) : 60;
+        return Duration.ofSeconds(Math.min(asked, EXPIRY.toSeconds()));
     }
 
     /** Pings a dead man's switch. That nobody hears it is for the switch to notice, and never fails a pass. */
@@ -1657,45 +1644,33 @@ final class Courier {
 
 /** What messages say: what, why, since when, what was done, how long it took. */
 final class Story {
+    private static final Set<Dsl.Kind> ENDS = EnumSet.of(Dsl.Kind.healed, Dsl.Kind.recovered);
+
     static Dsl.Event about(Dsl.Kind kind, Outcome outcome, Incident incident, Instant now) {
-        String is = switch (kind) {
-            case healed, recovered -> " is healthy again";
-            case gave_up -> " is down and is not restarted any more";
-            case down -> " is down";
-            default -> " is still down";
-        };
         String name = outcome.watch.name();
+        String is = ENDS.contains(kind) ? " is healthy again" : kind == Dsl.Kind.down ? " is down"
+            : kind == Dsl.Kind.gave_up ? " is down and is not restarted any more" : " is still down";
         return new Dsl.Event(kind, name, name + is, text(kind, outcome, incident, now), now, incident.since());
     }
 
     private static String text(Dsl.Kind kind, Outcome outcome, Incident incident, Instant now) {
         String time = Say.time(Duration.between(Memory.earlier(incident.since(), now), now));
-        String why = outcome.verdict().reason() + ".", end = "It was down for " + time + ": " + incident.reason() + ".";
+        String why = outcome.verdict().reason() + ".", was = "It was down for " + time + ": " + incident.reason() + ".";
+        String did = outcome.done.contains(" was not running") ? outcome.done : Say.upperFirst(outcome.done);
+        String held = outcome.decision.why();
+        String doubt = incident.suspicious() ? " The answer never changed, so perhaps the rule is wrong and not the "
+            + "service. It begins: " + incident.excerpt() : "";
         return switch (kind) {
-            case down -> why + plan(outcome);
-            case healed -> (outcome.done.isEmpty() ? "A restart helped. " : did(outcome)) + end;
-            case recovered -> (incident.restarts() == 0 ? "It recovered by itself. "
-                : "It recovered some time after its last restart. ") + end;
-            case still_down -> did(outcome) + "It did not help: " + why + suspicion(incident);
-            case gave_up -> Say.upperFirst(outcome.decision.why()) + "; it is tried again when the budget allows."
-                + (incident.since().equals(now) ? "" : " Down for " + time + ": " + why) + suspicion(incident);
+            case down -> why + (outcome.due() ? " Restarting it: " + outcome.remedy().inWords() + "."
+                : held.isEmpty() ? "" : " Not restarted: " + held + ".");
+            case healed -> (did.isEmpty() ? "A restart helped" : did) + ". " + was;
+            case recovered -> "It recovered "
+                + (incident.restarts() == 0 ? "by itself. " : "some time after its last restart. ") + was;
+            case still_down -> did + (did.isEmpty() ? "" : ". ") + "It did not help: " + why + doubt;
+            case gave_up -> Say.upperFirst(held) + "; it is tried again when the budget allows."
+                + (incident.since().equals(now) ? "" : " Down for " + time + ": " + why) + doubt;
             default -> "Down for " + time + ": " + why;
         };
-    }
-
-    private static String plan(Outcome outcome) {
-        return outcome.due() ? " Restarting it: " + outcome.remedy().inWords() + "."
-            : outcome.decision.why().isEmpty() ? "" : " Not restarted: " + outcome.decision.why() + ".";
-    }
-
-    private static String did(Outcome outcome) {
-        String done = outcome.done; // it may begin with a program's name
-        return done.isEmpty() ? "" : (done.contains(" was not running") ? done : Say.upperFirst(done)) + ". ";
-    }
-
-    private static String suspicion(Incident incident) {
-        return incident.suspicious() ? " The answer never changed, so perhaps the rule is wrong and not the service. "
-            + "It begins: " + incident.excerpt() : "";
     }
 
     static Dsl.Event unwatched(String name, Incident incident, Instant now) {
@@ -1705,60 +1680,53 @@ final class Story {
 
     /** What waits for one hook becomes one message; of an incident that is over, only its end is told. */
     static Dsl.Event merged(List<Dsl.Event> events, Instant now) {
-        Set<String> over = events.stream().filter(Story::ends).map(e -> e.watch() + e.since()).collect(Collectors.toSet());
-        List<Dsl.Event> told = events.stream().filter(e -> ends(e) || !over.contains(e.watch() + e.since())).toList();
-        List<String> names = told.stream().map(Dsl.Event::watch).distinct().toList();
+        Function<Dsl.Event, String> story = e -> e.watch() + e.since();
+        Set<String> over = events.stream().filter(e -> ENDS.contains(e.kind())).map(story).collect(Collectors.toSet());
+        List<Dsl.Event> told = events.stream()
+            .filter(e -> ENDS.contains(e.kind()) || !over.contains(story.apply(e))).toList();
         Dsl.Event first = told.get(0), last = told.get(told.size() - 1);
         boolean old = first.at().isBefore(now.minus(Duration.ofMinutes(10)));
-        String text = told.size() > 1 ? told.stream().map(e -> (old ? Say.at(e.at()) + " " : "") + e.title() + ". " + e.text())
-            .collect(Collectors.joining("\n"))
-            : last.text() + (old ? " (This was at " + Say.at(last.at()) + "; it could not be sent before.)" : "");
-        return new Dsl.Event(last.kind(), String.join(", ", names), title(told, names), text, first.at(), first.since());
+        String text = told.stream().map(e -> (old ? Say.at(e.at()) + " " : "") + e.title() + ". " + e.text())
+            .collect(Collectors.joining("\n"));
+        if (told.size() == 1) text = last.text()
+            + (old ? " (This was at " + Say.at(last.at()) + "; it could not be sent before.)" : "");
+        String watches = told.stream().map(Dsl.Event::watch).distinct().collect(Collectors.joining(", "));
+        return new Dsl.Event(last.kind(), watches, title(told), text, first.at(), first.since());
     }
 
-    private static boolean ends(Dsl.Event event) {
-        return event.kind() == Dsl.Kind.healed || event.kind() == Dsl.Kind.recovered;
-    }
-
-    private static String title(List<Dsl.Event> told, List<String> names) {
-        if (names.size() == 1) return told.get(told.size() - 1).title();
+    private static String title(List<Dsl.Event> told) {
+        List<String> names = told.stream().map(Dsl.Event::watch).distinct().toList();
         List<String> are = told.stream().map(e -> e.title().substring(e.watch().length())).distinct().toList();
-        return are.size() == 1 ? Say.list(names) + are.get(0).replaceFirst("^ is ", " are ")
+        return names.size() == 1 ? told.get(told.size() - 1).title()
+            : are.size() == 1 ? Say.list(names) + are.get(0).replaceFirst("^ is ", " are ")
             : told.size() + " messages about " + Say.list(names);
     }
 }
 
 /** The services that take messages: where each wants them, in which shape, and how long they may be. */
 final class Services {
-    static Dsl.Sender pushover(Map<String, ?> o) {
+    static Dsl.Sender of(String service, Map<String, ?> o) { return (by, event) -> send(service, o, by, event); }
+
+    private static Delivery send(String service, Map<String, ?> o, Courier by, Dsl.Event event) {
+        String title = Say.cut(event.title(), 250), all = event.title() + "\n" + event.text();
         boolean urgent = Integer.valueOf(2).equals(o.get("priority")); // Pushover insists on being told how to insist
-        return (by, event) -> by.post(url(o, "https://api.pushover.net") + "/1/messages.json", Map.of(), filled(
-            "token", o.get("token"), "user", o.get("user"), "title", Say.cut(event.title(), 250),
-            "message", Say.cut(event.text(), 1024), "timestamp", event.at().getEpochSecond(),
-            "priority", o.get("priority"), "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null,
-            "sound", o.get("sound"), "device", o.get("device")), true);
-    }
-
-    static Dsl.Sender ntfy(Map<String, ?> o) {
-        Map<?, ?> headers = o.get("token") == null ? Map.of() : Map.of("Authorization", "Bearer " + o.get("token"));
-        return (by, event) -> by.post(url(o, "https://ntfy.sh") + "/", headers, filled("topic", o.get("topic"),
-            "title", Say.cut(event.title(), 250), "message", Say.cut(event.text(), 1300),
-            "priority", o.get("priority"), "tags", o.get("tags")), false);
-    }
-
-    static Dsl.Sender slack(Map<String, ?> o) {
-        return (by, event) -> by.post(url(o, ""), Map.of(), Map.of("text", whole(event, 3000)
-            .replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")), false);
-    }
-
-    static Dsl.Sender discord(Map<String, ?> o) {
-        return (by, event) -> by.post(url(o, ""), Map.of(),
-            Map.of("content", whole(event, 2000), "allowed_mentions", Map.of("parse", List.of())), false);
-    }
-
-    static Dsl.Sender telegram(Map<String, ?> o) {
-        String url = url(o, "https://api.telegram.org") + "/bot" + o.get("token") + "/sendMessage";
-        return (by, event) -> by.post(url, Map.of(), filled("chat_id", o.get("chat"), "text", whole(event, 4096)), false);
+        return switch (service) {
+            case "pushover" -> by.post(url(o, "https://api.pushover.net") + "/1/messages.json", Map.of(), filled(
+                "token", o.get("token"), "user", o.get("user"), "title", title, "message", Say.cut(event.text(), 1024),
+                "timestamp", event.at().getEpochSecond(), "priority", o.get("priority"), "sound", o.get("sound"),
+                "device", o.get("device"), "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null), true);
+            case "ntfy" -> by.post(url(o, "https://ntfy.sh") + "/",
+                o.get("token") == null ? Map.of() : Map.of("Authorization", "Bearer " + o.get("token")),
+                filled("topic", o.get("topic"), "title", title, "message", Say.cut(event.text(), 1300),
+                    "priority", o.get("priority"), "tags", o.get("tags")), false);
+            case "slack" -> by.post(url(o, ""), Map.of(), Map.of("text", Say.cut(all, 3000)
+                .replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")), false);
+            case "discord" -> by.post(url(o, ""), Map.of(),
+                Map.of("content", Say.cut(all, 2000), "allowed_mentions", Map.of("parse", List.of())), false);
+            case "telegram" -> by.post(url(o, "https://api.telegram.org") + "/bot" + o.get("token") + "/sendMessage",
+                Map.of(), Map.of("chat_id", o.get("chat"), "text", Say.cut(all, 4096)), false);
+            default -> throw new IllegalArgumentException(service);
+        };
     }
 
     private static String url(Map<String, ?> o, String otherwise) {
@@ -1770,8 +1738,6 @@ final class Services {
         for (int i = 0; i < pairs.length; i += 2) if (pairs[i + 1] != null) map.put((String) pairs[i], pairs[i + 1]);
         return map;
     }
-
-    private static String whole(Dsl.Event event, int most) { return Say.cut(event.title() + "\n" + event.text(), most); }
 
     static Dsl.Sender webhook(String url, Map<?, ?> headers, Function<Dsl.Event, ?> json) {
         return (by, event) -> by.post(url, headers == null ? Map.of() : headers, json.apply(event), false);
@@ -1892,23 +1858,23 @@ interface Dsl {
             @NamedParam(value = "user", type = String.class, required = true),
             @NamedParam(value = "priority", type = Integer.class), @NamedParam(value = "sound", type = String.class),
             @NamedParam(value = "device", type = String.class), @NamedParam(value = "url", type = String.class)})
-            Map<String, ?> o) { return rulesFile.hook("pushover", o, Services.pushover(o)); }
+            Map<String, ?> o) { return rulesFile.hook("pushover", o, Services.of("pushover", o)); }
         /** ntfy.sh, or your own by `url:`. */
         public Hook ntfy(@NamedParams({@NamedParam(value = "topic", type = String.class, required = true),
             @NamedParam(value = "token", type = String.class), @NamedParam(value = "priority", type = Integer.class),
             @NamedParam(value = "tags", type = List.class), @NamedParam(value = "url", type = String.class)})
-            Map<String, ?> o) { return rulesFile.hook("ntfy", o, Services.ntfy(o)); }
+            Map<String, ?> o) { return rulesFile.hook("ntfy", o, Services.of("ntfy", o)); }
         /** A Slack incoming webhook. */
         public Hook slack(@NamedParams(@NamedParam(value = "url", type = String.class, required = true))
-            Map<String, ?> o) { return rulesFile.hook("slack", o, Services.slack(o)); }
+            Map<String, ?> o) { return rulesFile.hook("slack", o, Services.of("slack", o)); }
         /** A Discord webhook. */
         public Hook discord(@NamedParams(@NamedParam(value = "url", type = String.class, required = true))
-            Map<String, ?> o) { return rulesFile.hook("discord", o, Services.discord(o)); }
+            Map<String, ?> o) { return rulesFile.hook("discord", o, Services.of("discord", o)); }
         /** A Telegram bot and the chat it writes to. */
         public Hook telegram(@NamedParams({@NamedParam(value = "token", type = String.class, required = true),
             @NamedParam(value = "chat", type = String.class, required = true),
             @NamedParam(value = "url", type = String.class)})
-            Map<String, ?> o) { return rulesFile.hook("telegram", o, Services.telegram(o)); }
+            Map<String, ?> o) { return rulesFile.hook("telegram", o, Services.of("telegram", o)); }
         /** POSTs {kind, watch, title, text, at, since} as JSON, with `headers:`. */
         public Hook webhook(@NamedParams(@NamedParam(value = "headers", type = Map.class)) Map<String, ?> o, String url) {
             return webhook(o, url, event -> event);
