@@ -274,20 +274,17 @@ record Incident(Instant since, String reason, String excerpt, int restarts, int 
                 boolean toldStillDown, boolean toldGivenUp, Instant lastTold) {
     Incident restarted() { return plus(1, 0, 0, false, lastTold); }
     Incident told(boolean givenUp, Instant now) { return plus(0, 0, 0, givenUp, now); }
+    Incident until(Instant now) { return plus(0, 0, 0, false, Memory.earlier(lastTold, now)); }
 
     /** The last rung did not help: the next is due, and the answer may not even have changed. */
     Incident uselessly(boolean sameAnswer, Instant now) {
         return plus(0, 1, sameAnswer ? 1 : 0, false, toldStillDown ? lastTold : now);
     }
 
+    /** Nothing is told before it began, also when the clock was set back. */
     private Incident plus(int restarted, int useless, int same, boolean givenUp, Instant told) {
-        return new Incident(since, reason, excerpt, restarts + restarted, rung + useless, unchanged + same,
-            toldStillDown || useless > 0, toldGivenUp || givenUp, told);
-    }
-
-    Incident until(Instant now) {
-        return new Incident(Memory.earlier(since, now), reason, excerpt, restarts, rung, unchanged,
-            toldStillDown, toldGivenUp, Memory.earlier(lastTold, now));
+        return new Incident(Memory.earlier(since, told), reason, excerpt, restarts + restarted, rung + useless,
+            unchanged + same, toldStillDown || useless > 0, toldGivenUp || givenUp, told);
     }
 
     /** Healed again and again without any change in the answer: perhaps the rule is wrong, not the service. */
@@ -315,7 +312,6 @@ record Memory(String state, Instant since, int failures, Incident incident, List
 
     Restart lastRestart() { return restarts.isEmpty() ? null : restarts.get(restarts.size() - 1); }
 
-    /** Restarts that count against the budget now. */
     int spent(Policy policy, Instant now) {
         return (int) restarts.stream().filter(r -> r.at().isAfter(now.minus(policy.per()))).count();
     }
@@ -1517,6 +1513,7 @@ record Delivery(boolean taken, String text, Duration again) {
 final class Courier {
     static final Duration PATIENCE = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
     private static final int MOST_WAITING = 50;
+    private static final CompletableFuture<?> NOTHING = CompletableFuture.completedFuture(null);
     private final Notebook notebook;
     private final Map<String, Dsl.Hook> hooks = new HashMap<>();
     private final World world;
@@ -1524,7 +1521,7 @@ final class Courier {
     final Hands hands;
     private final List<String> troubles = Collections.synchronizedList(new ArrayList<>());
     private final Set<String> resting = ConcurrentHashMap.newKeySet(); // they failed in this pass already
-    private CompletableFuture<?> sending = CompletableFuture.completedFuture(null);
+    private final Map<String, CompletableFuture<?>> sending = new HashMap<>();
 
     Courier(Notebook notebook, List<Dsl.Hook> hooks, World world, Web web, Hands hands) {
         this.notebook = notebook;
@@ -1542,44 +1539,31 @@ final class Courier {
 
     /** In the background; what is posted meanwhile goes with the next call. */
     void send() {
-        if (!notebook.outbox().isEmpty()) sending = sending.thenRunAsync(this::deliver, Daemon::begin);
+        Set<String> waiting = new HashSet<>();
+        for (Letter letter : notebook.outbox()) waiting.add(letter.hook());
+        for (String id : waiting)
+            sending.put(id, sending.getOrDefault(id, NOTHING).thenRunAsync(() -> deliver(id), Daemon::begin));
     }
 
     /** Waits for what is on its way, and says what could not be delivered and what happens to it. */
     List<String> finish() {
-        Daemon.get(sending, hands.deadline.sooner(PATIENCE.multipliedBy(3)).left(), null);
+        var all = CompletableFuture.allOf(sending.values().toArray(new CompletableFuture<?>[0]));
+        Daemon.get(all, hands.deadline.sooner(PATIENCE.multipliedBy(3)).left(), null);
         return List.copyOf(troubles);
     }
 
-    private void deliver() {
-        Map<String, List<Letter>> due = notebook.outbox().stream().collect(Collectors.groupingBy(Letter::hook));
-        due.entrySet().removeIf(one -> resting.contains(one.getKey()) || one.getValue().stream().anyMatch(this::early));
-        CompletableFuture<?>[] underWay = due.keySet().stream()
-            .map(id -> CompletableFuture.runAsync(() -> deliver(id, due.get(id)), Daemon::begin))
-            .toArray(CompletableFuture<?>[]::new);
-        Daemon.get(CompletableFuture.allOf(underWay), PATIENCE.multipliedBy(2).plusSeconds(2), null);
+    private void deliver(String id) {
+        List<Letter> letters = notebook.outbox().stream().filter(letter -> letter.hook().equals(id)).toList();
+        if (resting.contains(id) || letters.stream().anyMatch(this::early)) return;
+        Dsl.Hook hook = hooks.getOrDefault(id, hooks.get(Say.hook(id)));
+        List<Letter> fresh = fresh(id, letters, hook != null);
+        if (!fresh.isEmpty()) deliver(hook, fresh);
         notebook.save();
     }
 
     /** The service asked for a pause: what came later waits with it; not for ever, should the clock be set back. */
     private boolean early(Letter letter) {
         return letter.notBefore().isAfter(world.now()) && !letter.notBefore().isAfter(world.now().plus(EXPIRY));
-    }
-
-    private void deliver(String id, List<Letter> letters) {
-        Dsl.Hook hook = hooks.getOrDefault(id, hooks.get(Say.hook(id)));
-        List<Letter> fresh = fresh(id, letters, hook != null);
-        if (fresh.isEmpty()) return;
-        Dsl.Event event = Story.merged(fresh.stream().map(Letter::event).toList(), world.now());
-        Delivery delivery = attempt(hook, event);
-        boolean elsewhere = !delivery.taken() && hook.orElse() != null && attempt(hook.orElse(), event).taken();
-        boolean waits = delivery.again() != null && !elsewhere;
-        if (!delivery.taken()) troubles.add(hook.label() + (delivery.again() == null ? " refused" : " did not take")
-            + " the message: " + delivery.text() + (elsewhere ? "; " + hook.orElse().label() + " took it instead"
-                : waits ? "; it waits for the next pass" : "; it is not sent again"));
-        if (waits) notebook.postpone(fresh, world.now().plus(delivery.again()));
-        else notebook.drop(fresh);
-        if (waits) resting.add(id);
     }
 
     /** What is still news: not for a hook that is gone, nor a day old. The rest is dropped, and that is said. */
@@ -1593,6 +1577,19 @@ final class Courier {
             : ": " + dropped + " that could not be delivered in time: " + stale.get(0).event().title()));
         notebook.drop(stale);
         return fresh;
+    }
+
+    private void deliver(Dsl.Hook hook, List<Letter> fresh) {
+        Dsl.Event event = Story.merged(fresh.stream().map(Letter::event).toList(), world.now());
+        Delivery delivery = attempt(hook, event);
+        boolean elsewhere = !delivery.taken() && hook.orElse() != null && attempt(hook.orElse(), event).taken();
+        boolean waits = delivery.again() != null && !elsewhere;
+        if (!delivery.taken()) troubles.add(hook.label() + (delivery.again() == null ? " refused" : " did not take")
+            + " the message: " + delivery.text() + (elsewhere ? "; " + hook.orElse().label() + " took it instead"
+                : waits ? "; it waits for the next pass" : "; it is not sent again"));
+        if (waits) notebook.postpone(fresh, world.now().plus(delivery.again()));
+        else notebook.drop(fresh);
+        if (waits) resting.add(fresh.get(0).hook());
     }
 
     /** A hook may fail in any way it likes, closures of the rules among them; that is all that happens. */
