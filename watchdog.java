@@ -1641,12 +1641,14 @@ final class Courier {
 
 /** What messages say: what, why, since when, what was done, how long it took. */
 final class Story {
-    private static final Set<Dsl.Kind> ENDS = EnumSet.of(Dsl.Kind.healed, Dsl.Kind.recovered);
-
     static Dsl.Event about(Dsl.Kind kind, Outcome outcome, Incident incident, Instant now) {
         String name = outcome.watch.name();
-        String is = ENDS.contains(kind) ? " is healthy again" : kind == Dsl.Kind.down ? " is down"
-            : kind == Dsl.Kind.gave_up ? " is down and is not restarted any more" : " is still down";
+        String is = switch (kind) {
+            case down -> " is down";
+            case healed, recovered -> " is healthy again";
+            case gave_up -> " is down and is not restarted any more";
+            default -> " is still down";
+        };
         return new Dsl.Event(kind, name, name + is, text(kind, outcome, incident, now), now, incident.since());
     }
 
@@ -1677,10 +1679,11 @@ final class Story {
 
     /** What waits for one hook becomes one message; of an incident that is over, only its end is told. */
     static Dsl.Event merged(List<Dsl.Event> events, Instant now) {
+        Set<Dsl.Kind> ends = EnumSet.of(Dsl.Kind.healed, Dsl.Kind.recovered);
         Function<Dsl.Event, String> story = e -> e.watch() + e.since();
-        Set<String> over = events.stream().filter(e -> ENDS.contains(e.kind())).map(story).collect(Collectors.toSet());
+        Set<String> over = events.stream().filter(e -> ends.contains(e.kind())).map(story).collect(Collectors.toSet());
         List<Dsl.Event> told = events.stream()
-            .filter(e -> ENDS.contains(e.kind()) || !over.contains(story.apply(e))).toList();
+            .filter(e -> ends.contains(e.kind()) || !over.contains(story.apply(e))).toList();
         Dsl.Event first = told.get(0), last = told.get(told.size() - 1);
         boolean old = first.at().isBefore(now.minus(Duration.ofMinutes(10)));
         String text = told.stream().map(e -> (old ? Say.at(e.at()) + " " : "") + e.title() + ". " + e.text())
@@ -1694,9 +1697,9 @@ final class Story {
     private static String title(List<Dsl.Event> told) {
         List<String> names = told.stream().map(Dsl.Event::watch).distinct().toList();
         List<String> are = told.stream().map(e -> e.title().substring(e.watch().length())).distinct().toList();
-        return names.size() == 1 ? told.get(told.size() - 1).title()
-            : are.size() == 1 ? Say.list(names) + are.get(0).replaceFirst("^ is ", " are ")
-            : told.size() + " messages about " + Say.list(names);
+        if (names.size() == 1) return told.get(told.size() - 1).title();
+        return are.size() > 1 ? told.size() + " messages about " + Say.list(names)
+            : Say.list(names) + are.get(0).replaceFirst("^ is ", " are ");
     }
 }
 
