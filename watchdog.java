@@ -105,16 +105,15 @@ public final class watchdog implements Callable<Integer> {
     Path state;
     @Option(names = "--dry-run", description = "Say what a pass would do; restart nothing, tell no one.")
     boolean dryRun;
-    @Option(names = "--json", scope = ScopeType.INHERIT, description = "Print JSON for programs.")
-    boolean json;
+    @Option(names = "--json", scope = ScopeType.INHERIT, description = "Print JSON for programs.") boolean json;
     @Option(names = {"-q", "--quiet"}, scope = ScopeType.INHERIT, description = "Print nothing while all is healthy.")
     boolean quiet;
     @Option(names = {"-v", "--verbose"}, scope = ScopeType.INHERIT, description = "Print each step as it happens.")
     boolean verbose;
-    @Option(names = {"-h", "--help"}, scope = ScopeType.INHERIT, usageHelp = true, description = "Print this, or the help of a command.")
+    @Option(names = {"-h", "--help"}, scope = ScopeType.INHERIT, usageHelp = true,
+            description = "Print this, or the help of a command.")
     boolean help;
-    @Option(names = {"-V", "--version"}, versionHelp = true, description = "Print the version.")
-    boolean version;
+    @Option(names = {"-V", "--version"}, versionHelp = true, description = "Print the version.") boolean version;
 
     final Web web = new Web();
     private final World world;
@@ -157,51 +156,43 @@ public final class watchdog implements Callable<Integer> {
         return line.execute(args);
     }
 
-    @Override public Integer call() { return new Session(world, this).pass(names); }
+    @Override public Integer call() { return session().pass(names); }
+
+    private Session session() { return new Session(world, this); }
 
     @Command(description = {"Look and judge; restart nothing, tell no one, remember nothing.",
         "With a URL: a one-off look without rules, with the timing of each phase."})
     int check(@Parameters(arity = "0..*", paramLabel = "NAME | URL [CONDITION]",
             description = "Watches, or a URL and conditions such as 'status == 401'.") List<String> what) {
-        Session session = new Session(world, this);
         boolean oneOff = what != null && !what.isEmpty() && what.get(0).contains("://");
-        return oneOff ? session.checkUrl(what.get(0), what.subList(1, what.size())) : session.check(what);
+        return oneOff ? session().checkUrl(what.get(0), what.subList(1, what.size())) : session().check(what);
     }
 
     @Command(description = "Compile the rules, look for their commands and secrets, and print them back in words.")
-    int validate() { return new Session(world, this).validate(); }
-
+    int validate() { return session().validate(); }
     @Command(description = "What is remembered: state, restarts, budget, uptime, messages waiting.")
-    int status() { return new Session(world, this).status(); }
-
+    int status() { return session().status(); }
     @Command(description = "Hands off a watch while you work on it.")
     int pause(@Parameters(paramLabel = "NAME") String name,
               @Option(names = "--for", paramLabel = "TIME", description = "Such as 30m or 2h; default: until resume.")
-              Duration time) {
-        return new Session(world, this).pause(name, time);
-    }
-
+              Duration time) { return session().pause(name, time); }
     @Command(description = "End a pause.")
-    int resume(@Parameters(paramLabel = "NAME") String name) { return new Session(world, this).resume(name); }
-
+    int resume(@Parameters(paramLabel = "NAME") String name) { return session().resume(name); }
     @Command(description = "Send a test message through the hooks, and say what became of each.")
-    int tell(@Parameters(arity = "0..1", paramLabel = "NAME") String name) {
-        return new Session(world, this).tell(name);
-    }
-
+    int tell(@Parameters(arity = "0..1", paramLabel = "NAME") String name) { return session().tell(name); }
     @Command(description = "Fire drill: stop a service on purpose, and prove that a pass notices and heals it.")
     int drill(@Parameters(paramLabel = "NAME") String name,
-              @Option(names = "--yes", description = "Do not ask.") boolean yes) {
-        return new Session(world, this).drill(name, yes);
-    }
+              @Option(names = "--yes", description = "Do not ask.") boolean yes) { return session().drill(name, yes); }
 
-    @Command(description = {"Write a small script for cron that starts this program by Java alone, without JBang's own start.",
+    @Command(description = {
+        "Write a small script for cron that starts this program by Java alone, without JBang's own start.",
         "It comes back to JBang when the script or a dependency changed or is gone."})
     int launcher(@Parameters(paramLabel = "FILE", description = "Where to write it.") Path file,
                  @Option(names = "--from", paramLabel = "REF", defaultValue = "watchdog@catalog",
                      description = "What JBang calls this program; default: ${DEFAULT-VALUE}.") String reference) {
         Path script = world.cwd().resolve(reference); // cron calls from elsewhere
-        return new Session(world, this).launcher(world.cwd().resolve(file), Files.isRegularFile(script) ? script.toString() : reference);
+        String from = Files.isRegularFile(script) ? script.toString() : reference;
+        return session().launcher(world.cwd().resolve(file), from);
     }
 
     /** One funnel for everything that goes wrong: a clear sentence and an exit code, never a stack trace. */
@@ -213,14 +204,15 @@ public final class watchdog implements Callable<Integer> {
         if (thrown instanceof CommandLine.ParameterException wrong) {
             List<String> near = wrong instanceof CommandLine.UnmatchedArgumentException unmatched
                 ? unmatched.getSuggestions() : List.of();
-            world.err().println("watchdog: " + Say.lowerFirst(wrong.getMessage())
-                + (near.isEmpty() ? "" : "; did you mean " + String.join(" or ", near) + "?"));
-            world.err().println("Usage: " + wrong.getCommandLine().getCommandSpec().qualifiedName()
-                + " [OPTIONS]; see --help");
+            String hint = near.isEmpty() ? "" : "; did you mean " + String.join(" or ", near) + "?";
+            String command = wrong.getCommandLine().getCommandSpec().qualifiedName();
+            world.err().println("watchdog: " + Say.lowerFirst(wrong.getMessage()) + hint);
+            world.err().println("Usage: " + command + " [OPTIONS]; see --help");
             return 2;
         }
         if (thrown instanceof InvalidPathException unknown) {
-            world.err().println("watchdog: the locale has no letters for '" + unknown.getInput() + "'; set LC_ALL=C.UTF-8");
+            String name = unknown.getInput();
+            world.err().println("watchdog: the locale has no letters for '" + name + "'; set LC_ALL=C.UTF-8");
             return 2;
         }
         world.err().println("watchdog: a bug, please report it: " + Say.plain(thrown.toString(), 300) + " at "
@@ -233,9 +225,8 @@ public final class watchdog implements Callable<Integer> {
 record World(Map<String, String> env, Path cwd, Clock clock, PrintStream out, PrintStream err, boolean terminal,
              IntConsumer halt) {
     static World real() {
-        return new World(System.getenv(), Path.of("").toAbsolutePath(), Clock.systemUTC(),
-            utf8(FileDescriptor.out), utf8(FileDescriptor.err), System.console() != null,
-            Runtime.getRuntime()::halt);
+        return new World(System.getenv(), Path.of("").toAbsolutePath(), Clock.systemUTC(), utf8(FileDescriptor.out),
+            utf8(FileDescriptor.err), System.console() != null, Runtime.getRuntime()::halt);
     }
 
     /** cron's locale is POSIX; names and messages may still be in any script. */
@@ -245,9 +236,9 @@ record World(Map<String, String> env, Path cwd, Clock clock, PrintStream out, Pr
 
     Path home() {
         String home = env.getOrDefault("HOME", System.getProperty("user.home"));
-        if (home.isEmpty() || !home.startsWith("/"))
-            throw Ending.broken("watchdog: HOME is not set: watchdog does not know where to keep its memory; use --state DIR");
-        return Path.of(home);
+        if (home.startsWith("/")) return Path.of(home);
+        throw Ending.broken("watchdog: HOME is not set: watchdog does not know where to keep its memory;"
+            + " use --state DIR");
     }
 
     Path folder(String variable, String otherwise) {
@@ -255,7 +246,7 @@ record World(Map<String, String> env, Path cwd, Clock clock, PrintStream out, Pr
         return set.startsWith("/") ? Path.of(set) : home().resolve(otherwise);
     }
 
-    Instant now() { return clock.instant().truncatedTo(java.time.temporal.ChronoUnit.MILLIS); }
+    Instant now() { return clock.instant().truncatedTo(ChronoUnit.MILLIS); }
 }
 
 /** Ends a command with sentences for its user and an exit code. */
@@ -312,29 +303,24 @@ record Answer(int status, Headers headers, String body, String url, String proto
 /** One restart: when, what, and its result: null while it runs (the intent), then in words. */
 record Restart(Instant at, String what, String result) {
     static final String WAITING = "started, waiting for it", HELPED = "helped", USELESS = "did not help";
-
-    Restart ended(String how) { return new Restart(at, what, how); }
 }
 
 /** One story, from the first unhealthy pass over the threshold to the recovery. */
 record Incident(Instant since, String reason, String excerpt, int restarts, int rung, int unchanged,
                 boolean toldStillDown, boolean toldGivenUp, Instant lastTold) {
-    static Incident open(Instant now, String reason, String excerpt) {
-        return new Incident(now, reason, excerpt, 0, 0, 0, false, false, now);
-    }
-
-    Incident restarted() {
-        return new Incident(since, reason, excerpt, restarts + 1, rung, unchanged, toldStillDown, toldGivenUp, lastTold);
-    }
+    Incident restarted() { return plus(1, 0, 0, false, lastTold); }
+    Incident told(boolean givenUp, Instant now) { return plus(0, 0, 0, givenUp, now); }
+    Incident until(Instant now) { return plus(0, 0, 0, false, Memory.earlier(lastTold, now)); }
 
     /** The last rung did not help: the next is due, and the answer may not even have changed. */
     Incident uselessly(boolean sameAnswer, Instant now) {
-        return new Incident(since, reason, excerpt, restarts, rung + 1, unchanged + (sameAnswer ? 1 : 0), true,
-            toldGivenUp, toldStillDown ? lastTold : now);
+        return plus(0, 1, sameAnswer ? 1 : 0, false, toldStillDown ? lastTold : now);
     }
 
-    Incident told(boolean givenUp, Instant now) {
-        return new Incident(since, reason, excerpt, restarts, rung, unchanged, toldStillDown, toldGivenUp || givenUp, now);
+    /** Nothing is told before it began, also when the clock was set back. */
+    private Incident plus(int restarted, int useless, int same, boolean givenUp, Instant told) {
+        return new Incident(Memory.earlier(since, told), reason, excerpt, restarts + restarted, rung + useless,
+            unchanged + same, toldStillDown || useless > 0, toldGivenUp || givenUp, told);
     }
 
     /** Healed again and again without any change in the answer: perhaps the rule is wrong, not the service. */
@@ -345,28 +331,25 @@ record Incident(Instant since, String reason, String excerpt, int restarts, int 
 record Memory(String state, Instant since, int failures, Incident incident, List<Restart> restarts) {
     static final Memory NEW = new Memory("new", Instant.EPOCH, 0, null, List.of());
 
-    Memory becomes(String newState, Instant now) {
-        return newState.equals(state) ? this : new Memory(newState, now, failures, incident, restarts);
+    Memory becomes(String now, int failuresNow, Instant at) {
+        return new Memory(now, now.equals(state) ? since : at, failuresNow, incident, restarts);
     }
 
-    Memory failures(int count) { return new Memory(state, since, count, incident, restarts); }
-
     Memory incident(Incident is) { return new Memory(state, since, failures, is, restarts); }
-
-    Memory restarts(List<Restart> are) { return new Memory(state, since, failures, incident, List.copyOf(are)); }
+    private Memory restarts(List<Restart> are) { return new Memory(state, since, failures, incident, are); }
 
     /** After the clock was set back nothing lies in the future: neither budget nor reminder may wait for that. */
     Memory until(Instant now) {
-        Incident i = incident == null ? null : new Incident(earlier(incident.since(), now), incident.reason(), incident.excerpt(),
-            incident.restarts(), incident.rung(), incident.unchanged(), incident.toldStillDown(), incident.toldGivenUp(), earlier(incident.lastTold(), now));
-        return incident(i).restarts(restarts.stream().map(r -> new Restart(earlier(r.at(), now), r.what(), r.result())).toList());
+        return incident(incident == null ? null : incident.until(now))
+            .restarts(restarts.stream().map(r -> new Restart(earlier(r.at(), now), r.what(), r.result())).toList());
     }
+
+    static Instant earlier(Instant one, Instant other) { return one.isBefore(other) ? one : other; }
 
     Restart lastRestart() { return restarts.isEmpty() ? null : restarts.get(restarts.size() - 1); }
 
-    /** Restarts that count against the budget now; a clock that was set back must not block restarts for ever. */
     int spent(Policy policy, Instant now) {
-        return (int) restarts.stream().filter(r -> earlier(r.at(), now).isAfter(now.minus(policy.per()))).count();
+        return (int) restarts.stream().filter(r -> r.at().isAfter(now.minus(policy.per()))).count();
     }
 
     /** Written to disk before the first step runs: a crash can neither lose nor double a restart. */
@@ -374,17 +357,13 @@ record Memory(String state, Instant since, int failures, Incident incident, List
         List<Restart> kept = new ArrayList<>(restarts);
         while (kept.size() >= Math.max(10, policy.limit())) kept.remove(0);
         kept.add(new Restart(now, what, null));
-        return restarts(kept).incident(incident == null ? null : incident.restarted());
+        return restarts(kept).incident(incident.restarted());
     }
 
     Memory restartEnded(String result) {
-        if (restarts.isEmpty()) return this;
-        List<Restart> all = new ArrayList<>(restarts);
-        all.set(all.size() - 1, lastRestart().ended(result));
-        return restarts(all);
+        Restart last = lastRestart();
+        return restarts(restarts.stream().map(r -> r == last ? new Restart(r.at(), r.what(), result) : r).toList());
     }
-
-    static Instant earlier(Instant one, Instant other) { return one.isBefore(other) ? one : other; }
 }
 
 // === 3. Verdicts and decisions =======================================================================================
@@ -402,52 +381,44 @@ record Decision(Act act, String why, int remedy, List<Dsl.Kind> tell, Memory mem
 
 /** What a look means. {@code decide} is the whole judgement of watchdog. */
 sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
-    String word();
     String reason();
-    int exit();
     Decision decide(Policy policy, Memory memory, Instant now);
+    default String word() { return getClass().getSimpleName().toLowerCase(Locale.ROOT); }
+    default int exit() { return this instanceof Unhealthy ? 1 : this instanceof Inconclusive ? 3 : 0; }
 }
 
 /** It answers as its rules want. An open incident closes: the ladder starts again at its first rung. */
 record Healthy(String reason) implements Verdict {
-    public String word() { return "healthy"; }
-    public int exit() { return 0; }
-
     public Decision decide(Policy policy, Memory memory, Instant now) {
-        Memory next = memory.becomes("healthy", now).failures(0).incident(null);
+        Memory next = memory.becomes(word(), 0, now).incident(null);
         if (memory.incident() == null) return Decision.rest(Act.nothing, "", List.of(), next);
         Restart last = memory.lastRestart();
         boolean ours = memory.incident().restarts() > 0 && last != null
             && (last.result() == null || last.result().equals(Restart.WAITING));
-        return Decision.rest(Act.nothing, "", List.of(ours ? Dsl.Kind.healed : Dsl.Kind.recovered),
-            ours ? next.restartEnded(Restart.HELPED) : next);
+        return ours ? Decision.rest(Act.nothing, "", List.of(Dsl.Kind.healed), next.restartEnded(Restart.HELPED))
+            : Decision.rest(Act.nothing, "", List.of(Dsl.Kind.recovered), next);
     }
 }
 
 /** It does not. {@code cures}: the remedies that fit the cause, as a ladder; empty with {@code noCure} saying why. */
 record Unhealthy(String reason, String diagram, String excerpt, List<Integer> cures, String noCure) implements Verdict {
-    public String word() { return "unhealthy"; }
-    public int exit() { return 1; }
-
     public Decision decide(Policy policy, Memory memory, Instant now) {
-        Memory next = memory.until(now).becomes("unhealthy", now).failures(memory.failures() + 1);
-        if (next.incident() == null && next.failures() < policy.failures())
+        Memory next = memory.until(now).becomes(word(), memory.failures() + 1, now);
+        Incident open = next.incident();
+        if (open == null && next.failures() < policy.failures())
             return Decision.rest(Act.held, "unhealthy in " + next.failures() + " of " + policy.failures()
                 + " passes before a restart", List.of(), next);
-        List<Dsl.Kind> tell = new ArrayList<>();
-        if (next.incident() == null) {
-            next = next.incident(Incident.open(now, reason, excerpt));
-            tell.add(Dsl.Kind.down);
-        } else if (policy.remind() != null
-            && !now.isBefore(Memory.earlier(next.incident().lastTold(), now).plus(policy.remind()))) {
-            next = next.incident(next.incident().told(false, now));
-            tell.add(Dsl.Kind.reminder);
-        }
-        return act(policy, next, now, tell);
+        if (open == null)
+            return act(policy, next.incident(new Incident(now, reason, excerpt, 0, 0, 0, false, false, now)), now,
+                List.of(Dsl.Kind.down));
+        if (policy.remind() != null && !now.isBefore(open.lastTold().plus(policy.remind())))
+            return act(policy, next.incident(open.told(false, now)), now, List.of(Dsl.Kind.reminder));
+        return act(policy, next, now, List.of());
     }
 
-    private Decision act(Policy policy, Memory next, Instant now, List<Dsl.Kind> tell) {
+    private Decision act(Policy policy, Memory next, Instant now, List<Dsl.Kind> news) {
         Restart last = next.lastRestart();
+        List<Dsl.Kind> tell = new ArrayList<>(news);
         if (cures.isEmpty()) return Decision.rest(Act.held, noCure, tell, next);
         if (last != null && Restart.WAITING.equals(last.result())) {
             if (now.isBefore(last.at().plus(policy.within())))
@@ -457,46 +428,40 @@ record Unhealthy(String reason, String diagram, String excerpt, List<Integer> cu
             tell.addAll(late.tell());
             next = late.memory();
         }
-        if (next.spent(policy, now) >= policy.limit()) {
-            if (!next.incident().toldGivenUp()) {
-                next = next.incident(next.incident().told(true, now));
-                tell.remove(Dsl.Kind.reminder);
-                tell.add(Dsl.Kind.gave_up);
-            }
-            return Decision.rest(Act.gave_up, "the budget of " + policy.limit() + " restarts per "
-                + Say.time(policy.per()) + " is spent", tell, next);
+        Incident open = next.incident();
+        if (next.spent(policy, now) < policy.limit())
+            return new Decision(Act.restarted, "", cures.get(Math.min(open.rung(), cures.size() - 1)), tell, next);
+        if (!open.toldGivenUp()) {
+            tell.remove(Dsl.Kind.reminder);
+            tell.add(Dsl.Kind.gave_up);
+            next = next.incident(open.told(true, now));
         }
-        return new Decision(Act.restarted, "", cures.get(Math.min(next.incident().rung(), cures.size() - 1)), tell, next);
+        return Decision.rest(Act.gave_up, "the budget of " + policy.limit() + " restarts per "
+            + Say.time(policy.per()) + " is spent", tell, next);
     }
 
     /** After a restart that did not help. Said once an incident; the next pass takes the next rung. */
     Decision afterRestart(String result, Memory memory, Instant now) {
-        Incident incident = memory.incident();
-        boolean waiting = result.equals(Restart.WAITING);
-        boolean say = !waiting && !incident.toldStillDown();
         Memory next = memory.restartEnded(result);
-        if (!waiting) next = next.incident(incident.uselessly(excerpt.equals(incident.excerpt()), now));
-        return Decision.rest(Act.restarted, "", say ? List.of(Dsl.Kind.still_down) : List.of(), next);
+        Incident open = memory.incident();
+        if (result.equals(Restart.WAITING)) return Decision.rest(Act.restarted, "", List.of(), next);
+        return Decision.rest(Act.restarted, "", open.toldStillDown() ? List.of() : List.of(Dsl.Kind.still_down),
+            next.incident(open.uselessly(excerpt.equals(open.excerpt()), now)));
     }
 }
 
 /** It cannot be judged: what it needs is not there, or a condition cannot be evaluated. Nothing is ever restarted. */
 record Inconclusive(String reason, boolean blocked) implements Verdict {
-    public String word() { return "inconclusive"; }
-    public int exit() { return 3; }
-
     public Decision decide(Policy policy, Memory memory, Instant now) {
-        return Decision.rest(blocked ? Act.blocked : Act.held, reason, List.of(), memory.becomes("inconclusive", now));
+        Memory next = memory.becomes(word(), memory.failures(), now);
+        return Decision.rest(blocked ? Act.blocked : Act.held, reason, List.of(), next);
     }
 }
 
 /** Somebody works on it: it is not even looked at. */
 record Paused(String reason) implements Verdict {
-    public String word() { return "paused"; }
-    public int exit() { return 0; }
-
     public Decision decide(Policy policy, Memory memory, Instant now) {
-        return Decision.rest(Act.paused, reason, List.of(), memory.becomes("paused", now));
+        return Decision.rest(Act.paused, reason, List.of(), memory.becomes(word(), memory.failures(), now));
     }
 }
 
@@ -530,46 +495,29 @@ record Look(Answer answer, Verdict verdict) {
 }
 
 /** One check-and-heal pass over some watches, which stand in an order where each comes after what it needs. */
-final class Pass {
-    private final List<Watch> watches;
-    private final Looker looker;
-    private final Hands hands;
-    private final Notebook notebook;
-    private final Courier courier;
-    private final World world;
-    private final Consumer<String> progress;
-    private final Map<String, Outcome> outcomes = new LinkedHashMap<>();
-    private final Map<Callable<?>, Treatment> treatments = new IdentityHashMap<>();
-
+record Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, Courier courier, World world,
+            Consumer<String> progress, Map<String, Outcome> outcomes, Map<Callable<?>, Treatment> treatments) {
     Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, Courier courier, World world,
          Consumer<String> progress) {
-        this.watches = watches;
-        this.looker = looker;
-        this.hands = hands;
-        this.notebook = notebook;
-        this.courier = courier;
-        this.world = world;
-        this.progress = progress;
+        this(watches, looker, hands, notebook, courier, world, progress,
+            new LinkedHashMap<>(), new IdentityHashMap<>());
     }
 
     Collection<Outcome> run() {
-        round(watches);
-        for (List<Watch> freed = freed(); !freed.isEmpty(); freed = freed()) round(freed);
+        for (List<Watch> now = watches; !now.isEmpty(); now = freed()) {
+            judge(now);
+            notebook.save();
+            courier.send();
+            for (Watch watch : now)
+                if (outcomes.get(watch.name()).due()) heal(outcomes.get(watch.name()));
+        }
         return outcomes.values();
-    }
-
-    private void round(List<Watch> now) {
-        judge(now);
-        notebook.save();
-        courier.send();
-        for (Watch watch : now)
-            if (outcomes.get(watch.name()).due()) heal(outcomes.get(watch.name()));
     }
 
     /** Looks, judges and decides, and changes nothing but the notebook: all of a dry run. */
     Collection<Outcome> judge(List<Watch> now) {
-        List<Watch> awake = now.stream().filter(watch -> notebook.pausedUntil(watch.name()) == null).toList();
-        Map<Watch, Look> looks = looker.lookAtAll(awake);
+        Map<Watch, Look> looks = looker.lookAtAll(
+            now.stream().filter(watch -> notebook.pausedUntil(watch.name()) == null).toList());
         for (Watch watch : now) {
             Outcome outcome = new Outcome(watch);
             outcomes.put(watch.name(), outcome);
@@ -581,33 +529,35 @@ final class Pass {
 
     private Look blockedByNeeds(Watch watch, Look look) {
         if (look == null) return Look.without(new Paused("paused " + Say.until(notebook.pausedUntil(watch.name()))));
-        if (look.verdict() instanceof Healthy) return look;
-        for (String need : watch.needs())
-            if (outcomes.get(need) != null && outcomes.get(need).exit() != 0)
-                return new Look(look.answer(), new Inconclusive("needs " + need + ", which is "
-                    + outcomes.get(need).verdict().word(), true));
-        return look;
+        Outcome need = look.verdict() instanceof Healthy ? null : missing(watch);
+        return need == null ? look : new Look(look.answer(),
+            new Inconclusive("needs " + need.watch.name() + ", which is " + need.verdict().word(), true));
+    }
+
+    /** What a watch needs and does not have; null: nothing that was looked at. */
+    private Outcome missing(Watch watch) {
+        return watch.needs().stream().map(outcomes::get).filter(need -> need != null && need.exit() != 0)
+            .findFirst().orElse(null);
     }
 
     /** What waits for a watch that has been healed in this pass is looked at in this pass, once. */
     private List<Watch> freed() {
         return watches.stream().filter(watch -> outcomes.get(watch.name()).decision.act() == Act.blocked
-            && watch.needs().stream().allMatch(need -> outcomes.get(need) == null || outcomes.get(need).exit() == 0))
-            .toList();
+            && missing(watch) == null).toList();
     }
 
     private void heal(Outcome first) {
         Dsl.Remedy remedy = first.remedy();
-        List<Outcome> patients = outcomes.values().stream().filter(o -> o.due() && o.remedy().steps() == remedy.steps()).toList();
+        List<Outcome> patients = outcomes.values().stream()
+            .filter(o -> o.due() && o.remedy().steps() == remedy.steps()).toList();
         long began = System.nanoTime();
-        for (Outcome patient : patients)
-            notebook.put(patient.watch, notebook.of(patient.watch)
-                .intends(remedy.inWords(), patient.watch.policy(), world.now()));
+        for (Outcome o : patients)
+            notebook.put(o.watch, notebook.of(o.watch).intends(remedy.inWords(), o.watch.policy(), world.now()));
         notebook.save();
         progress.accept(Say.names(patients) + ": unhealthy, restarting: " + remedy.inWords());
         Treatment treatment = treatments.computeIfAbsent(remedy.steps(), hands::carryOut);
         lookAgain(patients, treatment, began);
-        for (Outcome patient : patients) concluded(patient, treatment, Duration.ofNanos(System.nanoTime() - began));
+        for (Outcome o : patients) concluded(o, treatment);
         notebook.save();
         courier.send();
     }
@@ -619,30 +569,28 @@ final class Pass {
         for (long nap = 50; ; nap = Math.min(nap * 3 / 2, 2_000)) {
             List<Watch> sick = patients.stream().filter(o -> o.exit() != 0).map(o -> o.watch).toList();
             looker.lookOnce(sick).forEach((watch, look) -> {
-                Outcome outcome = outcomes.get(watch.name());
-                outcome.look = look;
-                outcome.took = Duration.ofNanos(System.nanoTime() - began);
+                outcomes.get(watch.name()).look = look;
+                outcomes.get(watch.name()).took = Duration.ofNanos(System.nanoTime() - began);
             });
-            if (patients.stream().allMatch(o -> o.exit() == 0) || over.passed() || treatment.diedSince() != null) return;
+            boolean healed = patients.stream().allMatch(o -> o.exit() == 0);
+            if (healed || over.passed() || treatment.diedSince() != null) return;
             over.sleep(Duration.ofMillis(nap));
         }
     }
 
-    private void concluded(Outcome outcome, Treatment treatment, Duration took) {
+    private void concluded(Outcome outcome, Treatment treatment) {
         Memory memory = notebook.of(outcome.watch);
+        Policy policy = outcome.watch.policy();
         String died = treatment.diedSince();
         outcome.done = treatment.inWords() + (died == null ? "" : "; " + died);
         outcome.healed = outcome.verdict() instanceof Healthy;
-        if (!outcome.healed) outcome.took = took;
-        boolean early = hands.deadline().passed() && took.compareTo(outcome.watch.policy().within()) < 0;
+        boolean early = hands.deadline().passed() && outcome.took.compareTo(policy.within()) < 0;
         String result = treatment.failed() ? treatment.failure() : died != null ? died
             : early ? Restart.WAITING : Restart.USELESS;
-        Decision decision = outcome.verdict() instanceof Unhealthy still
-            ? still.afterRestart(result, memory, world.now())
-            : outcome.verdict().decide(outcome.watch.policy(), memory, world.now());
-        if (outcome.verdict() instanceof Inconclusive)
-            decision = Decision.rest(Act.restarted, "", List.of(), decision.memory().restartEnded("cannot be judged"));
-        settle(outcome, Decision.rest(Act.restarted, decision.why(), decision.tell(), decision.memory()));
+        if (outcome.verdict() instanceof Inconclusive) memory = memory.restartEnded("cannot be judged");
+        Decision after = outcome.verdict() instanceof Unhealthy still ? still.afterRestart(result, memory, world.now())
+            : outcome.verdict().decide(policy, memory, world.now());
+        settle(outcome, Decision.rest(Act.restarted, "", after.tell(), after.memory()));
     }
 
     /** Memory and messages change together, in one file. */
@@ -651,11 +599,11 @@ final class Pass {
         if (outcome.due()) outcome.was = outcome.verdict().reason();
         if (decision.tell().contains(Dsl.Kind.down)) notebook.evidence(outcome.watch.name(), outcome.look.answer());
         synchronized (notebook) { // a hook's thread may save in between
-            Incident before = notebook.of(outcome.watch).incident();
+            Incident before = notebook.of(outcome.watch).incident(), after = decision.memory().incident();
+            Incident about = after != null ? after : before;
             notebook.put(outcome.watch, decision.memory());
-            Incident about = decision.memory().incident() != null ? decision.memory().incident() : before;
             for (Dsl.Kind kind : decision.tell())
-                courier.post(Story.about(kind, outcome, about, notebook.of(outcome.watch), world.now()), outcome.watch.hooks());
+                courier.post(Story.about(kind, outcome, about, world.now()), outcome.watch.hooks());
         }
     }
 }
@@ -1467,29 +1415,32 @@ record Letter(Dsl.Event event, String hook, Instant notBefore) {
     Letter later(Instant when) { return new Letter(event, hook, when); }
 }
 
-/** What became of a message: taken, to be tried again ({@code pause} at the least), or refused for good. */
-record Delivery(boolean taken, boolean refused, String text, Duration pause) {
-    static Delivery done() { return new Delivery(true, false, "taken", Duration.ZERO); }
-    static Delivery later(String why, Duration wait) { return new Delivery(false, false, why, wait); }
-    static Delivery refusedFor(String why) { return new Delivery(false, true, why, Duration.ZERO); }
+/** What became of a message; {@code again}: after how long at the least it is to be tried again, null: never. */
+record Delivery(boolean taken, String text, Duration again) {
+    static final Delivery DONE = new Delivery(true, "taken", null);
+
+    static Delivery later(String why) { return new Delivery(false, why, Duration.ZERO); }
+    static Delivery refused(String why) { return new Delivery(false, why, null); }
 }
 
 /** Delivers what is due, each hook in a thread of its own; no hook can hold up a restart or another hook. */
 final class Courier {
     static final Duration PATIENCE = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
     private static final int MOST_WAITING = 50;
+    private static final CompletableFuture<?> NOTHING = CompletableFuture.completedFuture(null);
     private final Notebook notebook;
-    private final Map<String, Dsl.Hook> hooks;
+    private final Map<String, Dsl.Hook> hooks = new HashMap<>();
     private final World world;
-    final Web web;
+    private final Web web;
     final Hands hands;
     private final List<String> troubles = Collections.synchronizedList(new ArrayList<>());
     private final Set<String> resting = ConcurrentHashMap.newKeySet(); // they failed in this pass already
-    private Future<?> sending;
+    private final Map<String, CompletableFuture<?>> sending = new HashMap<>();
 
     Courier(Notebook notebook, List<Dsl.Hook> hooks, World world, Web web, Hands hands) {
         this.notebook = notebook;
-        this.hooks = hooks.stream().collect(Collectors.toMap(Dsl.Hook::id, h -> h, (one, same) -> one, LinkedHashMap::new));
+        for (Dsl.Hook hook : hooks) // also by its service: settings may be edited while a message waits
+            for (String name : List.of(hook.id(), hook.label())) this.hooks.putIfAbsent(name, hook);
         this.world = world;
         this.web = web;
         this.hands = hands;
@@ -1502,120 +1453,99 @@ final class Courier {
 
     /** In the background; what is posted meanwhile goes with the next call. */
     void send() {
-        Future<?> before = sending;
-        if (!notebook.outbox().isEmpty()) sending = Daemon.run(() -> {
-            if (before != null) Daemon.get(before, PATIENCE.multipliedBy(2), null);
-            deliver();
-            return null;
-        });
+        Set<String> waiting = new HashSet<>();
+        for (Letter letter : notebook.outbox()) waiting.add(letter.hook());
+        for (String id : waiting)
+            sending.put(id, sending.getOrDefault(id, NOTHING).thenRunAsync(() -> deliver(id), Daemon::begin));
     }
 
     /** Waits for what is on its way, and says what could not be delivered and what happens to it. */
     List<String> finish() {
-        if (sending != null) Daemon.get(sending, hands.deadline().sooner(PATIENCE.multipliedBy(3)).left(), null);
+        var all = CompletableFuture.allOf(sending.values().toArray(new CompletableFuture<?>[0]));
+        Daemon.get(all, hands.deadline().sooner(PATIENCE.multipliedBy(3)).left(), null);
         return List.copyOf(troubles);
     }
 
-    private void deliver() {
-        Map<String, List<Letter>> due = notebook.outbox().stream()
-            .collect(Collectors.groupingBy(Letter::hook, LinkedHashMap::new, Collectors.toList()));
-        due.entrySet().removeIf(one -> resting.contains(one.getKey()) || one.getValue().stream().anyMatch(this::early));
-        List<Future<?>> under = new ArrayList<>();
-        due.forEach((id, letters) -> under.add(Daemon.run(() -> {
-            deliver(hooks.getOrDefault(id, sameService(id)), id, letters);
-            return null;
-        })));
-        under.forEach(one -> Daemon.get(one, PATIENCE.multipliedBy(2).plusSeconds(2), null));
+    private void deliver(String id) {
+        List<Letter> letters = notebook.outbox().stream().filter(letter -> letter.hook().equals(id)).toList();
+        if (resting.contains(id) || letters.stream().anyMatch(this::early)) return;
+        Dsl.Hook hook = hooks.getOrDefault(id, hooks.get(Say.hook(id)));
+        List<Letter> fresh = fresh(id, letters, hook != null);
+        if (!fresh.isEmpty()) deliver(hook, fresh);
         notebook.save();
     }
 
-    /** The hook's settings were edited while a message waited for it: another of its kind takes it. */
-    private Dsl.Hook sameService(String id) {
-        return hooks.values().stream().filter(hook -> hook.label().equals(Say.hook(id))).findFirst().orElse(null);
-    }
-
-    /** The service asked for a pause: what came later waits with it. Not for ever, should the clock have been set back. */
+    /** The service asked for a pause: what came later waits with it; not for ever, should the clock be set back. */
     private boolean early(Letter letter) {
         return letter.notBefore().isAfter(world.now()) && !letter.notBefore().isAfter(world.now().plus(EXPIRY));
     }
 
-    private void deliver(Dsl.Hook hook, String id, List<Letter> letters) {
-        List<Letter> fresh = fresh(letters, id);
-        if (hook == null || fresh.isEmpty()) {
-            if (hook == null) troubles.add(Say.hook(id) + " is no longer in the rules: dropped " + Say.count(letters.size(), "message"));
-            notebook.drop(letters);
-            return;
-        }
-        Dsl.Event event = Story.merged(fresh.stream().map(Letter::event).toList(), world.now());
-        Delivery delivery = attempt(hook, event);
-        boolean elsewhere = !delivery.taken() && hook.orElse() != null && attempt(hook.orElse(), event).taken();
-        if (!delivery.taken()) troubles.add(hook.label() + (delivery.refused() ? " refused the message: " : " did not take the message: ")
-            + delivery.text() + (elsewhere ? "; " + hook.orElse().label() + " took it instead"
-                : delivery.refused() ? "; it is not sent again" : "; it waits for the next pass"));
-        if (delivery.taken() || delivery.refused() || elsewhere) notebook.drop(letters);
-        else {
-            resting.add(id);
-            notebook.postpone(fresh, world.now().plus(delivery.pause().compareTo(EXPIRY) < 0 ? delivery.pause() : EXPIRY));
-        }
-    }
-
-    /** A message that could not be delivered for a day is not news any more. */
-    private List<Letter> fresh(List<Letter> letters, String id) {
-        List<Letter> fresh = letters.stream().filter(l -> l.event().at().isAfter(world.now().minus(EXPIRY))).toList();
-        fresh = fresh.subList(Math.max(0, fresh.size() - MOST_WAITING), fresh.size());
-        List<Letter> stale = new ArrayList<>(letters);
-        stale.removeAll(fresh);
-        if (!stale.isEmpty()) {
-            notebook.drop(stale);
-            troubles.add(Say.hook(id) + ": dropped " + Say.count(stale.size(), "message") + " that could not be delivered in time: "
-                + stale.get(0).event().title());
-        }
+    /** What is still news: not for a hook that is gone, nor a day old. The rest is dropped, and that is said. */
+    private List<Letter> fresh(String id, List<Letter> letters, boolean known) {
+        Instant oldest = world.now().minus(EXPIRY);
+        List<Letter> news = letters.stream().filter(letter -> known && letter.event().at().isAfter(oldest)).toList();
+        List<Letter> fresh = news.subList(Math.max(0, news.size() - MOST_WAITING), news.size());
+        List<Letter> stale = letters.stream().filter(letter -> !fresh.contains(letter)).toList();
+        String dropped = "dropped " + Say.count(stale.size(), "message");
+        if (!stale.isEmpty()) troubles.add(Say.hook(id) + (!known ? " is no longer in the rules: " + dropped
+            : ": " + dropped + " that could not be delivered in time: " + stale.get(0).event().title()));
+        notebook.drop(stale);
         return fresh;
     }
 
-    /** A hook may fail in any way it likes; that is all that happens. */
-    Delivery attempt(Dsl.Hook hook, Dsl.Event event) {
-        Future<Delivery> sent = Daemon.run(() -> {
-            try {
-                return hook.sender().send(this, event);
-            } catch (Throwable thrown) { // closures of the rules among them
-                return Delivery.later(Say.plain(Say.thrown(thrown), 200), Duration.ZERO);
-            }
-        });
-        return Daemon.get(sent, PATIENCE.plusSeconds(1), Delivery.later("no answer within " + Say.time(PATIENCE), Duration.ZERO));
+    private void deliver(Dsl.Hook hook, List<Letter> fresh) {
+        Dsl.Event event = Story.merged(fresh.stream().map(Letter::event).toList(), world.now());
+        Delivery delivery = attempt(hook, event);
+        boolean elsewhere = !delivery.taken() && hook.orElse() != null && attempt(hook.orElse(), event).taken();
+        boolean waits = delivery.again() != null && !elsewhere;
+        if (!delivery.taken()) troubles.add(hook.label() + (delivery.again() == null ? " refused" : " did not take")
+            + " the message: " + delivery.text() + (elsewhere ? "; " + hook.orElse().label() + " took it instead"
+                : waits ? "; it waits for the next pass" : "; it is not sent again"));
+        if (waits) notebook.postpone(fresh, world.now().plus(delivery.again()));
+        else notebook.drop(fresh);
+        if (waits) resting.add(fresh.get(0).hook());
     }
 
-    /** POSTs JSON. Only 2xx is taken; 4xx never is, so it is not repeated; no answer may have been taken, so it is. */
-    Delivery post(String url, Map<String, String> headers, Object json, Predicate<String> taken, boolean quota) {
-        HttpUrl to = HttpUrl.parse(url);
-        if (to == null) return Delivery.refusedFor("its url is not one");
-        Request.Builder request = new Request.Builder().url(to)
+    /** A hook may fail in any way it likes, closures of the rules among them; that is all that happens. */
+    Delivery attempt(Dsl.Hook hook, Dsl.Event event) {
+        Future<Delivery> sent = CompletableFuture.supplyAsync(() -> hook.sender().send(this, event), Daemon::begin)
+            .exceptionally(failed -> Delivery.later(Say.plain(Say.thrown(failed.getCause()), 200)));
+        return Daemon.get(sent, PATIENCE.plusSeconds(1), Delivery.later("no answer within " + Say.time(PATIENCE)));
+    }
+
+    /**
+     * POSTs JSON. Only 2xx is taken; 4xx never is, so it is not repeated; no answer may have been taken, so it is.
+     * {@code pushover}: a 200 may say no, and 429 is a quota that is used up for the month.
+     */
+    Delivery post(String url, Map<?, ?> headers, Object json, boolean pushover) {
+        Request.Builder request = new Request.Builder().url(url)
             .post(RequestBody.create(Json.text(json), MediaType.get("application/json")));
-        headers.forEach(request::header);
+        headers.forEach((name, value) -> request.header(name.toString(), value.toString()));
         Phases phases = new Phases();
         try (Response response = web.call(request.build(), Deadline.in(PATIENCE), null, phases).execute()) {
             String body = response.peekBody(4096).string();
             String said = response.code() + " " + Say.plain(body, 120);
-            if (response.isSuccessful() && taken.test(body)) return Delivery.done();
-            if (response.code() == 429 && !quota) return Delivery.later(said, wait(response, body));
-            return response.code() >= 500 || response.code() == 408 ? Delivery.later(said, Duration.ZERO)
-                : Delivery.refusedFor(said);
+            boolean taken = !pushover || body.replace(" ", "").contains("\"status\":1");
+            if (response.isSuccessful() && taken) return Delivery.DONE;
+            if (response.code() == 429 && !pushover) return new Delivery(false, said, wait(response, body));
+            return response.code() >= 500 || response.code() == 408 ? Delivery.later(said) : Delivery.refused(said);
         } catch (IOException | RuntimeException thrown) {
-            return Delivery.later(Web.trouble(thrown, to.host(), PATIENCE, phases).troubleText(), Duration.ZERO);
+            return Delivery.later(Web.trouble(thrown, Say.host(url), PATIENCE, phases).troubleText());
         }
     }
 
-    /** Seconds, in a header or, by Telegram and Discord, in the body. */
+    /** Seconds, in a header or, by Telegram and Discord, in the body; no longer than a message is news. */
     private static Duration wait(Response response, String body) {
         var found = Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
         String seconds = response.header("Retry-After", found.find() ? found.group(1) : "60");
-        return Duration.ofSeconds(seconds.matches("\\d{1,6}") ? Long.parseLong(seconds) : 60);
+        long asked = seconds.matches("\\d{1,6}") ? Long.parseLong(seconds) : 60;
+        return Duration.ofSeconds(Math.min(asked, EXPIRY.toSeconds()));
     }
 
     /** Pings a dead man's switch. That nobody hears it is for the switch to notice, and never fails a pass. */
     void heartbeat(String url) {
-        try (Response response = web.call(new Request.Builder().url(url).build(), Deadline.in(PATIENCE), null,
-                EventListener.NONE).execute()) {
+        Request ping = new Request.Builder().url(url).build();
+        try (Response response = web.call(ping, Deadline.in(PATIENCE), null, EventListener.NONE).execute()) {
             if (!response.isSuccessful()) troubles.add("heartbeat: " + Say.host(url) + " answered " + response.code());
         } catch (IOException | RuntimeException thrown) {
             troubles.add("heartbeat: " + Web.trouble(thrown, Say.host(url), PATIENCE, new Phases()).troubleText());
@@ -1625,127 +1555,92 @@ final class Courier {
 
 /** What messages say: what, why, since when, what was done, how long it took. */
 final class Story {
-    static Dsl.Event about(Dsl.Kind kind, Outcome outcome, Incident incident, Memory memory, Instant now) {
+    static Dsl.Event about(Dsl.Kind kind, Outcome outcome, Incident incident, Instant now) {
         String name = outcome.watch.name();
-        String down = Say.time(Duration.between(Memory.earlier(incident.since(), now), now));
-        String did = outcome.done.isEmpty() ? "" : (outcome.done.contains(" was not running") ? outcome.done : Say.upperFirst(outcome.done)) + ". ";
+        String is = switch (kind) {
+            case down -> " is down";
+            case healed, recovered -> " is healthy again";
+            case gave_up -> " is down and is not restarted any more";
+            default -> " is still down";
+        };
+        return new Dsl.Event(kind, name, name + is, text(kind, outcome, incident, now), now, incident.since());
+    }
+
+    private static String text(Dsl.Kind kind, Outcome outcome, Incident incident, Instant now) {
+        String time = Say.time(Duration.between(Memory.earlier(incident.since(), now), now));
+        String why = outcome.verdict().reason() + ".", was = "It was down for " + time + ": " + incident.reason() + ".";
+        String did = outcome.done.contains(" was not running") ? outcome.done : Say.upperFirst(outcome.done);
+        String held = outcome.decision.why();
+        String doubt = incident.suspicious() ? " The answer never changed, so perhaps the rule is wrong and not the "
+            + "service. It begins: " + incident.excerpt() : "";
         return switch (kind) {
-            case down -> event(kind, name, "is down", incident, now, incident.reason() + "." + plan(outcome));
-            case healed -> event(kind, name, "is healthy again", incident, now, (did.isEmpty() ? "A restart helped. " : did)
-                + "It was down for " + down + ": " + incident.reason() + ".");
-            case recovered -> event(kind, name, "is healthy again", incident, now, (incident.restarts() == 0
-                ? "It recovered by itself" : "It recovered some time after its last restart") + ". It was down for " + down
-                + ": " + incident.reason() + ".");
-            case still_down -> event(kind, name, "is still down", incident, now, did + "It did not help: "
-                + outcome.verdict().reason() + "." + suspicion(incident));
-            case gave_up -> event(kind, name, "is down and is not restarted any more", incident, now,
-                Say.upperFirst(outcome.decision.why()) + "; it is tried again when the budget allows." + (incident.since().equals(now) ? ""
-                : " Down for " + down + ": " + outcome.verdict().reason() + ".") + suspicion(incident));
-            default -> event(kind, name, "is still down", incident, now, "Down for " + down + ": "
-                + outcome.verdict().reason() + ".");
+            case down -> why + (outcome.due() ? " Restarting it: " + outcome.remedy().inWords() + "."
+                : held.isEmpty() ? "" : " Not restarted: " + held + ".");
+            case healed -> (did.isEmpty() ? "A restart helped" : did) + ". " + was;
+            case recovered -> "It recovered "
+                + (incident.restarts() == 0 ? "by itself. " : "some time after its last restart. ") + was;
+            case still_down -> did + (did.isEmpty() ? "" : ". ") + "It did not help: " + why + doubt;
+            case gave_up -> Say.upperFirst(held) + "; it is tried again when the budget allows."
+                + (incident.since().equals(now) ? "" : " Down for " + time + ": " + why) + doubt;
+            default -> "Down for " + time + ": " + why;
         };
     }
 
-    private static String plan(Outcome outcome) {
-        return outcome.due() ? " Restarting it: " + outcome.remedy().inWords() + "."
-            : outcome.decision.why().isEmpty() ? "" : " Not restarted: " + outcome.decision.why() + ".";
-    }
-
-    private static String suspicion(Incident incident) {
-        return incident.suspicious() ? " The answer never changed, so perhaps the rule is wrong and not the service. "
-            + "It begins: " + incident.excerpt() : "";
-    }
-
-    private static Dsl.Event event(Dsl.Kind kind, String name, String is, Incident incident, Instant now, String text) {
-        return new Dsl.Event(kind, name, name + " " + is, text, now, incident.since());
-    }
-
     static Dsl.Event unwatched(String name, Incident incident, Instant now) {
-        return event(Dsl.Kind.recovered, name, "is no longer watched", incident, now,
-            "It was removed from the rules while it was down: " + incident.reason() + ".");
+        return new Dsl.Event(Dsl.Kind.recovered, name, name + " is no longer watched",
+            "It was removed from the rules while it was down: " + incident.reason() + ".", now, incident.since());
     }
 
     /** What waits for one hook becomes one message; of an incident that is over, only its end is told. */
     static Dsl.Event merged(List<Dsl.Event> events, Instant now) {
-        Set<String> over = events.stream().filter(Story::ends).map(e -> e.watch() + e.since()).collect(Collectors.toSet());
-        List<Dsl.Event> told = events.stream().filter(e -> ends(e) || !over.contains(e.watch() + e.since())).toList();
-        Dsl.Event last = told.get(told.size() - 1);
-        boolean old = told.get(0).at().isBefore(now.minus(Duration.ofMinutes(10)));
-        if (told.size() == 1) return !old ? last : new Dsl.Event(last.kind(), last.watch(), last.title(),
-            last.text() + " (This was at " + Say.at(last.at()) + "; it could not be sent before.)", last.at(), last.since());
-        boolean alike = told.stream().map(e -> e.title().substring(e.watch().length())).distinct().count() == 1;
-        List<String> names = told.stream().map(Dsl.Event::watch).distinct().toList();
-        String title = names.size() == 1 ? last.title() : !alike ? told.size() + " messages about " + Say.list(names)
-            : Say.list(names) + last.title().substring(last.watch().length()).replaceFirst("^ is ", names.size() > 1 ? " are " : " is ");
+        Set<Dsl.Kind> ends = EnumSet.of(Dsl.Kind.healed, Dsl.Kind.recovered);
+        Function<Dsl.Event, String> story = e -> e.watch() + e.since();
+        Set<String> over = events.stream().filter(e -> ends.contains(e.kind())).map(story).collect(Collectors.toSet());
+        List<Dsl.Event> told = events.stream()
+            .filter(e -> ends.contains(e.kind()) || !over.contains(story.apply(e))).toList();
+        Dsl.Event first = told.get(0), last = told.get(told.size() - 1);
+        boolean old = first.at().isBefore(now.minus(Duration.ofMinutes(10)));
         String text = told.stream().map(e -> (old ? Say.at(e.at()) + " " : "") + e.title() + ". " + e.text())
             .collect(Collectors.joining("\n"));
-        return new Dsl.Event(last.kind(), String.join(", ", names), title, text, told.get(0).at(), told.get(0).since());
+        if (told.size() == 1) text = last.text()
+            + (old ? " (This was at " + Say.at(last.at()) + "; it could not be sent before.)" : "");
+        String watches = told.stream().map(Dsl.Event::watch).distinct().collect(Collectors.joining(", "));
+        return new Dsl.Event(last.kind(), watches, title(told), text, first.at(), first.since());
     }
 
-    private static boolean ends(Dsl.Event event) {
-        return event.kind() == Dsl.Kind.healed || event.kind() == Dsl.Kind.recovered;
+    private static String title(List<Dsl.Event> told) {
+        List<String> names = told.stream().map(Dsl.Event::watch).distinct().toList();
+        List<String> are = told.stream().map(e -> e.title().substring(e.watch().length())).distinct().toList();
+        if (names.size() == 1) return told.get(told.size() - 1).title();
+        return are.size() > 1 ? told.size() + " messages about " + Say.list(names)
+            : Say.list(names) + are.get(0).replaceFirst("^ is ", " are ");
     }
 }
 
 /** The services that take messages: where each wants them, in which shape, and how long they may be. */
 final class Services {
-    static Dsl.Sender pushover(Map<String, ?> o) {
-        return (by, event) -> by.post(url(o, "https://api.pushover.net") + "/1/messages.json", Map.of(),
-            filled("token", o.get("token"), "user", o.get("user"), "title", Say.cut(event.title(), 250),
-                "message", Say.cut(event.text(), 1024), "timestamp", event.at().getEpochSecond(), "priority", o.get("priority"),
-                "retry", urgent(o) ? 60 : null, "expire", urgent(o) ? 3600 : null, "sound", o.get("sound"),
-                "device", o.get("device")),
-            body -> body.replace(" ", "").contains("\"status\":1"), true);
-    }
+    static Dsl.Sender of(String service, Map<String, ?> o) { return (by, event) -> send(service, o, by, event); }
 
-    private static boolean urgent(Map<String, ?> o) { return Integer.valueOf(2).equals(o.get("priority")); }
-
-    static Dsl.Sender ntfy(Map<String, ?> o) {
-        return (by, event) -> by.post(url(o, "https://ntfy.sh") + "/",
-            o.get("token") == null ? Map.of() : Map.of("Authorization", "Bearer " + o.get("token")),
-            filled("topic", o.get("topic"), "title", Say.cut(event.title(), 250), "message", Say.cut(event.text(), 1300),
-                "priority", o.get("priority"), "tags", o.get("tags")), body -> true, false);
-    }
-
-    static Dsl.Sender slack(Map<String, ?> o) {
-        return (by, event) -> by.post(url(o, ""), Map.of(), Map.of("text", Say.cut(event.title() + "\n" + event.text(), 3000)
-            .replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")), body -> true, false);
-    }
-
-    static Dsl.Sender discord(Map<String, ?> o) {
-        return (by, event) -> by.post(url(o, ""), Map.of(), Map.of("content", Say.cut(event.title() + "\n" + event.text(), 2000),
-            "allowed_mentions", Map.of("parse", List.of())), body -> true, false);
-    }
-
-    static Dsl.Sender telegram(Map<String, ?> o) {
-        return (by, event) -> by.post(url(o, "https://api.telegram.org") + "/bot" + o.get("token") + "/sendMessage", Map.of(),
-            filled("chat_id", o.get("chat"), "text", Say.cut(event.title() + "\n" + event.text(), 4096)), body -> true, false);
-    }
-
-    static Dsl.Sender webhook(String url, Map<?, ?> headers, Function<Dsl.Event, ?> json) {
-        Map<String, String> sent = new LinkedHashMap<>();
-        if (headers != null) headers.forEach((name, value) -> sent.put(name.toString(), value.toString()));
-        return (by, event) -> by.post(url, sent, json.apply(event), body -> true, false);
-    }
-
-    static Dsl.Sender closure(Consumer<Dsl.Event> block) {
-        return (by, event) -> {
-            block.accept(event);
-            return Delivery.done();
+    private static Delivery send(String service, Map<String, ?> o, Courier by, Dsl.Event event) {
+        String title = Say.cut(event.title(), 250), all = event.title() + "\n" + event.text();
+        boolean urgent = Integer.valueOf(2).equals(o.get("priority")); // Pushover insists on being told how to insist
+        return switch (service) {
+            case "pushover" -> by.post(url(o, "https://api.pushover.net") + "/1/messages.json", Map.of(), filled(
+                "token", o.get("token"), "user", o.get("user"), "title", title, "message", Say.cut(event.text(), 1024),
+                "timestamp", event.at().getEpochSecond(), "priority", o.get("priority"), "sound", o.get("sound"),
+                "device", o.get("device"), "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null), true);
+            case "ntfy" -> by.post(url(o, "https://ntfy.sh") + "/",
+                o.get("token") == null ? Map.of() : Map.of("Authorization", "Bearer " + o.get("token")),
+                filled("topic", o.get("topic"), "title", title, "message", Say.cut(event.text(), 1300),
+                    "priority", o.get("priority"), "tags", o.get("tags")), false);
+            case "slack" -> by.post(url(o, ""), Map.of(), Map.of("text", Say.cut(all, 3000)
+                .replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")), false);
+            case "discord" -> by.post(url(o, ""), Map.of(),
+                Map.of("content", Say.cut(all, 2000), "allowed_mentions", Map.of("parse", List.of())), false);
+            case "telegram" -> by.post(url(o, "https://api.telegram.org") + "/bot" + o.get("token") + "/sendMessage",
+                Map.of(), Map.of("chat_id", o.get("chat"), "text", Say.cut(all, 4096)), false);
+            default -> throw new IllegalArgumentException(service);
         };
-    }
-
-    /** The message as last argument, and all of it as variables: text from the network never meets a shell. */
-    record Command(List<String> words) implements Dsl.Sender {
-        public Delivery send(Courier by, Dsl.Event event) {
-            List<String> all = new ArrayList<>(words);
-            all.add(Say.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
-            Ran ran = by.hands.run(all, Courier.PATIENCE, Map.of("WATCHDOG_EVENT", event.kind().name(), "WATCHDOG_WATCH",
-                event.watch(), "WATCHDOG_TITLE", event.title(), "WATCHDOG_TEXT", Say.cut(event.text(), 8000),
-                "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
-            return ran.exit() == 0 ? Delivery.done()
-                : Delivery.later("exit code " + ran.exit() + ran.lastWords(), Duration.ZERO);
-        }
     }
 
     private static String url(Map<String, ?> o, String otherwise) {
@@ -1756,6 +1651,30 @@ final class Services {
         Map<String, Object> map = new LinkedHashMap<>();
         for (int i = 0; i < pairs.length; i += 2) if (pairs[i + 1] != null) map.put((String) pairs[i], pairs[i + 1]);
         return map;
+    }
+
+    static Dsl.Sender webhook(String url, Map<?, ?> headers, Function<Dsl.Event, ?> json) {
+        return (by, event) -> by.post(url, headers == null ? Map.of() : headers, json.apply(event), false);
+    }
+
+    static Dsl.Sender closure(Consumer<Dsl.Event> block) {
+        return (by, event) -> {
+            block.accept(event);
+            return Delivery.DONE;
+        };
+    }
+
+    /** The message as last argument, and all of it as variables: text from the network never meets a shell. */
+    record Command(List<String> words) implements Dsl.Sender {
+        public Delivery send(Courier by, Dsl.Event event) {
+            List<String> all = new ArrayList<>(words);
+            all.add(Say.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
+            Ran ran = by.hands.run(all, Courier.PATIENCE, Map.of("WATCHDOG_EVENT", event.kind().name(),
+                "WATCHDOG_WATCH", event.watch(), "WATCHDOG_TITLE", event.title(),
+                "WATCHDOG_TEXT", Say.cut(event.text(), 8000),
+                "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
+            return ran.exit() == 0 ? Delivery.DONE : Delivery.later("exit code " + ran.exit() + ran.lastWords());
+        }
     }
 }
 
@@ -1908,23 +1827,23 @@ interface Dsl {
             @NamedParam(value = "user", type = String.class, required = true),
             @NamedParam(value = "priority", type = Integer.class), @NamedParam(value = "sound", type = String.class),
             @NamedParam(value = "device", type = String.class), @NamedParam(value = "url", type = String.class)})
-            Map<String, ?> o) { return rulesFile.hook("pushover", o, Services.pushover(o)); }
+            Map<String, ?> o) { return rulesFile.hook("pushover", o, Services.of("pushover", o)); }
         /** ntfy.sh, or your own by `url:`. */
         public Hook ntfy(@NamedParams({@NamedParam(value = "topic", type = String.class, required = true),
             @NamedParam(value = "token", type = String.class), @NamedParam(value = "priority", type = Integer.class),
             @NamedParam(value = "tags", type = List.class), @NamedParam(value = "url", type = String.class)})
-            Map<String, ?> o) { return rulesFile.hook("ntfy", o, Services.ntfy(o)); }
+            Map<String, ?> o) { return rulesFile.hook("ntfy", o, Services.of("ntfy", o)); }
         /** A Slack incoming webhook. */
         public Hook slack(@NamedParams(@NamedParam(value = "url", type = String.class, required = true))
-            Map<String, ?> o) { return rulesFile.hook("slack", o, Services.slack(o)); }
+            Map<String, ?> o) { return rulesFile.hook("slack", o, Services.of("slack", o)); }
         /** A Discord webhook. */
         public Hook discord(@NamedParams(@NamedParam(value = "url", type = String.class, required = true))
-            Map<String, ?> o) { return rulesFile.hook("discord", o, Services.discord(o)); }
+            Map<String, ?> o) { return rulesFile.hook("discord", o, Services.of("discord", o)); }
         /** A Telegram bot and the chat it writes to. */
         public Hook telegram(@NamedParams({@NamedParam(value = "token", type = String.class, required = true),
             @NamedParam(value = "chat", type = String.class, required = true),
             @NamedParam(value = "url", type = String.class)})
-            Map<String, ?> o) { return rulesFile.hook("telegram", o, Services.telegram(o)); }
+            Map<String, ?> o) { return rulesFile.hook("telegram", o, Services.of("telegram", o)); }
         /** POSTs {kind, watch, title, text, at, since} as JSON, with `headers:`. */
         public Hook webhook(@NamedParams(@NamedParam(value = "headers", type = Map.class)) Map<String, ?> o, String url) {
             return webhook(o, url, event -> event);
