@@ -3214,21 +3214,17 @@ final class Notebook {
     synchronized void save() {
         String now = text();
         if (!writable || now.equals(written)) return;
-        try {
-            Guard.write(folder.resolve("memory.json"), now);
-            written = now;
-        } catch (IOException e) {
-            warnings.add("the memory cannot be written (" + Say.thrown(e) + "), so the restart budget may not hold; "
-                + Guard.tried(() -> spare(now), too -> "nor can another be written under the temp folder ("
-                    + Say.thrown(too) + ")"));
-        }
+        written = now;
+        Guard.tried(() -> Guard.write(folder.resolve("memory.json"), now), e -> warnings.add("the memory cannot be "
+            + "written (" + Say.thrown(e) + "), so the restart budget may not hold; " + spare(now)));
     }
 
-    private String spare(String text) throws IOException {
-        Path spare = Guard.spareFolder(folder);
-        Guard.write(spare.resolve("memory.json"), text);
-        written = text;
-        return "meanwhile it is in " + spare;
+    private String spare(String text) {
+        return Guard.tried(() -> {
+            Path spare = Guard.spareFolder(folder);
+            Guard.write(spare.resolve("memory.json"), text);
+            return "meanwhile it is in " + spare;
+        }, e -> "nor can another be written under the temp folder (" + Say.thrown(e) + ")");
     }
 
     private String text() {
@@ -3340,7 +3336,7 @@ final class Guard {
         return Path.of(System.getProperty("java.io.tmpdir"), "watchdog-" + ME).resolve(folder.getFileName());
     }
 
-    /** The same, made; in a temp folder the one around it must be ours too. */
+    /** The same, made. Others may write to the temp folder, so the one between must be ours as well. */
     static Path spareFolder(Path folder) throws IOException {
         folder(spare(folder).getParent());
         return folder(spare(folder));
@@ -3383,37 +3379,34 @@ final class Guard {
 
     interface Deed<T> { T done() throws IOException; }
 
-    /** The result, or what is made of the failure. */
-    static <T> T tried(Deed<T> deed, Function<IOException, T> otherwise) {
+    /** The result, or what is made of the failure, be it that the file system knows no modes. */
+    static <T> T tried(Deed<T> deed, Function<Exception, T> otherwise) {
         try {
             return deed.done();
-        } catch (IOException e) {
+        } catch (IOException | UnsupportedOperationException e) {
             return otherwise.apply(e);
         }
     }
 }
 
 /** JSON from records and back, by the names and types of their components; and values out of other people's JSON. */
-final class Json {
-    private static final JsonGenerator WRITER = new JsonGenerator.Options().addConverter(new JsonGenerator.Converter() {
-        public boolean handles(Class<?> type) {
-            return Stream.of(CharSequence.class, Number.class, Boolean.class, Map.class, Collection.class)
-                .noneMatch(known -> known.isAssignableFrom(type));
-        }
-
-        public Object convert(Object value, String key) {
-            return value instanceof Record ? fields(value) : value.toString();
-        }
-    }).build();
+final class Json implements JsonGenerator.Converter {
+    private static final JsonGenerator WRITER = new JsonGenerator.Options().addConverter(new Json()).build();
 
     static String text(Object value) { return WRITER.toJson(value); }
 
-    private static Map<String, Object> fields(Object record) {
+    @Override public boolean handles(Class<?> type) {
+        return !CharSequence.class.isAssignableFrom(type) && !Number.class.isAssignableFrom(type)
+            && !Map.class.isAssignableFrom(type) && !Collection.class.isAssignableFrom(type) && type != Boolean.class;
+    }
+
+    @Override public Object convert(Object value, String key) {
+        if (!(value instanceof Record)) return value.toString();
         Map<String, Object> fields = new LinkedHashMap<>();
         try {
-            for (RecordComponent part : record.getClass().getRecordComponents()) {
+            for (RecordComponent part : value.getClass().getRecordComponents()) {
                 part.getAccessor().setAccessible(true);
-                fields.put(part.getName(), part.getAccessor().invoke(record));
+                fields.put(part.getName(), part.getAccessor().invoke(value));
             }
         } catch (ReflectiveOperationException e) {
             throw new IllegalStateException(e);
@@ -3422,7 +3415,7 @@ final class Json {
         return fields;
     }
 
-    /** Throws a RuntimeException when the JSON is not of that type. */
+    /** Throws a RuntimeException when the JSON is not of that type: at the latest, a record's constructor does. */
     static Object as(Type type, Object json) {
         if (type instanceof ParameterizedType generic) {
             Type of = generic.getActualTypeArguments()[generic.getActualTypeArguments().length - 1];
@@ -3435,8 +3428,7 @@ final class Json {
         if (plain == Instant.class) return Instant.parse((String) json);
         if (plain.isEnum())
             return Stream.of(plain.getEnumConstants()).filter(e -> e.toString().equals(json)).findFirst().orElseThrow();
-        if (plain.isPrimitive()) return Objects.requireNonNull(json);
-        return plain.isRecord() && json != null ? record(plain, (Map<?, ?>) json) : plain.cast(json);
+        return plain.isRecord() && json != null ? record(plain, (Map<?, ?>) json) : json;
     }
 
     private static Object record(Class<?> type, Map<?, ?> json) {
@@ -3483,8 +3475,8 @@ final class Session {
     private final Secrets secrets;
     private boolean memoryLost;
     private Rules rules;
-    private String broken = "";
-    private final List<String> complaints = new ArrayList<>();
+    private List<String> complaints;
+    private String broken;
     private Notebook notebook;
     private Hands hands;
     private Looker looker;
@@ -3506,54 +3498,54 @@ final class Session {
         Path ours = all.resolve(name + "-" + Compiled.hash(file.toString()).substring(0, 8));
         return Guard.tried(() -> Guard.folder(ours), unusable -> {
             memoryLost = true;
-            complain("watchdog: cannot use " + ours + " (" + Say.thrown(unusable) + "); this pass remembers under the "
+            warn("cannot use " + ours + " (" + Say.thrown(unusable) + "); this pass remembers under the "
                 + "temp folder, so the restart budget may not hold");
             return need("there is no folder to remember in", () -> Guard.spareFolder(ours));
         });
     }
 
-    /** Without it the command cannot be done. */
     private static <T> T need(String failed, Guard.Deed<T> deed) {
         return Guard.tried(deed, e -> { throw Ending.broken("watchdog: " + failed + ": " + Say.thrown(e)); });
     }
 
     /** With an edit that does not compile, the last good rules still watch. */
-    private void open(boolean writable) {
+    private Rules open(boolean writable) {
         Compiled cache = new Compiled(folder.resolve("compiled"));
+        RulesFile given = new RulesFile(file, world, secrets);
         String text = "";
         try {
-            RulesFile given = new RulesFile(file, world, secrets);
             text = given.read();
-            open(given.load(text, cache), writable);
-            complaints.addAll(rules.complaints());
+            Rules good = given.load(text, cache);
+            return open(good, "", good.complaints(), writable);
         } catch (Ending mistakes) {
             String last = cache.lastGood();
             if (last == null || mistakes.exit != 2) throw mistakes;
-            broken = Compiled.hash(text);
-            complaints.addAll(mistakes.lines);
-            complaints.add("watchdog: these rules cannot be used, so the last good ones still watch");
-            Compiled good = new Compiled(folder.resolve("last-good"));
-            open(new RulesFile(file, world, secrets).load(last, good), writable);
+            List<String> all = new ArrayList<>(mistakes.lines);
+            all.add("watchdog: these rules cannot be used, so the last good ones still watch");
+            Rules good = new RulesFile(file, world, secrets).load(last, new Compiled(folder.resolve("last-good")));
+            return open(good, Compiled.hash(text), all, writable);
         }
     }
 
-    private void open(Rules rules, boolean writable) {
+    private Rules open(Rules good, String hash, List<String> mistakes, boolean writable) {
         boolean full = folder.toFile().getUsableSpace() < 1 << 20; // what a command prints could not be kept
-        Path scratch = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder;
-        Deadline deadline = Deadline.in(rules.deadline());
-        this.rules = rules;
+        Path scratch = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder, here = file.getParent();
+        rules = good;
+        broken = hash;
+        complaints = mistakes;
         notebook = new Notebook(folder, writable, world, secrets);
-        hands = new Hands(file.getParent(), scratch, rules.path(), world.env(), deadline, this::progress);
+        hands = new Hands(here, scratch, rules.path(), world.env(), Deadline.in(rules.deadline()), this::progress);
         looker = new Looker(hands, options.web);
         courier = new Courier(notebook, rules.hooks(), world, options.web, hands);
+        return rules;
     }
 
     int pass(List<String> names) {
         try (FileChannel lock = Guard.lock(folder)) {
             if (lock == null) throw Ending.busy(options.quiet ? "" : "watchdog: another pass is running");
             Guard.sweep(folder, name -> name.endsWith(".tmp"));
-            open(!options.dryRun);
-            return options.dryRun ? look(rules.named(names)) : heal(rules.named(names));
+            List<Watch> watches = open(!options.dryRun).named(names);
+            return options.dryRun ? look(watches) : heal(watches);
         } catch (IOException e) {
             throw Ending.broken("watchdog: cannot take the lock in " + folder + ": " + Say.thrown(e));
         }
@@ -3566,11 +3558,11 @@ final class Session {
         notebook.history(outcomes);
         courier.send();
         if (rules.heartbeat() != null) courier.heartbeat(rules.heartbeat());
-        List<String> troubles = new ArrayList<>(courier.finish());
+        List<String> untold = courier.finish();
         notebook.save();
-        troubles.addAll(notebook.warnings());
         int exit = report(outcomes, memoryLost || !notebook.warnings().isEmpty());
-        troubles.forEach(trouble -> complain("watchdog: " + trouble));
+        untold.forEach(this::warn);
+        notebook.warnings().forEach(this::warn);
         return exit;
     }
 
@@ -3578,7 +3570,7 @@ final class Session {
     private void endAt(Duration deadline) {
         Daemon.run(() -> {
             Thread.sleep(deadline.plusSeconds(20).toMillis());
-            complain("watchdog: the pass did not end at its deadline of " + Say.time(deadline) + " and was ended");
+            warn("the pass did not end at its deadline of " + Say.time(deadline) + " and was ended");
             world.halt().accept(4);
             return null;
         });
@@ -3603,10 +3595,7 @@ final class Session {
 
     private int look(List<Watch> watches) { return report(passOver(watches).judge(watches), false); }
 
-    int check(List<String> names) {
-        open(false);
-        return look(rules.named(names));
-    }
+    int check(List<String> names) { return look(open(false).named(names)); }
 
     int checkUrl(String url, List<String> conditions) {
         options.verbose = true;
@@ -3615,8 +3604,8 @@ final class Session {
             + (conditions.isEmpty() ? "" : "healthy {\n" + String.join("\n", conditions) + "\n}") + "}";
         try {
             RulesFile oneOff = new RulesFile(Path.of("condition"), world, secrets);
-            open(oneOff.load(text, new Compiled(folder.resolve("one-off"))), false);
-            return look(rules.watches());
+            Rules one = oneOff.load(text, new Compiled(folder.resolve("one-off")));
+            return look(open(one, "", List.of(), false).watches());
         } catch (Ending wrong) { // its first line is ours, not the user's
             Pattern place = Pattern.compile("^condition:(\\d+):(\\d+:)");
             throw Ending.mistakes(wrong.lines.stream().map(line -> place.matcher(line).replaceFirst(at -> "condition "
@@ -3627,54 +3616,46 @@ final class Session {
 
     int validate() {
         RulesFile given = new RulesFile(file, world, secrets);
-        Rules rules = given.load(given.read(), null);
-        List<String> wrong = new ArrayList<>(rules.complaints());
-        for (Watch watch : rules.watches()) {
-            describe(watch);
-            faults(watch, rules).forEach(fault -> wrong.add(file.getFileName() + ": " + watch.name() + fault));
-        }
-        wrong.forEach(this::complain);
-        if (!wrong.isEmpty()) return 2;
+        rules = given.load(given.read(), null);
+        complaints = new ArrayList<>(rules.complaints());
+        rules.watches().forEach(this::validate);
+        complaints.forEach(this::complain);
+        if (!complaints.isEmpty()) return 2;
         say(file.getFileName() + " is good: " + Say.count(rules.watches().size(), "watch", "watches"));
         return 0;
     }
 
-    private void describe(Watch watch) {
+    private void validate(Watch watch) {
         Policy policy = watch.policy();
         Patience patience = watch.patience();
         String needs = watch.needs().isEmpty() ? "" : ", needs " + Say.list(watch.needs());
-        String hooks = Say.list(watch.hooks().stream().map(Dsl.Hook::label).toList());
         say(watch.name() + ": " + watch.probe().inWords() + needs + "; up to "
             + Say.count(patience.attempts(), "attempt") + " of " + Say.time(patience.timeout()));
-        for (Dsl.Remedy remedy : watch.remedies())
+        for (Dsl.Remedy remedy : watch.remedies()) {
             say("    restart" + (remedy.when() == null ? "" : " for its cause") + ": " + remedy.inWords());
+            String secret = MissingSecret.in(remedy.inWords());
+            if (secret != null) complaints.add(file.getFileName() + ": " + watch.name() + ": the secret " + secret
+                + " is missing, so its restart would fail; " + secrets.whereToPut(secret));
+            for (Step step : remedy.planned()) find(watch, step.inWords(), step.program());
+        }
+        if (watch.probe() instanceof CommandProbe probe) find(watch, probe.inWords(), probe.words());
+        for (Dsl.Hook hook : watch.hooks())
+            if (hook.sender() instanceof Services.Command command) find(watch, "notify command", command.words());
         if (!watch.remedies().isEmpty()) say("    at most " + policy.limit() + " per " + Say.time(policy.per())
             + ", after " + Say.count(policy.failures(), "unhealthy pass", "unhealthy passes")
             + ", healthy within " + Say.time(policy.within()));
+        String hooks = Say.list(watch.hooks().stream().map(Dsl.Hook::label).toList());
         say("    tells " + (hooks.isEmpty() ? "no one" : hooks));
     }
 
-    /** What a restart lacks, and what is not on the PATH of cron, which is not this terminal's. */
-    private List<String> faults(Watch watch, Rules rules) {
-        List<String> faults = new ArrayList<>();
-        String path = String.join(":", rules.path()) + (rules.path().isEmpty() ? "" : ":") + "/usr/bin:/bin";
-        BiConsumer<String, List<String>> find = (what, words) -> {
-            try {
-                if (!words.isEmpty()) Hands.resolve(words.get(0), file.getParent(), path);
-            } catch (StepFailed missing) {
-                faults.add(", " + what + ": for cron, " + missing.getMessage());
-            }
-        };
-        for (Dsl.Remedy remedy : watch.remedies()) {
-            String secret = MissingSecret.in(remedy.inWords());
-            if (secret != null) faults.add(": the secret " + secret + " is missing, so its restart would fail; "
-                + secrets.whereToPut(secret));
-            remedy.planned().forEach(step -> find.accept(step.inWords(), step.program()));
+    /** On the PATH that cron has, not on the one of this terminal. */
+    private void find(Watch watch, String what, List<String> words) {
+        String path = Stream.concat(rules.path().stream(), Stream.of("/usr/bin:/bin")).collect(Collectors.joining(":"));
+        try {
+            if (!words.isEmpty()) Hands.resolve(words.get(0), file.getParent(), path);
+        } catch (StepFailed no) {
+            complaints.add(file.getFileName() + ": " + watch.name() + ", " + what + ": for cron, " + no.getMessage());
         }
-        if (watch.probe() instanceof CommandProbe probe) find.accept(probe.inWords(), probe.words());
-        for (Dsl.Hook hook : watch.hooks())
-            if (hook.sender() instanceof Services.Command command) find.accept("notify command", command.words());
-        return faults;
     }
 
     /** What `status` says of one watch; its components are the fields of --json. */
@@ -3693,8 +3674,7 @@ final class Session {
     }
 
     int status() {
-        open(false);
-        List<Status> all = rules.watches().stream().map(this::status).toList();
+        List<Status> all = open(false).watches().stream().map(this::status).toList();
         List<Letter> waiting = notebook.outbox();
         if (options.json) say(Json.text(Map.of("watches", all, "waiting", waiting.size())));
         else {
@@ -3702,7 +3682,7 @@ final class Session {
             waiting.forEach(letter -> say("waiting for " + Say.hook(letter.hook()) + " since "
                 + Say.at(letter.event().at()) + ": " + letter.event().title()));
         }
-        notebook.warnings().forEach(warning -> complain("watchdog: " + warning));
+        notebook.warnings().forEach(this::warn);
         return 0;
     }
 
@@ -3720,32 +3700,28 @@ final class Session {
     }
 
     int pause(String name, Duration time) {
-        open(false);
-        String known = rules.one(name).name();
+        String known = open(false).one(name).name();
         Instant until = time == null ? Say.ALWAYS : world.now().plus(time);
         need("cannot remember the pause", () -> notebook.pause(known, until));
-        say(known + " is paused " + Say.until(until) + "; `watchdog resume " + known + "` ends it");
+        say(name + " is paused " + Say.until(until) + "; `watchdog resume " + name + "` ends it");
         return 0;
     }
 
     int resume(String name) {
-        open(false);
-        String known = rules.one(name).name();
+        String known = open(false).one(name).name();
         boolean was = need("cannot end the pause", () -> notebook.resume(known));
-        say(known + (was ? " is watched again" : " was not paused"));
+        say(name + (was ? " is watched again" : " was not paused"));
         return 0;
     }
 
     int tell(String name) {
-        open(false);
-        Collection<Dsl.Hook> hooks = name == null ? rules.hooks() : rules.one(name).hooks();
+        var own = name == null ? open(false).hooks() : open(false).one(name).hooks();
+        List<Dsl.Hook> hooks = own.stream().flatMap(hook -> Stream.of(hook, hook.orElse()))
+            .filter(Objects::nonNull).distinct().toList();
         Dsl.Event test = new Dsl.Event(Dsl.Kind.test, name == null ? "watchdog" : name, "test from watchdog",
             "If you can read this, this hook works.", world.now(), world.now());
         int exit = complaints.isEmpty() ? 0 : 2;
-        Set<Dsl.Hook> all = new LinkedHashSet<>();
-        hooks.forEach(hook -> Collections.addAll(all, hook, hook.orElse()));
-        all.remove(null);
-        for (Dsl.Hook hook : all) {
+        for (Dsl.Hook hook : hooks) {
             Delivery delivery = courier.attempt(hook, test);
             say(hook.label() + ": " + delivery.text());
             if (!delivery.taken()) exit = Ending.gravest(exit, 1);
@@ -3756,8 +3732,7 @@ final class Session {
     }
 
     int drill(String name, boolean yes) {
-        open(false);
-        Watch watch = rules.one(name);
+        Watch watch = open(false).one(name);
         List<Step> stops = watch.remedies().stream().flatMap(remedy -> remedy.planned().stream())
             .filter(StopStep.class::isInstance).distinct().toList();
         refuse(stops.isEmpty(), name + " has no stop in its restart, so a drill cannot stop it");
@@ -3851,9 +3826,7 @@ final class Session {
         }
         # Anything is gone (JBang's cache was cleaned, Java moved), or the script is newer than this file.
         IFS=:
-        for file in "$java/bin/java" "$source" $classpath; do
-            [ -f "$file" ] || by_jbang "$@"
-        done
+        for file in "$java/bin/java" "$source" $classpath; do [ -f "$file" ] || by_jbang "$@"; done
         unset IFS
         [ "$source" -nt "$0" ] && by_jbang "$@"
         # The archive of classes belongs to one build of Java; it goes with JBang's cache.
@@ -3873,7 +3846,6 @@ final class Session {
 
     private record Report(List<Told> watches, int exit) { }
 
-    /** Returns the exit code: the gravest of all. */
     private int report(Collection<Outcome> outcomes, boolean unable) {
         int ours = unable ? 4 : complaints.isEmpty() ? 0 : 2;
         int exit = outcomes.stream().map(Outcome::exit).reduce(ours, Ending::gravest);
@@ -3911,6 +3883,7 @@ final class Session {
     private void progress(String what) { if (options.verbose) say(what); }
     private void say(String text) { world.out().println(secrets.mask(text)); }
     private void complain(String text) { world.err().println(secrets.mask(text)); }
+    private void warn(String text) { complain("watchdog: " + text); }
 }
 
 /** How watchdog speaks: times, lists, quotations; nothing from outside passes with control characters in it. */
