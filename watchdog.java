@@ -3552,7 +3552,7 @@ final class Session {
     }
 
     private int heal(List<Watch> watches) {
-        endAt(rules.deadline());
+        endAt(rules.deadline(), world);
         tellOfRules();
         Collection<Outcome> outcomes = passOver(watches).run();
         notebook.history(outcomes);
@@ -3567,10 +3567,11 @@ final class Session {
     }
 
     /** No child, response or script can hold the program past its deadline: this ends it from outside. */
-    private void endAt(Duration deadline) {
+    private static void endAt(Duration deadline, World world) {
         Daemon.run(() -> {
             Thread.sleep(deadline.plusSeconds(20).toMillis());
-            warn("the pass did not end at its deadline of " + Say.time(deadline) + " and was ended");
+            world.err().println("watchdog: the pass did not end at its deadline of " + Say.time(deadline)
+                + " and was ended");
             world.halt().accept(4);
             return null;
         });
