@@ -11,6 +11,7 @@
 //COMPILE_OPTIONS -encoding UTF-8 -XDstringConcat=inline
 //RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xms24m -Xmn12m -Xmx256m -Xshare:auto -Xlog:disable -Xlog:all=error:stderr -Dfile.encoding=UTF-8
 
+import groovy.json.JsonGenerator;
 import groovy.json.JsonOutput;
 import groovy.json.JsonSlurper;
 import groovy.lang.*;
@@ -31,11 +32,11 @@ import java.lang.reflect.Method;
 import java.lang.reflect.ParameterizedType;
 import java.lang.reflect.RecordComponent;
 import java.lang.reflect.Type;
+import java.lang.reflect.UndeclaredThrowableException;
 import java.math.BigDecimal;
 import java.net.*;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
-import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.*;
 import java.nio.file.*;
 import java.nio.file.attribute.FileAttribute;
@@ -68,6 +69,7 @@ import org.codehaus.groovy.control.customizers.CompilationCustomizer;
 import org.codehaus.groovy.control.messages.ExceptionMessage;
 import org.codehaus.groovy.control.messages.SyntaxErrorMessage;
 import org.codehaus.groovy.runtime.FormatHelper;
+import org.codehaus.groovy.runtime.MethodRankHelper;
 import org.codehaus.groovy.runtime.ScriptBytecodeAdapter;
 import org.codehaus.groovy.syntax.SyntaxException;
 import picocli.CommandLine;
@@ -1147,7 +1149,7 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
                 Process process = launch(List.of(), words, more, Redirect.to(printed.toFile()));
                 return ended(process, words, timeout, printed.toFile());
             } finally {
-                Guard.quietly(printed, Files::deleteIfExists);
+                printed.toFile().delete();
             }
         } catch (IOException | OutOfMemoryError e) {
             throw new StepFailed("cannot run '" + Say.command(words) + "': " + Say.thrown(e));
@@ -3059,13 +3061,13 @@ final class Notebook {
     /** The file. */
     private record Page(int format, String brokenRules, Map<String, Memory> watches, List<Letter> outbox) { }
 
-    final Path folder;
+    private final Path folder;
     private final World world;
     private final Secrets secrets;
     private final boolean writable;
     private final Map<String, Memory> memories = new TreeMap<>();
     private final List<Letter> outbox = new ArrayList<>();
-    private final List<String> warnings = new ArrayList<>();
+    private final Set<String> warnings = new LinkedHashSet<>();
     private String brokenRules = "", written;
 
     Notebook(Path folder, boolean writable, World world, Secrets secrets) {
@@ -3075,15 +3077,23 @@ final class Notebook {
         this.secrets = secrets;
         Path file = latest();
         try {
-            if (Files.exists(file) && !Files.isRegularFile(file)) throw new IllegalStateException("it is no file"); // reading a pipe never ends
-            if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read(new JsonSlurper().parseText(Files.readString(file)));
+            if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read(file);
         } catch (IOException | RuntimeException | StackOverflowError broken) {
             setAside(file, broken);
         }
         written = text();
     }
 
-    private void read(Object json) {
+    /** The memory, or the one under the temp folder if a full disk made that the newer one. */
+    private Path latest() {
+        Path file = folder.resolve("memory.json"), spare = Guard.spare(folder).resolve("memory.json");
+        boolean spared = file.toFile().exists() && spare.toFile().lastModified() > file.toFile().lastModified();
+        return spared ? Guard.tried(() -> Guard.spareFolder(folder).resolve("memory.json"), notOurs -> file) : file;
+    }
+
+    private void read(Path file) throws IOException {
+        if (!Files.isRegularFile(file)) throw new IllegalStateException("it is no file"); // reading a pipe never ends
+        Object json = new JsonSlurper().parseText(Files.readString(file));
         if (json instanceof Map<?, ?> map && map.get("format") instanceof Integer format && format > FORMAT)
             throw new IllegalStateException("it was written by a newer watchdog, in format " + format);
         Page page = (Page) Json.as(Page.class, json);
@@ -3094,35 +3104,37 @@ final class Notebook {
     }
 
     private void setAside(Path file, Throwable broken) {
-        Path aside = file.resolveSibling("memory.broken-" + world.now().getEpochSecond() % 3 + ".json"); // at most three
-        warnings.add("the memory could not be read (" + (broken instanceof FileSystemException || broken instanceof IllegalStateException
-            ? Say.plain(Say.thrown(broken), 120) : "it is damaged") + "); " + (writable ? "it is kept as " + aside + " and a new one begins"
-            : "the next pass begins a new one") + ", so restart budgets begin anew");
-        if (writable) Guard.quietly(file, f -> Files.move(f, aside, StandardCopyOption.REPLACE_EXISTING));
+        long one = world.now().getEpochSecond() % 3; // so at most three are kept
+        Path aside = file.resolveSibling("memory.broken-" + one + ".json");
+        boolean clear = broken instanceof FileSystemException || broken instanceof IllegalStateException;
+        warnings.add("the memory could not be read ("
+            + (clear ? Say.plain(Say.thrown(broken), 120) : "it is damaged") + "); "
+            + (writable ? "it is kept as " + aside + " and a new one begins" : "the next pass begins a new one")
+            + ", so restart budgets begin anew");
+        if (writable) file.toFile().renameTo(aside.toFile());
     }
 
-    List<String> warnings() { return warnings; }
+    Collection<String> warnings() { return warnings; }
     synchronized Memory of(Watch watch) { return memories.getOrDefault(watch.name(), Memory.NEW); }
     synchronized void put(Watch watch, Memory memory) { memories.put(watch.name(), memory); }
     synchronized List<Letter> outbox() { return List.copyOf(outbox); }
-    synchronized void post(Letter letter) {
-        Dsl.Event e = letter.event();
-        outbox.add(new Letter(new Dsl.Event(e.kind(), e.watch(), secrets.mask(e.title()), secrets.mask(e.text()), e.at(), e.since()),
-            letter.hook(), letter.notBefore()));
-    }
     synchronized void drop(List<Letter> letters) { outbox.removeAll(letters); }
     synchronized void postpone(List<Letter> letters, Instant until) {
         outbox.replaceAll(letter -> letters.contains(letter) ? letter.later(until) : letter);
     }
+    synchronized void post(Letter letter) {
+        Dsl.Event e = letter.event();
+        String title = secrets.mask(e.title()), text = secrets.mask(e.text());
+        Dsl.Event masked = new Dsl.Event(e.kind(), e.watch(), title, text, e.at(), e.since());
+        outbox.add(new Letter(masked, letter.hook(), letter.notBefore()));
+    }
 
-    /** What is no longer in the rules; an open incident of it still gets its end. */
-    synchronized Map<String, Incident> forget(Set<String> known) {
-        Map<String, Incident> open = new TreeMap<>();
-        memories.forEach((name, memory) -> {
-            if (!known.contains(name) && memory.incident() != null) open.put(name, memory.incident());
-        });
+    /** What is no longer in the rules is forgotten; returns it as it was. */
+    synchronized Map<String, Memory> forget(Set<String> known) {
+        Map<String, Memory> gone = new TreeMap<>(memories);
+        gone.keySet().removeAll(known);
         memories.keySet().retainAll(known);
-        return open;
+        return gone;
     }
 
     /** True once for each text of the rules that does not compile; empty: they are good again. */
@@ -3132,98 +3144,68 @@ final class Notebook {
         return news && !hash.isEmpty();
     }
 
-    /** Old or new, never torn; nothing is written when nothing has changed. */
+    /** Old or new, never torn; nothing is written when nothing has changed. On a full disk it is kept elsewhere. */
     synchronized void save() {
         String now = text();
         if (!writable || now.equals(written)) return;
+        written = now;
         String text = secrets.mask(JsonOutput.prettyPrint(now));
-        try {
-            Guard.write(folder.resolve("memory.json"), text.getBytes(StandardCharsets.UTF_8));
-            written = now;
-        } catch (IOException e) {
-            String warning = "the memory cannot be written (" + Say.thrown(e) + "), so the restart budget may not hold; " + spare(text);
-            if (!warnings.contains(warning)) warnings.add(warning);
-        }
+        Guard.tried(() -> Guard.write(folder.resolve("memory.json"), text), e -> warnings.add("the memory cannot be "
+            + "written (" + Say.thrown(e) + "), so the restart budget may not hold; " + spare(text)));
     }
 
-    /** On a full disk: elsewhere, until the memory can be written again. */
     private String spare(String text) {
-        try {
-            Path spare = Guard.spare(folder.getFileName().toString());
-            Guard.write(spare.resolve("memory.json"), text.getBytes(StandardCharsets.UTF_8));
-            written = text();
+        return Guard.tried(() -> {
+            Path spare = Guard.spareFolder(folder);
+            Guard.write(spare.resolve("memory.json"), text);
             return "meanwhile it is in " + spare;
-        } catch (IOException e) {
-            return "nor can another be written under the temp folder (" + Say.thrown(e) + ")";
-        }
-    }
-
-    /** The memory, or the one under the temp folder if a full disk made that the newer one. */
-    private Path latest() {
-        Path file = folder.resolve("memory.json"), spare = Guard.spareFolder(folder.getFileName().toString()).resolve("memory.json");
-        try {
-            return Files.exists(spare) && Files.exists(file) && Files.getLastModifiedTime(spare).compareTo(Files.getLastModifiedTime(file)) > 0
-                ? Guard.spare(folder.getFileName().toString()).resolve("memory.json") : file;
-        } catch (IOException e) {
-            return file;
-        }
+        }, e -> "nor can another be written under the temp folder (" + Say.thrown(e) + ")");
     }
 
     private String text() { return Json.text(new Page(FORMAT, brokenRules, memories, outbox)); }
 
-    // -- pauses: files of their own, so that `pause` need not wait for a pass
-
-    private Path pauseOf(String name) { return folder.resolve("paused").resolve(encoded(name)); }
-
-    /** As a file's name, which is 255 bytes at most, those of a temporary file beside it among them. */
-    private static String encoded(String name) {
-        String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
-        return safe.length() < 200 ? safe : Compiled.hash(name);
-    }
-
-    /** null: not paused. */
+    /** Pauses are files of their own, so that `pause` need not wait for a pass. null: not paused. */
     Instant pausedUntil(String name) {
         try {
-            Instant until = Instant.parse(Files.readString(pauseOf(name)).trim());
+            Instant until = Instant.parse(Files.readString(fileOf("paused", name)));
             return until.isAfter(world.now()) ? until : null;
         } catch (IOException | DateTimeException notPaused) {
             return null;
         }
     }
 
-    void pause(String name, Instant until) throws IOException {
-        Guard.folder(folder.resolve("paused"));
-        Guard.write(pauseOf(name), until.toString().getBytes(StandardCharsets.UTF_8));
-    }
-
-    boolean resume(String name) throws IOException { return Files.deleteIfExists(pauseOf(name)); }
-
-    // -- history: a line a pass, in two files of bounded size
+    Path pause(String name, Instant until) throws IOException { return keep(fileOf("paused", name), until.toString()); }
+    boolean resume(String name) throws IOException { return Files.deleteIfExists(fileOf("paused", name)); }
 
     /** What a service answered when it was found down, for whoever wants to know why; one file a watch. */
-    void evidence(String name, Answer answer) {
-        if (!writable) return;
-        String text = answer.url() + "\n" + answer.status() + " " + answer.troubleText() + "\n" + answer.headers() + "\n" + Say.cut(answer.body(), 1 << 16);
-        try {
-            Guard.folder(folder.resolve("evidence"));
-            Guard.write(folder.resolve("evidence").resolve(encoded(name) + ".txt"), secrets.mask(text).getBytes(StandardCharsets.UTF_8));
-        } catch (IOException e) {
-            warnings.add("the answer of " + name + " cannot be kept: " + Say.thrown(e));
-        }
+    void evidence(String name, Answer is) {
+        String text = is.url() + "\n" + is.status() + " " + is.troubleText() + "\n" + is.headers() + "\n"
+            + Say.cut(is.body(), 1 << 16);
+        if (writable) Guard.tried(() -> keep(fileOf("evidence", name + ".txt"), secrets.mask(text)),
+            e -> warnings.add("the answer of " + name + " cannot be kept: " + Say.thrown(e)));
     }
 
-    /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds. */
+    /** A file's name is 255 bytes at most, and a temporary one beside it has a longer one. */
+    private Path fileOf(String kind, String name) {
+        String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
+        return folder.resolve(kind).resolve(safe.length() < 200 ? safe : Compiled.hash(name));
+    }
+
+    private static Path keep(Path file, String text) throws IOException {
+        return Guard.write(Guard.folder(file.getParent()).resolve(file), text);
+    }
+
+    /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds; two files of bounded size. */
     void history(Collection<Outcome> outcomes) {
-        if (!writable) return;
         Map<String, Object> line = new LinkedHashMap<>(Map.of("t", world.now().getEpochSecond()));
-        for (Outcome o : outcomes) line.put(o.watch.name(), o.verdict().word().charAt(0) + "" + o.look.answer().time().toMillis());
+        for (Outcome o : outcomes)
+            line.put(o.watch.name(), o.verdict().word().charAt(0) + "" + o.look.answer().time().toMillis());
         Path file = folder.resolve("history.jsonl");
         try {
-            if (Files.exists(file) && Files.size(file) > MOST_HISTORY)
+            if (file.toFile().length() > MOST_HISTORY)
                 Files.move(file, folder.resolve("history.old.jsonl"), StandardCopyOption.REPLACE_EXISTING);
-            try (var out = Files.newByteChannel(file, Set.of(StandardOpenOption.CREATE, StandardOpenOption.APPEND), Guard.OURS)) {
-                out.write(ByteBuffer.wrap((Json.text(line) + "\n").getBytes(StandardCharsets.UTF_8)));
-            }
+            if (!Files.exists(file)) Files.createFile(file, Guard.OURS);
+            Files.writeString(file, Json.text(line) + "\n", StandardOpenOption.APPEND);
         } catch (IOException e) {
             warnings.add("the history cannot be written: " + Say.thrown(e));
         }
@@ -3231,47 +3213,37 @@ final class Notebook {
 
     /** The share of healthy looks in these last days, in per cent; null: there was none. */
     Double uptime(String name, int days) {
-        long since = world.now().minus(Duration.ofDays(days)).getEpochSecond(), healthy = 0, all = 0;
-        Pattern look = Pattern.compile("\\{\"t\":(\\d{1,12}),.*" + Pattern.quote(JsonOutput.toJson(name)) + ":\"([hu]).*");
-        for (String file : List.of("history.old.jsonl", "history.jsonl")) {
-            try (Stream<String> lines = Files.lines(folder.resolve(file))) {
-                List<String> seen = lines.map(look::matcher).filter(m -> m.matches() && Long.parseLong(m.group(1)) >= since)
-                    .map(m -> m.group(2)).toList();
-                all += seen.size();
-                healthy += seen.stream().filter("h"::equals).count();
-            } catch (IOException | UncheckedIOException noHistory) {
-                continue;
-            }
-        }
-        return all == 0 ? null : Math.floor(10_000.0 * healthy / all) / 100;
-    }
-}
-
-/** The kernel's lock: gone with the process, however that ends. The file is never deleted and opened only here. */
-record Lock(FileChannel channel) implements AutoCloseable {
-    /** null: another pass is running. */
-    static Lock on(Path folder) throws IOException {
-        FileChannel channel = FileChannel.open(folder.resolve("lock"), Set.of(StandardOpenOption.CREATE, StandardOpenOption.WRITE), Guard.OURS);
-        try {
-            if (channel.tryLock() != null) return new Lock(channel);
-        } catch (OverlappingFileLockException sameProcess) {
-            channel.close();
-            return null;
-        }
-        channel.close();
-        return null;
+        long since = world.now().minus(Duration.ofDays(days)).getEpochSecond();
+        String quoted = Pattern.quote(JsonOutput.toJson(name));
+        Pattern look = Pattern.compile("\\{\"t\":(\\d{1,12}),.*" + quoted + ":\"([hu]).*");
+        var healthy = Stream.of("history.old.jsonl", "history.jsonl").flatMap(this::lines).map(look::matcher)
+            .filter(m -> m.matches() && Long.parseLong(m.group(1)) >= since)
+            .mapToLong(m -> m.group(2).equals("h") ? 10_000 : 0).summaryStatistics();
+        return healthy.getCount() == 0 ? null : healthy.getSum() / healthy.getCount() / 100.0;
     }
 
-    @Override public void close() throws IOException { channel.close(); }
+    private Stream<String> lines(String file) {
+        return Guard.tried(() -> Files.readAllLines(folder.resolve(file)), none -> List.<String>of()).stream();
+    }
 }
 
 /** Keeps what is ours from others, and whole. */
 final class Guard {
-    static final FileAttribute<?> OURS = PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------"));
-
+    static final FileAttribute<?> OURS = only("rw-------");
     private static final String ME = System.getProperty("user.name");
 
-    interface Action { void on(Path file) throws IOException; }
+    private static FileAttribute<?> only(String mode) {
+        return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(mode));
+    }
+
+    /** The kernel's lock: gone with the process, however that ends. null: another pass has it. Opened only here. */
+    static FileChannel lock(Path folder) throws IOException {
+        var ways = Set.of(StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+        FileChannel channel = FileChannel.open(folder.resolve("lock"), ways, OURS);
+        if (channel.tryLock() != null) return channel;
+        channel.close();
+        return null;
+    }
 
     /** Refuses a file that another user could write, or put another in its place: rules run with our rights. */
     static void onlyOursWrite(Path file) {
@@ -3281,122 +3253,123 @@ final class Guard {
                 boolean sticky = is.isDirectory() && ((Integer) Files.getAttribute(at, "unix:mode") & 01000) != 0;
                 String owner = is.owner().getName(), mode = PosixFilePermissions.toString(is.permissions());
                 boolean privateGroup = is.group().getName().equals(owner); // which umask 002 takes for granted
-                if (!List.of(ME, "root").contains(owner))
-                    throw Ending.mistake("watchdog: " + at + " belongs to " + owner + ", who could change the rules; chown " + ME + " it");
-                if (!sticky && (mode.charAt(7) == 'w' || mode.charAt(4) == 'w' && !privateGroup))
-                    throw Ending.mistake("watchdog: " + at + " can be written by others; chmod go-w '" + at + "' mends that");
+                boolean open = mode.charAt(7) == 'w' || mode.charAt(4) == 'w' && !privateGroup;
+                String fault = !List.of(ME, "root").contains(owner)
+                    ? " belongs to " + owner + ", who could change the rules; chown " + ME + " it"
+                    : open && !sticky ? " can be written by others; chmod go-w '" + at + "' mends that" : "";
+                if (!fault.isEmpty()) throw Ending.mistake("watchdog: " + at + fault);
             }
         } catch (IOException e) {
             throw Ending.mistake("watchdog: cannot read the permissions of " + file + ": " + Say.thrown(e));
         }
     }
 
-    static Path spareFolder(String name) {
-        return Path.of(System.getProperty("java.io.tmpdir"), "watchdog-" + System.getProperty("user.name"), name);
+    /** Where memory goes when this folder cannot be written. */
+    static Path spare(Path folder) {
+        return Path.of(System.getProperty("java.io.tmpdir"), "watchdog-" + ME).resolve(folder.getFileName());
     }
 
-    /** Where memory goes when its own folder cannot be written. */
-    static Path spare(String name) throws IOException {
-        Path spare = spareFolder(name);
-        folder(spare.getParent());
-        folder(spare);
-        return spare;
+    /** The same, made. Others may write to the temp folder, so the one between must be ours as well. */
+    static Path spareFolder(Path folder) throws IOException {
+        folder(spare(folder).getParent());
+        return folder(spare(folder));
     }
 
-    static void folder(Path folder) throws IOException {
-        var onlyUs = PosixFilePermissions.fromString("rwx------");
-        if (!Files.isDirectory(folder)) Files.createDirectories(folder, PosixFilePermissions.asFileAttribute(onlyUs));
+    static Path folder(Path folder) throws IOException {
+        if (!Files.isDirectory(folder)) Files.createDirectories(folder, only("rwx------"));
         if (!Files.getOwner(folder).getName().equals(ME) || !Files.isWritable(folder))
             throw new IOException(folder + " is not ours to write");
-        Files.setPosixFilePermissions(folder, onlyUs);
+        return Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwx------"));
+    }
+
+    static Path write(Path file, String text) throws IOException {
+        return write(file, text.getBytes(StandardCharsets.UTF_8));
     }
 
     /** To a temporary file (0600), forced to disk, moved into place, and the move forced too. */
-    static void write(Path file, byte[] content) throws IOException {
+    static Path write(Path file, byte[] content) throws IOException {
         Path temporary = Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp");
-        try {
-            try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE)) {
-                channel.write(ByteBuffer.wrap(content));
-                channel.force(true);
-            }
+        try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE);
+             FileChannel directory = FileChannel.open(file.getParent())) {
+            channel.write(ByteBuffer.wrap(content));
+            channel.force(true);
             Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE);
-        } catch (IOException e) {
-            quietly(temporary, Files::deleteIfExists);
-            throw e;
-        }
-        try (FileChannel directory = FileChannel.open(file.getParent())) {
             directory.force(true);
+            return file;
+        } finally {
+            temporary.toFile().delete(); // there is none once it is moved
         }
     }
 
     /** What a killed pass or an earlier text of the rules has left, in a folder and those in it. */
     static void sweep(Path folder, Predicate<String> leftOver) {
         try (Stream<Path> files = Files.walk(folder, 2)) {
-            files.filter(f -> Files.isRegularFile(f) && leftOver.test(f.getFileName().toString())).forEach(f -> quietly(f, Files::deleteIfExists));
+            files.map(Path::toFile).filter(f -> f.isFile() && leftOver.test(f.getName())).forEach(File::delete);
         } catch (IOException anotherTime) {
             return;
         }
     }
 
-    /** For left-overs: if they cannot be removed, nothing is lost. */
-    static void quietly(Path file, Action action) {
+    interface Deed<T> { T done() throws IOException; }
+
+    /** The result, or what is made of the failure, be it that the file system knows no modes. */
+    static <T> T tried(Deed<T> deed, Function<Exception, T> otherwise) {
         try {
-            action.on(file);
-        } catch (IOException leftOver) {
-            file.toFile().deleteOnExit();
+            return deed.done();
+        } catch (IOException | UnsupportedOperationException e) {
+            return otherwise.apply(e);
         }
     }
 }
 
 /** JSON from records and back, by the names and types of their components; and values out of other people's JSON. */
-final class Json {
-    static String text(Object value) { return JsonOutput.toJson(plain(value)); }
+final class Json implements JsonGenerator.Converter {
+    private static final JsonGenerator WRITER = new JsonGenerator.Options().addConverter(new Json()).build();
 
-    static Object plain(Object value) {
-        if (value instanceof Record) {
-            Map<String, Object> fields = new LinkedHashMap<>();
-            for (RecordComponent part : value.getClass().getRecordComponents()) {
-                Object plain = plain(part(value, part));
-                if (plain != null) fields.put(part.getName(), plain);
-            }
-            return fields;
-        }
-        if (value instanceof Map<?, ?> map) {
-            Map<String, Object> plain = new LinkedHashMap<>();
-            map.forEach((key, one) -> plain.put(key.toString(), plain(one)));
-            return plain;
-        }
-        if (value instanceof Collection<?> all) return all.stream().map(Json::plain).toList();
-        return value == null || value instanceof Number || value instanceof Boolean ? value : value.toString();
+    static String text(Object value) { return WRITER.toJson(value); }
+
+    @Override public boolean handles(Class<?> type) {
+        return !CharSequence.class.isAssignableFrom(type) && !Number.class.isAssignableFrom(type)
+            && !Map.class.isAssignableFrom(type) && !Collection.class.isAssignableFrom(type) && type != Boolean.class;
     }
 
-    private static Object part(Object record, RecordComponent part) {
+    @Override public Object convert(Object value, String key) {
+        if (!(value instanceof Record)) return value.toString();
+        Map<String, Object> fields = new LinkedHashMap<>();
         try {
-            part.getAccessor().setAccessible(true);
-            return part.getAccessor().invoke(record);
+            for (RecordComponent part : value.getClass().getRecordComponents()) {
+                part.getAccessor().setAccessible(true);
+                fields.put(part.getName(), part.getAccessor().invoke(value));
+            }
         } catch (ReflectiveOperationException e) {
             throw new IllegalStateException(e);
         }
+        fields.values().removeIf(Objects::isNull);
+        return fields;
     }
 
-    /** Throws a RuntimeException when the JSON is not of that type. */
+    /** Throws a RuntimeException when the JSON is not of that type: at the latest, a record's constructor does. */
     static Object as(Type type, Object json) {
         if (type instanceof ParameterizedType generic) {
             Type of = generic.getActualTypeArguments()[generic.getActualTypeArguments().length - 1];
             if (json instanceof List<?> list) return list.stream().map(one -> as(of, one)).collect(Collectors.toList());
-            Map<String, Object> map = new LinkedHashMap<>();
-            ((Map<?, ?>) json).forEach((key, one) -> map.put((String) key, as(of, one)));
+            Map<Object, Object> map = new LinkedHashMap<>((Map<?, ?>) json);
+            map.replaceAll((key, one) -> as(of, one));
             return map;
         }
         Class<?> plain = (Class<?>) type;
         if (plain == Instant.class) return Instant.parse((String) json);
-        if (plain.isEnum()) return Arrays.stream(plain.getEnumConstants()).filter(e -> e.toString().equals(json)).findFirst().orElseThrow();
-        if (!plain.isRecord() || json == null) return plain.isPrimitive() ? Objects.requireNonNull(json) : plain.cast(json);
-        RecordComponent[] parts = plain.getRecordComponents();
+        if (plain.isEnum())
+            return Stream.of(plain.getEnumConstants()).filter(e -> e.toString().equals(json)).findFirst().orElseThrow();
+        return plain.isRecord() && json != null ? record(plain, (Map<?, ?>) json) : json;
+    }
+
+    private static Object record(Class<?> type, Map<?, ?> json) {
+        List<RecordComponent> parts = List.of(type.getRecordComponents());
         try {
-            var made = plain.getDeclaredConstructor(Arrays.stream(parts).map(RecordComponent::getType).toArray(Class[]::new));
+            var made = type.getDeclaredConstructor(parts.stream().map(RecordComponent::getType).toArray(Class[]::new));
             made.setAccessible(true);
-            return made.newInstance(Arrays.stream(parts).map(p -> as(p.getGenericType(), ((Map<?, ?>) json).get(p.getName()))).toArray());
+            return made.newInstance(parts.stream().map(p -> as(p.getGenericType(), json.get(p.getName()))).toArray());
         } catch (ReflectiveOperationException e) {
             throw new IllegalStateException(e);
         }
@@ -3411,17 +3384,16 @@ final class Json {
         } catch (RuntimeException noJson) {
             return null;
         }
-        for (String key : path.replace("[", ".[").split("\\."))
-            if (!key.isEmpty()) value = child(value, key);
+        for (String key : path.split("[.\\[\\]]+")) value = child(value, key);
         return value == null || value instanceof Comparable ? (Comparable) value : JsonOutput.toJson(value);
     }
 
     private static Object child(Object value, String key) {
+        if (key.isEmpty()) return value;
         if (value instanceof Map<?, ?> map) return map.get(key);
         if (!(value instanceof List<?> list)) return null;
         if (key.equals("size")) return list.size();
-        int at = key.matches("\\[\\d{1,9}]") ? Integer.parseInt(key.substring(1, key.length() - 1)) : -1;
-        return at >= 0 && at < list.size() ? list.get(at) : null;
+        return key.matches("\\d{1,9}") && Integer.parseInt(key) < list.size() ? list.get(Integer.parseInt(key)) : null;
     }
 }
 
@@ -3432,17 +3404,20 @@ final class Json {
 final class Session {
     private final World world;
     private final watchdog options;
-    private final Path file;
+    private final Path file, folder;
     private final Secrets secrets;
-    private final Path folder;
-    private final Web web;
-    private boolean detailed, memoryLost;
+    private boolean memoryLost;
+    private Rules rules;
+    private List<String> complaints;
+    private String broken;
+    private Notebook notebook;
+    private Hands hands;
+    private Looker looker;
+    private Courier courier;
 
     Session(World world, watchdog options) {
         this.world = world;
         this.options = options;
-        this.web = options.web;
-        this.detailed = options.verbose;
         this.file = RulesFile.find(options.rules, world);
         this.secrets = new Secrets(world.env(), file);
         this.folder = folder();
@@ -3450,335 +3425,324 @@ final class Session {
 
     /** The memory's folder; when it cannot be used, a private one under the temp directory. */
     private Path folder() {
-        String name = file.getFileName().toString().replaceFirst("\\.groovy$", "") + "-" + Compiled.hash(file.toString()).substring(0, 8);
-        Path base = options.state != null ? world.cwd().resolve(options.state)
+        Path all = options.state != null ? world.cwd().resolve(options.state)
             : world.folder("XDG_STATE_HOME", ".local/state").resolve("watchdog");
-        try {
-            Guard.folder(base.resolve(name));
-            return base.resolve(name);
-        } catch (IOException | UnsupportedOperationException unusable) {
+        String name = file.getFileName().toString().replaceFirst("\\.groovy$", "");
+        Path ours = all.resolve(name + "-" + Compiled.hash(file.toString()).substring(0, 8));
+        return Guard.tried(() -> Guard.folder(ours), unusable -> {
             memoryLost = true;
-            complain("watchdog: cannot use " + base.resolve(name) + " (" + Say.thrown(unusable) + "); this pass remembers under the "
+            warn("cannot use " + ours + " (" + Say.thrown(unusable) + "); this pass remembers under the "
                 + "temp folder, so the restart budget may not hold");
-        }
-        try {
-            return Guard.spare(name);
-        } catch (IOException e) {
-            throw Ending.broken("watchdog: there is no folder to remember in: " + Say.thrown(e));
-        }
+            return need("there is no folder to remember in", () -> Guard.spareFolder(ours));
+        });
     }
 
-    /** The rules, and what is wrong with them: with an edit that does not compile, the last good ones still watch. */
-    private record Loaded(Rules rules, String broken, List<String> complaints) {
-        int exit() { return complaints.isEmpty() ? 0 : 2; }
+    private static <T> T need(String failed, Guard.Deed<T> deed) {
+        return Guard.tried(deed, e -> { throw Ending.broken("watchdog: " + failed + ": " + Say.thrown(e)); });
     }
 
-    private Loaded load() {
+    /** With an edit that does not compile, the last good rules still watch. */
+    private Rules open(boolean writable) {
         Compiled cache = new Compiled(folder.resolve("compiled"));
+        RulesFile given = new RulesFile(file, world, secrets);
         String text = "";
         try {
-            RulesFile given = new RulesFile(file, world, secrets);
             text = given.read();
-            Rules rules = given.load(text, cache);
-            return new Loaded(rules, "", rules.complaints());
+            Rules good = given.load(text, cache);
+            return open(good, "", good.complaints(), writable);
         } catch (Ending mistakes) {
             String last = cache.lastGood();
             if (last == null || mistakes.exit != 2) throw mistakes;
-            List<String> complaints = new ArrayList<>(mistakes.lines);
-            complaints.add("watchdog: these rules cannot be used, so the last good ones still watch");
-            Rules rules = new RulesFile(file, world, secrets).load(last, new Compiled(folder.resolve("last-good")));
-            return new Loaded(rules, Compiled.hash(text), complaints);
+            List<String> all = new ArrayList<>(mistakes.lines);
+            all.add("watchdog: these rules cannot be used, so the last good ones still watch");
+            Rules good = new RulesFile(file, world, secrets).load(last, new Compiled(folder.resolve("last-good")));
+            return open(good, Compiled.hash(text), all, writable);
         }
     }
 
-    /** What a command works with: everything that knows the outside world. */
-    private record Tools(Loaded loaded, Notebook notebook, Hands hands, Looker looker, Courier courier) {
-        Rules rules() { return loaded.rules; }
-    }
-
-    private Tools tools(Loaded loaded, boolean writable) {
-        Rules rules = loaded.rules;
-        Notebook notebook = new Notebook(folder, writable, world, secrets);
-        boolean full = folder.toFile().getUsableSpace() < 1 << 20; // a command must not fail because its output cannot be kept
-        Path scratch = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder;
-        Hands hands = new Hands(file.getParent(), scratch, rules.path(), world.env(), Deadline.in(rules.deadline()), this::progress);
-        return new Tools(loaded, notebook, hands, new Looker(hands, web), new Courier(notebook, rules.hooks(), world, web, hands));
-    }
-
-    private Tools tools() { return tools(load(), false); }
-
-    private Pass passOver(List<Watch> watches, Tools with) {
-        return new Pass(watches, with.looker, with.hands, with.notebook, with.courier, world, this::progress);
+    private Rules open(Rules good, String hash, List<String> mistakes, boolean writable) {
+        boolean full = folder.toFile().getUsableSpace() < 1 << 20; // what a command prints could not be kept
+        Path scratch = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder, here = file.getParent();
+        rules = good;
+        broken = hash;
+        complaints = mistakes;
+        notebook = new Notebook(folder, writable, world, secrets);
+        hands = new Hands(here, scratch, rules.path(), world.env(), Deadline.in(rules.deadline()), this::progress);
+        looker = new Looker(hands, options.web);
+        courier = new Courier(notebook, rules.hooks(), world, options.web, hands);
+        return rules;
     }
 
     int pass(List<String> names) {
-        try (Lock lock = Lock.on(folder)) {
+        try (FileChannel lock = Guard.lock(folder)) {
             if (lock == null) throw Ending.busy(options.quiet ? "" : "watchdog: another pass is running");
             Guard.sweep(folder, name -> name.endsWith(".tmp"));
-            Tools tools = tools(load(), !options.dryRun);
-            List<Watch> watches = tools.rules().named(names);
-            return options.dryRun ? dryRun(watches, tools) : pass(watches, tools);
+            List<Watch> watches = open(!options.dryRun).named(names);
+            return options.dryRun ? look(watches) : heal(watches);
         } catch (IOException e) {
             throw Ending.broken("watchdog: cannot take the lock in " + folder + ": " + Say.thrown(e));
         }
     }
 
-    private int pass(List<Watch> watches, Tools tools) {
-        endAt(tools.rules().deadline());
-        tellOfRules(tools);
-        Collection<Outcome> outcomes = passOver(watches, tools).run();
-        tools.notebook.history(outcomes);
-        tools.courier.send();
-        if (tools.rules().heartbeat() != null) tools.courier.heartbeat(tools.rules().heartbeat());
-        List<String> troubles = new ArrayList<>(tools.courier.finish());
-        tools.notebook.save();
-        troubles.addAll(tools.notebook.warnings());
-        boolean unable = memoryLost || !tools.notebook.warnings().isEmpty();
-        int exit = unable ? 4 : exit(outcomes, tools.loaded);
-        report(outcomes, exit);
-        tools.loaded.complaints().forEach(this::complain);
-        troubles.forEach(trouble -> complain("watchdog: " + trouble));
+    private int heal(List<Watch> watches) {
+        endAt(rules.deadline(), world);
+        tellOfRules();
+        Collection<Outcome> outcomes = passOver(watches).run();
+        notebook.history(outcomes);
+        courier.send();
+        if (rules.heartbeat() != null) courier.heartbeat(rules.heartbeat());
+        List<String> untold = courier.finish();
+        notebook.save();
+        int exit = report(outcomes, memoryLost || !notebook.warnings().isEmpty());
+        untold.forEach(this::warn);
+        notebook.warnings().forEach(this::warn);
         return exit;
     }
 
-    private static int exit(Collection<Outcome> outcomes, Loaded loaded) {
-        return outcomes.stream().map(Outcome::exit).reduce(loaded.exit(), Ending::gravest);
-    }
-
-    private void tellOfRules(Tools tools) {
-        Loaded loaded = tools.loaded;
-        if (tools.notebook.brokenRulesAreNew(loaded.broken))
-            tools.courier.post(new Dsl.Event(Dsl.Kind.rules_broken, file.getFileName().toString(), file.getFileName() + " has mistakes",
-                "The last good rules still watch. " + Say.plain(loaded.complaints.get(0).lines().findFirst().orElse(""), 400), world.now(), world.now()), loaded.rules.hooks());
-        Set<String> known = loaded.rules.watches().stream().map(Watch::name).collect(Collectors.toSet());
-        tools.notebook.forget(known).forEach((name, incident) ->
-            tools.courier.post(Story.unwatched(name, incident, world.now()), loaded.rules.hooks()));
-    }
-
     /** No child, response or script can hold the program past its deadline: this ends it from outside. */
-    private void endAt(Duration deadline) {
+    private static void endAt(Duration deadline, World world) {
         Daemon.run(() -> {
             Thread.sleep(deadline.plusSeconds(20).toMillis());
-            complain("watchdog: the pass did not end at its deadline of " + Say.time(deadline) + " and was ended");
+            world.err().println("watchdog: the pass did not end at its deadline of " + Say.time(deadline)
+                + " and was ended");
             world.halt().accept(4);
             return null;
         });
     }
 
-    private int dryRun(List<Watch> watches, Tools tools) {
-        Collection<Outcome> outcomes = passOver(watches, tools).judge(watches);
-        if (options.json) report(outcomes, exit(outcomes, tools.loaded));
-        else for (Outcome outcome : outcomes)
-            say(line(outcome, width(watches)) + (outcome.due() ? "; would restart: " + outcome.remedy().inWords() : ""));
-        tools.loaded.complaints().forEach(this::complain);
-        return exit(outcomes, tools.loaded);
+    private void tellOfRules() {
+        Instant now = world.now();
+        if (notebook.brokenRulesAreNew(broken)) {
+            String name = file.getFileName().toString(), first = complaints.get(0).lines().findFirst().orElse("");
+            courier.post(new Dsl.Event(Dsl.Kind.rules_broken, name, name + " has mistakes",
+                "The last good rules still watch. " + Say.plain(first, 400), now, now), rules.hooks());
+        }
+        Set<String> known = rules.watches().stream().map(Watch::name).collect(Collectors.toSet());
+        notebook.forget(known).forEach((name, memory) -> {
+            if (memory.incident() != null) courier.post(Story.unwatched(name, memory.incident(), now), rules.hooks());
+        });
     }
 
-    int check(List<String> names) {
-        Tools tools = tools();
-        return look(tools.rules().named(names), tools);
+    private Pass passOver(List<Watch> watches) {
+        return new Pass(watches, looker, hands, notebook, courier, world, this::progress);
     }
+
+    private int look(List<Watch> watches) { return report(passOver(watches).judge(watches), false); }
+
+    int check(List<String> names) { return look(open(false).named(names)); }
 
     int checkUrl(String url, List<String> conditions) {
-        detailed = true;
+        options.verbose = true;
         String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
         String text = "watch(" + quoted + ") { url " + quoted + "; attempts 1; "
             + (conditions.isEmpty() ? "" : "healthy {\n" + String.join("\n", conditions) + "\n}") + "}";
         try {
-            Rules rules = new RulesFile(Path.of("condition"), world, secrets).load(text, new Compiled(folder.resolve("one-off")));
-            return look(rules.watches(), tools(new Loaded(rules, "", List.of()), false));
+            RulesFile oneOff = new RulesFile(Path.of("condition"), world, secrets);
+            Rules one = oneOff.load(text, new Compiled(folder.resolve("one-off")));
+            return look(open(one, "", List.of(), false).watches());
         } catch (Ending wrong) { // its first line is ours, not the user's
-            throw Ending.mistakes(wrong.lines.stream().map(line -> Pattern.compile("^condition:(\\d+):(\\d+:)").matcher(line).replaceFirst(
-                    at -> "condition " + Math.min(conditions.size(), Integer.parseInt(at.group(1)) - 1) + ", column " + at.group(2)))
+            Pattern place = Pattern.compile("^condition:(\\d+):(\\d+:)");
+            throw Ending.mistakes(wrong.lines.stream().map(line -> place.matcher(line).replaceFirst(at -> "condition "
+                    + Math.min(conditions.size(), Integer.parseInt(at.group(1)) - 1) + ", column " + at.group(2)))
                 .map(line -> line.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1")).toList());
         }
     }
 
-    private int look(List<Watch> watches, Tools tools) {
-        Collection<Outcome> outcomes = passOver(watches, tools).judge(watches);
-        int exit = exit(outcomes, tools.loaded);
-        report(outcomes, exit);
-        tools.loaded.complaints().forEach(this::complain);
-        return exit;
-    }
-
     int validate() {
         RulesFile given = new RulesFile(file, world, secrets);
-        Rules rules = given.load(given.read(), null);
-        List<String> wrong = new ArrayList<>(rules.complaints());
-        for (Watch watch : rules.watches()) {
-            Policy policy = watch.policy();
-            say(watch.name() + ": " + watch.probe().inWords() + (watch.needs().isEmpty() ? "" : ", needs " + Say.list(watch.needs()))
-                + "; up to " + Say.count(watch.patience().attempts(), "attempt") + " of " + Say.time(watch.patience().timeout()));
-            for (Dsl.Remedy remedy : watch.remedies()) {
-                say("    restart" + (remedy.when() == null ? "" : " for its cause") + ": " + remedy.inWords());
-                String missing = MissingSecret.in(remedy.inWords());
-                if (missing != null) wrong.add(file.getFileName() + ": " + watch.name() + ": the secret " + missing
-                    + " is missing, so its restart would fail; " + secrets.whereToPut(missing));
-                for (Step step : remedy.planned()) unfound(step.inWords(), step.program(), rules, watch, wrong);
-            }
-            if (watch.probe() instanceof CommandProbe probe) unfound(probe.inWords(), probe.words(), rules, watch, wrong);
-            for (Dsl.Hook hook : watch.hooks())
-                if (hook.sender() instanceof Services.Command command) unfound("notify command", command.words(), rules, watch, wrong);
-            if (!watch.remedies().isEmpty()) say("    at most " + policy.limit() + " per " + Say.time(policy.per()) + ", after "
-                + Say.count(policy.failures(), "unhealthy pass", "unhealthy passes") + ", healthy within " + Say.time(policy.within()));
-            say("    tells " + (watch.hooks().isEmpty() ? "no one" : Say.list(watch.hooks().stream().map(Dsl.Hook::label).toList())));
+        rules = given.load(given.read(), null);
+        complaints = new ArrayList<>(rules.complaints());
+        rules.watches().forEach(this::validate);
+        complaints.forEach(this::complain);
+        if (!complaints.isEmpty()) return 2;
+        say(file.getFileName() + " is good: " + Say.count(rules.watches().size(), "watch", "watches"));
+        return 0;
+    }
+
+    private void validate(Watch watch) {
+        Policy policy = watch.policy();
+        Patience patience = watch.patience();
+        String needs = watch.needs().isEmpty() ? "" : ", needs " + Say.list(watch.needs());
+        say(watch.name() + ": " + watch.probe().inWords() + needs + "; up to "
+            + Say.count(patience.attempts(), "attempt") + " of " + Say.time(patience.timeout()));
+        for (Dsl.Remedy remedy : watch.remedies()) {
+            say("    restart" + (remedy.when() == null ? "" : " for its cause") + ": " + remedy.inWords());
+            String secret = MissingSecret.in(remedy.inWords());
+            if (secret != null) complaints.add(file.getFileName() + ": " + watch.name() + ": the secret " + secret
+                + " is missing, so its restart would fail; " + secrets.whereToPut(secret));
+            for (Step step : remedy.planned()) find(watch, step.inWords(), step.program());
         }
-        wrong.forEach(this::complain);
-        if (wrong.isEmpty()) say(file.getFileName() + " is good: " + Say.count(rules.watches().size(), "watch", "watches"));
-        return wrong.isEmpty() ? 0 : 2;
+        if (watch.probe() instanceof CommandProbe probe) find(watch, probe.inWords(), probe.words());
+        for (Dsl.Hook hook : watch.hooks())
+            if (hook.sender() instanceof Services.Command command) find(watch, "notify command", command.words());
+        if (!watch.remedies().isEmpty()) say("    at most " + policy.limit() + " per " + Say.time(policy.per())
+            + ", after " + Say.count(policy.failures(), "unhealthy pass", "unhealthy passes")
+            + ", healthy within " + Say.time(policy.within()));
+        String hooks = Say.list(watch.hooks().stream().map(Dsl.Hook::label).toList());
+        say("    tells " + (hooks.isEmpty() ? "no one" : hooks));
     }
 
     /** On the PATH that cron has, not on the one of this terminal. */
-    private void unfound(String what, List<String> words, Rules rules, Watch watch, List<String> wrong) {
-        String cron = Stream.concat(rules.path().stream(), Stream.of("/usr/bin:/bin")).collect(Collectors.joining(":"));
+    private void find(Watch watch, String what, List<String> words) {
+        String path = Stream.concat(rules.path().stream(), Stream.of("/usr/bin:/bin")).collect(Collectors.joining(":"));
         try {
-            if (!words.isEmpty()) Hands.resolve(words.get(0), file.getParent(), cron);
-        } catch (StepFailed missing) {
-            wrong.add(file.getFileName() + ": " + watch.name() + ", " + what + ": for cron, " + missing.getMessage());
+            if (!words.isEmpty()) Hands.resolve(words.get(0), file.getParent(), path);
+        } catch (StepFailed no) {
+            complaints.add(file.getFileName() + ": " + watch.name() + ", " + what + ": for cron, " + no.getMessage());
         }
     }
 
     /** What `status` says of one watch; its components are the fields of --json. */
-    private record Status(String name, String state, Instant since, Instant pausedUntil, String reason, Restart lastRestart,
-                          int budgetLeft, int budget, Duration per, Map<String, Double> uptime) {
-        List<String> inWords() {
-            List<String> lines = new ArrayList<>();
-            lines.add(name + ": " + state + (pausedUntil != null ? " " + Say.until(pausedUntil)
-                : since == null ? ", not looked at yet" : " since " + Say.at(since)));
-            if (reason != null) lines.add("down: " + reason);
-            if (lastRestart != null) lines.add("last restart " + Say.at(lastRestart.at()) + ": " + lastRestart.what() + " ("
-                + (lastRestart.result() == null ? "cut off" : lastRestart.result()) + ")");
-            lines.add("restarts left: " + budgetLeft + " of " + budget + " per " + Say.time(per));
-            lines.add("uptime: " + uptime.entrySet().stream().map(e -> (e.getValue() + " % in " + e.getKey()).replace(".0 %", " %"))
-                .collect(Collectors.joining(", ")).replace("null %", "unknown"));
-            return lines;
+    private record Status(String name, String state, Instant since, Instant pausedUntil, String reason,
+                          Restart lastRestart, int budgetLeft, int budget, Duration per, Map<String, Double> uptime) {
+        String inWords() {
+            String text = name + ": " + state + (pausedUntil != null ? " " + Say.until(pausedUntil)
+                : since == null ? ", not looked at yet" : " since " + Say.at(since));
+            if (reason != null) text += "\n    down: " + reason;
+            if (lastRestart != null) text += "\n    last restart " + Say.at(lastRestart.at()) + ": "
+                + lastRestart.what() + " (" + Objects.requireNonNullElse(lastRestart.result(), "cut off") + ")";
+            return text + "\n    restarts left: " + budgetLeft + " of " + budget + " per " + Say.time(per)
+                + "\n    uptime: " + uptime.entrySet().stream().map(e -> (e.getValue() + " % in " + e.getKey())
+                    .replace(".0 %", " %").replace("null %", "unknown")).collect(Collectors.joining(", "));
         }
     }
 
     int status() {
-        Tools tools = tools();
-        List<Status> all = tools.rules().watches().stream().map(watch -> status(watch, tools.notebook)).toList();
-        List<Letter> waiting = tools.notebook.outbox();
+        List<Status> all = open(false).watches().stream().map(this::status).toList();
+        List<Letter> waiting = notebook.outbox();
         if (options.json) say(Json.text(Map.of("watches", all, "waiting", waiting.size())));
         else {
-            all.forEach(one -> say(String.join("\n    ", one.inWords())));
-            waiting.forEach(letter -> say("waiting for " + Say.hook(letter.hook()) + " since " + Say.at(letter.event().at()) + ": " + letter.event().title()));
+            all.forEach(one -> say(one.inWords()));
+            waiting.forEach(letter -> say("waiting for " + Say.hook(letter.hook()) + " since "
+                + Say.at(letter.event().at()) + ": " + letter.event().title()));
         }
-        tools.notebook.warnings().forEach(warning -> complain("watchdog: " + warning));
+        notebook.warnings().forEach(this::warn);
         return 0;
     }
 
-    private Status status(Watch watch, Notebook notebook) {
+    private Status status(Watch watch) {
+        String name = watch.name();
         Memory memory = notebook.of(watch);
+        Incident incident = memory.incident();
         Policy policy = watch.policy();
-        Instant until = notebook.pausedUntil(watch.name());
+        Instant until = notebook.pausedUntil(name), since = memory == Memory.NEW ? null : memory.since();
         Map<String, Double> uptime = new LinkedHashMap<>();
-        for (int days : List.of(1, 7, 30)) uptime.put(days == 1 ? "24h" : days + "d", notebook.uptime(watch.name(), days));
-        return new Status(watch.name(), until != null ? "paused" : memory.state(), memory.state().equals("new") ? null : memory.since(),
-            until, memory.incident() == null ? null : memory.incident().reason(), memory.lastRestart(),
+        for (int days : List.of(1, 7, 30)) uptime.put(days == 1 ? "24h" : days + "d", notebook.uptime(name, days));
+        return new Status(name, until != null ? "paused" : memory.state(), since, until,
+            incident == null ? null : incident.reason(), memory.lastRestart(),
             Math.max(0, policy.limit() - memory.spent(policy, world.now())), policy.limit(), policy.per(), uptime);
     }
 
     int pause(String name, Duration time) {
-        Tools tools = tools();
-        String known = tools.rules().one(name).name();
+        String known = open(false).one(name).name();
         Instant until = time == null ? Say.ALWAYS : world.now().plus(time);
-        try {
-            tools.notebook.pause(known, until);
-        } catch (IOException e) {
-            throw Ending.broken("watchdog: cannot remember the pause: " + Say.thrown(e));
-        }
-        say(known + " is paused " + Say.until(until) + "; `watchdog resume " + known + "` ends it");
+        need("cannot remember the pause", () -> notebook.pause(known, until));
+        say(name + " is paused " + Say.until(until) + "; `watchdog resume " + name + "` ends it");
         return 0;
     }
 
     int resume(String name) {
-        Tools tools = tools();
-        String known = tools.rules().one(name).name();
-        try {
-            say(known + (tools.notebook.resume(known) ? " is watched again" : " was not paused"));
-        } catch (IOException e) {
-            throw Ending.broken("watchdog: cannot end the pause: " + Say.thrown(e));
-        }
+        String known = open(false).one(name).name();
+        boolean was = need("cannot end the pause", () -> notebook.resume(known));
+        say(name + (was ? " is watched again" : " was not paused"));
         return 0;
     }
 
     int tell(String name) {
-        Tools tools = tools();
-        Collection<Dsl.Hook> hooks = name == null ? tools.rules().hooks() : new LinkedHashSet<>(tools.rules().one(name).hooks());
+        var own = name == null ? open(false).hooks() : open(false).one(name).hooks();
+        List<Dsl.Hook> hooks = own.stream().flatMap(hook -> Stream.of(hook, hook.orElse()))
+            .filter(Objects::nonNull).distinct().toList();
         Dsl.Event test = new Dsl.Event(Dsl.Kind.test, name == null ? "watchdog" : name, "test from watchdog",
             "If you can read this, this hook works.", world.now(), world.now());
-        int exit = tools.loaded.exit();
-        for (Dsl.Hook hook : hooks.stream().flatMap(h -> Stream.of(h, h.orElse())).filter(Objects::nonNull).distinct().toList()) {
-            Delivery delivery = tools.courier.attempt(hook, test);
+        int exit = complaints.isEmpty() ? 0 : 2;
+        for (Dsl.Hook hook : hooks) {
+            Delivery delivery = courier.attempt(hook, test);
             say(hook.label() + ": " + delivery.text());
             if (!delivery.taken()) exit = Ending.gravest(exit, 1);
         }
         if (hooks.isEmpty()) say("there is no hook to tell" + (name == null ? "" : " for " + name));
-        tools.loaded.complaints().forEach(this::complain);
+        complaints.forEach(this::complain);
         return exit;
     }
 
     int drill(String name, boolean yes) {
-        Tools tools = tools();
-        Watch watch = tools.rules().one(name);
-        List<Step> stops = watch.remedies().stream().flatMap(r -> r.planned().stream()).filter(s -> s instanceof StopStep).distinct().toList();
-        if (stops.isEmpty()) throw Ending.mistake("watchdog: " + name + " has no stop in its restart, so a drill cannot stop it");
-        if (tools.notebook.pausedUntil(name) != null) throw Ending.mistake("watchdog: " + name + " is paused, so nothing would heal it; "
+        Watch watch = open(false).one(name);
+        List<Step> stops = watch.remedies().stream().flatMap(remedy -> remedy.planned().stream())
+            .filter(StopStep.class::isInstance).distinct().toList();
+        refuse(stops.isEmpty(), name + " has no stop in its restart, so a drill cannot stop it");
+        refuse(notebook.pausedUntil(name) != null, name + " is paused, so nothing would heal it; "
             + "`watchdog resume " + name + "` first");
-        String what = "This stops " + name + " on purpose: " + stops.stream().map(Step::inWords).collect(Collectors.joining(", ")) + ".";
-        if (!yes && !world.terminal()) throw Ending.mistake("watchdog: " + what + " Nobody can be asked here; --yes says that it is wanted");
-        if (!yes && !System.console().readLine(what + " Go on? [y/N] ").strip().toLowerCase(Locale.ROOT).startsWith("y")) return 2;
-        long began = System.nanoTime();
-        if (!noticed(watch, stops, tools, began)) return 1;
-        for (int pass = 0; pass < watch.policy().failures(); pass++) pass(List.of(name));
-        boolean healed = tools.looker.lookOnce(List.of(watch)).get(watch).verdict() instanceof Healthy;
-        timeline(began, healed ? name + " is healthy again: the drill is passed" : name + " was NOT healed: the drill has failed");
-        return healed ? 0 : 1;
+        String what = "This stops " + name + " on purpose: "
+            + stops.stream().map(Step::inWords).collect(Collectors.joining(", ")) + ".";
+        refuse(!yes && !world.terminal(), what + " Nobody can be asked here; --yes says that it is wanted");
+        boolean wanted = yes || System.console().readLine(what + " Go on? [y/N] ").strip().matches("(?i)y.*");
+        return !wanted ? 2 : drill(watch, stops) ? 0 : 1;
     }
 
-    private boolean noticed(Watch watch, List<Step> stops, Tools tools, long began) {
-        if (!(tools.looker.lookAtAll(List.of(watch)).get(watch).verdict() instanceof Healthy))
-            throw Ending.mistake("watchdog: " + watch.name() + " is not healthy now; a drill begins with a healthy service");
-        timeline(began, watch.name() + " is healthy");
+    private boolean drill(Watch watch, List<Step> stops) {
+        BooleanSupplier healthy = () -> looker.lookOnce(List.of(watch)).get(watch).verdict() instanceof Healthy;
+        String name = watch.name();
+        long began = System.nanoTime();
+        refuse(!(looker.lookAtAll(List.of(watch)).get(watch).verdict() instanceof Healthy),
+            name + " is not healthy now; a drill begins with a healthy service");
+        timeline(began, name + " is healthy");
         Treatment stopping = new Treatment();
         try {
-            stops.forEach(stop -> stop.take(tools.hands, stopping));
+            stops.forEach(stop -> stop.take(hands, stopping));
         } catch (StepFailed failed) {
-            throw Ending.mistake("watchdog: the drill could not stop " + watch.name() + ": " + failed.getMessage());
+            throw Ending.mistake("watchdog: the drill could not stop " + name + ": " + failed.getMessage());
         }
         timeline(began, stopping.inWords());
         Deadline over = Deadline.in(watch.policy().within());
-        while (tools.looker.lookOnce(List.of(watch)).get(watch).verdict() instanceof Healthy && !over.passed()) over.sleep(Duration.ofMillis(200));
+        while (healthy.getAsBoolean() && !over.passed()) over.sleep(Duration.ofMillis(200));
         timeline(began, over.passed() ? "the check did NOT notice: it still says healthy" : "the check noticed");
-        return !over.passed();
+        if (over.passed()) return false;
+        for (int pass = 0; pass < watch.policy().failures(); pass++) pass(List.of(name));
+        boolean healed = healthy.getAsBoolean();
+        timeline(began, name + (healed ? " is healthy again: the drill is passed"
+            : " was NOT healed: the drill has failed"));
+        return healed;
+    }
+
+    private static void refuse(boolean wrong, String why) { if (wrong) throw Ending.mistake("watchdog: " + why); }
+
+    private void timeline(long began, String what) {
+        say(String.format(Locale.ROOT, "%7.1f s  %s", (System.nanoTime() - began) / 1e9, what));
     }
 
     /** JBang is asked once where everything is; the script that is written needs it no more until something changes. */
     int launcher(Path to, String reference) {
-        Hands hands = new Hands(world.cwd(), folder, List.of(), world.env(), Deadline.in(Duration.ofMinutes(2)), this::progress);
         try {
-            String jbang = hands.resolve(List.of(world.env().getOrDefault("JBANG_LAUNCH_CMD", "jbang"))).toRealPath().toString();
-            Ran ran = hands.run(List.of(jbang, "--quiet", "--offline", "info", "tools", reference), Duration.ofMinutes(1), Map.of());
-            if (ran.exit() != 0) throw new StepFailed("jbang does not know '" + reference + "'" + ran.lastWords());
-            Map<?, ?> is = (Map<?, ?>) new JsonSlurper().parseText(ran.output().substring(ran.output().indexOf('{')));
-            List<String> jars = new ArrayList<>(List.of((String) is.get("applicationJar")));
-            ((List<?>) is.get("resolvedDependencies")).forEach(jar -> jars.add((String) jar));
-            Function<Object, String> quoted = word -> "'" + String.valueOf(word).replace("'", "'\\''") + "'";
-            String options = ((List<?>) is.get("runtimeOptions")).stream().map(quoted).collect(Collectors.joining(" "));
             if (Files.exists(to) && !Files.readString(to).contains("Written by `watchdog launcher`"))
                 throw new StepFailed(to + " is there already and is no launcher");
+            String script = launcher(reference);
             Files.createDirectories(to.toAbsolutePath().getParent());
-            Guard.write(to, LAUNCHER.formatted(quoted.apply(jbang), quoted.apply(reference), quoted.apply(is.get("availableJdkPath")),
-                quoted.apply(is.get("backingResource")), quoted.apply(jars.get(0)), quoted.apply(String.join(":", jars)), options)
-                .getBytes(StandardCharsets.UTF_8));
+            Guard.write(to, script);
             Files.setPosixFilePermissions(to, PosixFilePermissions.fromString("rwxr-xr-x"));
         } catch (IOException | RuntimeException wrong) {
             throw Ending.mistake("watchdog: cannot write a launcher: " + Say.plain(Say.thrown(wrong), 300));
         }
         say("wrote " + to + "; cron may call it in place of `jbang --offline " + reference + "`");
         return 0;
+    }
+
+    private String launcher(String reference) throws IOException {
+        Deadline deadline = Deadline.in(Duration.ofMinutes(2));
+        Hands hands = new Hands(world.cwd(), folder, List.of(), world.env(), deadline, this::progress);
+        Path jbang = hands.resolve(List.of(world.env().getOrDefault("JBANG_LAUNCH_CMD", "jbang"))).toRealPath();
+        List<String> question = List.of(jbang.toString(), "--quiet", "--offline", "info", "tools", reference);
+        Ran ran = hands.run(question, Duration.ofMinutes(1), Map.of());
+        if (ran.exit() != 0) throw new StepFailed("jbang does not know '" + reference + "'" + ran.lastWords());
+        Map<?, ?> is = (Map<?, ?>) new JsonSlurper().parseText(ran.output().substring(ran.output().indexOf('{')));
+        return LAUNCHER.formatted(quoted(jbang), quoted(reference), quoted(is.get("availableJdkPath")),
+            quoted(is.get("backingResource")), quoted(is.get("applicationJar")),
+            quoted(is.get("resolvedDependencies"), ":"), quoted(is.get("runtimeOptions"), " "));
+    }
+
+    private static String quoted(Object word) { return "'" + word.toString().replace("'", "'\\''") + "'"; }
+
+    private static String quoted(Object words, String between) {
+        return ((List<?>) words).stream().map(Session::quoted).collect(Collectors.joining(between));
     }
 
     private static final String LAUNCHER = """
@@ -3788,7 +3752,7 @@ final class Session {
         jbang=%s from=%s java=%s
         source=%s
         jar=%s
-        classpath=%s
+        classpath=$jar:%s
         export JBANG_LAUNCH_CMD="$jbang"
         by_jbang() {
             "$jbang" --quiet --offline "$from" launcher "$0" --from "$from" >/dev/null 2>&1
@@ -3796,9 +3760,7 @@ final class Session {
         }
         # Anything is gone (JBang's cache was cleaned, Java moved), or the script is newer than this file.
         IFS=:
-        for file in "$java/bin/java" "$source" $classpath; do
-            [ -f "$file" ] || by_jbang "$@"
-        done
+        for file in "$java/bin/java" "$source" $classpath; do [ -f "$file" ] || by_jbang "$@"; done
         unset IFS
         [ "$source" -nt "$0" ] && by_jbang "$@"
         # The archive of classes belongs to one build of Java; it goes with JBang's cache.
@@ -3807,80 +3769,88 @@ final class Session {
         exec "$java/bin/java" %s "-XX:$use=$archive" -cp "$classpath" watchdog "$@"
         """;
 
-    private void timeline(long began, String what) {
-        say(String.format(Locale.ROOT, "%7.1f s  %s", (System.nanoTime() - began) / 1e9, what));
-    }
-
-    private void progress(String what) { if (options.verbose) say(what); }
-
-    private void say(String text) { world.out().println(secrets.mask(text)); }
-
-    private void complain(String text) { world.err().println(secrets.mask(text)); }
-
     /** What --json says of one watch; fields are only ever added. */
     private record Told(String name, String verdict, String reason, int status, long millis, Act did, boolean healed,
                         Map<String, Double> phases) {
         static Told of(Outcome o) {
+            Answer answer = o.look.answer();
             Map<String, Double> phases = new LinkedHashMap<>();
-            o.look.answer().phases().forEach((phase, took) -> phases.put(phase, took.toNanos() / 1e6));
-            return new Told(o.watch.name(), o.verdict().word(), o.verdict().reason(), o.look.answer().status(),
-                o.look.answer().time().toMillis(), o.due() ? Act.nothing : o.decision.act(), o.healed, phases);
+            answer.phases().forEach((phase, took) -> phases.put(phase, took.toNanos() / 1e6));
+            return new Told(o.watch.name(), o.verdict().word(), o.verdict().reason(), answer.status(),
+                answer.time().toMillis(), o.due() ? Act.nothing : o.decision.act(), o.healed, phases);
         }
     }
 
-    private void report(Collection<Outcome> outcomes, int exit) {
-        Map<String, Object> json = new LinkedHashMap<>();
-        json.put("watches", options.json ? outcomes.stream().map(Told::of).toList() : List.of());
-        json.put("exit", exit);
-        if (options.json) say(Json.text(json));
-        else outcomes.stream().filter(o -> !options.quiet || o.exit() != 0 || o.healed)
-            .forEach(o -> say(line(o, width(outcomes.stream().map(one -> one.watch).toList()))));
-    }
+    private record Report(List<Told> watches, int exit) { }
 
-    private static int width(List<Watch> watches) { return watches.stream().mapToInt(w -> w.name().length()).max().orElse(1); }
+    private int report(Collection<Outcome> outcomes, boolean unable) {
+        int ours = unable ? 4 : complaints.isEmpty() ? 0 : 2;
+        int exit = outcomes.stream().map(Outcome::exit).reduce(ours, Ending::gravest);
+        int width = outcomes.stream().mapToInt(o -> o.watch.name().length()).max().orElse(1);
+        if (options.json) say(Json.text(new Report(outcomes.stream().map(Told::of).toList(), exit)));
+        else for (Outcome o : outcomes) if (!options.quiet || o.exit() != 0 || o.healed) say(line(o, width));
+        complaints.forEach(this::complain);
+        return exit;
+    }
 
     /** What, why with the values met, what was done, how long it took. */
     private String line(Outcome o, int width) {
-        boolean colour = world.terminal() && world.env().getOrDefault("NO_COLOR", "").isEmpty();
         String word = String.format("%-12s", o.healed ? "healed" : o.verdict().word());
-        String text = String.format("%-" + width + "s  %s ", o.watch.name(),
-            colour ? (o.exit() == 0 ? "\u001b[32m" : "\u001b[31m") + word + "\u001b[0m" : word);
-        if (o.healed) text += "in " + Say.time(o.took) + ": it was " + o.was + "; " + o.done;
-        else if (!o.done.isEmpty()) text += o.verdict().reason() + "; " + o.done
-            + (Restart.USELESS.equals(o.decision.memory().lastRestart().result()) ? ", but it did not help in " : ", after ") + Say.time(o.took);
-        else text += o.verdict().reason() + (o.verdict() instanceof Unhealthy && !o.due() && !o.decision.why().isEmpty() ? "; " + o.decision.why() : "");
-        if (detailed && o.verdict() instanceof Unhealthy bad && !bad.diagram().isEmpty()) text += "\n" + bad.diagram();
-        return detailed && !o.look.answer().phases().isEmpty() ? text + Say.phases(o.look.answer()) : text;
+        if (world.terminal() && world.env().getOrDefault("NO_COLOR", "").isEmpty())
+            word = (o.exit() == 0 ? "\u001b[32m" : "\u001b[31m") + word + "\u001b[0m";
+        String text = String.format("%-" + width + "s  %s ", o.watch.name(), word) + what(o);
+        if (options.dryRun && o.due()) text += "; would restart: " + o.remedy().inWords();
+        if (!options.verbose) return text;
+        if (o.verdict() instanceof Unhealthy bad && !bad.diagram().isEmpty()) text += "\n" + bad.diagram();
+        Map<String, Duration> phases = o.look.answer().phases();
+        return phases.isEmpty() ? text : text + "\n    " + phases.entrySet().stream()
+            .map(phase -> phase.getKey() + " " + Say.time(phase.getValue())).collect(Collectors.joining(", "));
     }
+
+    private static String what(Outcome o) {
+        String reason = o.verdict().reason(), why = o.decision.why();
+        if (o.healed) return "in " + Say.time(o.took) + ": it was " + o.was + "; " + o.done;
+        if (!o.done.isEmpty()) {
+            boolean useless = Restart.USELESS.equals(o.decision.memory().lastRestart().result());
+            return reason + "; " + o.done + (useless ? ", but it did not help in " : ", after ") + Say.time(o.took);
+        }
+        return reason + (o.verdict() instanceof Unhealthy && !o.due() && !why.isEmpty() ? "; " + why : "");
+    }
+
+    private void progress(String what) { if (options.verbose) say(what); }
+    private void say(String text) { world.out().println(secrets.mask(text)); }
+    private void complain(String text) { world.err().println(secrets.mask(text)); }
+    private void warn(String text) { complain("watchdog: " + text); }
 }
 
 /** How watchdog speaks: times, lists, quotations; nothing from outside passes with control characters in it. */
 final class Say {
+    static final Instant ALWAYS = Instant.parse("9999-01-01T00:00:00Z");
     private static final DateTimeFormatter AT = DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
 
     static String time(Duration time) {
-        long millis = time.toMillis();
+        long millis = time.toMillis(), seconds = time.toSeconds(), hours = time.toHours();
         if (millis < 1000) return millis + " ms";
-        if (millis < 10_000) return millis % 1000 < 50 ? millis / 1000 + " s" : String.format(Locale.ROOT, "%.1f s", millis / 1000.0);
-        long seconds = time.toSeconds();
+        if (millis < 10_000 && millis % 1000 >= 50) return String.format(Locale.ROOT, "%.1f s", millis / 1000.0);
         if (seconds < 120) return seconds + " s";
-        if (seconds < 7200 && seconds % 3600 > 0) return seconds / 60 + " min";
-        return seconds < 172_800 ? seconds / 3600 + " h" + (seconds % 3600 < 60 ? "" : " " + seconds % 3600 / 60 + " min") : seconds / 86_400 + " days";
+        if (seconds < 7200 && seconds % 3600 > 0) return time.toMinutes() + " min";
+        if (hours >= 48) return time.toDays() + " days";
+        return hours + " h" + (time.toMinutesPart() == 0 ? "" : " " + time.toMinutesPart() + " min");
     }
 
     static Duration parseDuration(String text) {
         var found = Pattern.compile("([1-9]\\d{0,5})\\s*([smhd])").matcher(text);
-        if (!found.matches()) throw new CommandLine.TypeConversionException("'" + text + "' is no time; write 30m, 2h or 1d");
-        return Duration.parse((found.group(2).equals("d") ? "P" : "PT") + found.group(1) + found.group(2).toUpperCase(Locale.ROOT));
+        if (!found.matches())
+            throw new CommandLine.TypeConversionException("'" + text + "' is no time; write 30m, 2h or 1d");
+        String unit = found.group(2).toUpperCase(Locale.ROOT);
+        return Duration.parse((unit.equals("D") ? "P" : "PT") + found.group(1) + unit);
     }
 
-    static String at(Instant instant) { return AT.format(instant.atZone(ZoneId.systemDefault())); }
-
-    static final Instant ALWAYS = Instant.parse("9999-01-01T00:00:00Z");
-
-    static String until(Instant instant) { return instant.equals(ALWAYS) ? "until it is resumed" : "until " + at(instant); }
-
-    static String ago(Instant then, Instant now) { return time(Duration.between(Memory.earlier(then, now), now)) + " ago"; }
+    static String at(Instant time) { return AT.format(time.atZone(ZoneId.systemDefault())); }
+    static String until(Instant time) { return "until " + (time.equals(ALWAYS) ? "it is resumed" : at(time)); }
+    static String ago(Instant then, Instant now) {
+        return time(Duration.between(Memory.earlier(then, now), now)) + " ago";
+    }
 
     /** One line without control, formatting or bidirectional characters, cut. */
     static String plain(String text, int most) {
@@ -3888,7 +3858,9 @@ final class Say {
     }
 
     static String cut(String text, int most) {
-        return text.length() <= most ? text : text.substring(0, text.offsetByCodePoints(0, Math.min(text.codePointCount(0, text.length()), most - 1))) + "…";
+        if (text.length() <= most) return text;
+        int kept = Math.min(text.codePointCount(0, text.length()), most - 1);
+        return text.substring(0, text.offsetByCodePoints(0, kept)) + "…";
     }
 
     static String value(Object value) {
@@ -3903,16 +3875,15 @@ final class Say {
     }
 
     static String names(List<Outcome> outcomes) { return list(outcomes.stream().map(o -> o.watch.name()).toList()); }
-
     static String count(int number, String one, String many) { return number + " " + (number == 1 ? one : many); }
-
     static String count(int number, String one) { return count(number, one, one + "s"); }
 
     /** Its label without the hash of its settings. */
     static String hook(String id) { return id.replaceFirst("-[0-9a-f]{8}$", ""); }
 
     static String command(List<String> words) {
-        return words.stream().map(w -> w.matches("[\\w@%+=:,./~-]+") ? w : "\"" + plain(w, 200) + "\"").collect(Collectors.joining(" "));
+        return words.stream().map(w -> w.matches("[\\w@%+=:,./~-]+") ? w : "\"" + plain(w, 200) + "\"")
+            .collect(Collectors.joining(" "));
     }
 
     static String program(List<String> words) { return words.get(0).substring(words.get(0).lastIndexOf('/') + 1); }
@@ -3923,42 +3894,43 @@ final class Say {
     }
 
     static String thrown(Throwable thrown) {
-        if (thrown instanceof java.lang.reflect.UndeclaredThrowableException && thrown.getCause() != null) return thrown(thrown.getCause());
-        String message = thrown.getMessage() == null ? "" : thrown.getMessage();
-        String name = thrown.getClass().getSimpleName();
+        if (thrown instanceof UndeclaredThrowableException && thrown.getCause() != null)
+            return thrown(thrown.getCause());
+        String name = thrown.getClass().getSimpleName(), message = thrown.getMessage();
         if (thrown instanceof FileSystemException) return name.replace("Exception", "") + " " + message;
-        return message.isEmpty() ? name : name.startsWith("IO") || List.of("IllegalStateException", "StepFailed").contains(name) ? message : name + ": " + message;
+        if (message == null || message.isEmpty()) return name;
+        return name.matches("IO.*|IllegalStateException|StepFailed") ? message : name + ": " + message;
     }
 
-    static Stream<Throwable> causes(Throwable thrown) { return Stream.iterate(thrown, Objects::nonNull, Throwable::getCause).limit(10); }
+    static Stream<Throwable> causes(Throwable thrown) {
+        return Stream.iterate(thrown, Objects::nonNull, Throwable::getCause).limit(10);
+    }
 
     /** The condition that failed, out of Groovy's message: its first lines, up to the line of bars. */
     static String condition(AssertionError failed) {
-        String all = String.valueOf(failed.getMessage()).lines().takeWhile(l -> !l.matches("[ |]+")).map(String::strip).collect(Collectors.joining(" "));
+        String all = String.valueOf(failed.getMessage()).lines().takeWhile(line -> !line.matches("[ |]+"))
+            .map(String::strip).collect(Collectors.joining(" "));
         return plain(all.replaceFirst("^assert ", ""), 160);
     }
 
     /** Groovy's diagram of a failed condition; a body in it may be long. */
     static String diagram(AssertionError failed) {
-        return failed.getMessage().lines().limit(14).map(l -> l.replaceAll("[\\p{Cntrl}\\p{Cf}]", "?"))
-            .map(l -> "    " + cut(l.replaceFirst("^(assert|      ) ?", ""), 110)).collect(Collectors.joining("\n"));
-    }
-
-    static String phases(Answer answer) {
-        return answer.phases().entrySet().stream().map(e -> e.getKey() + " " + time(e.getValue())).collect(Collectors.joining(", ", "\n    ", ""));
+        return failed.getMessage().replaceAll("[\\p{Cntrl}\\p{Cf}&&[^\r\n]]", "?").lines().limit(14)
+            .map(line -> "    " + cut(line.replaceFirst("^(assert|      ) ?", ""), 110))
+            .collect(Collectors.joining("\n"));
     }
 
     static String url(String url) { return cut(url.replaceAll("://[^/@]*@", "://").replaceAll("\\?.*", "?…"), 120); }
-
     static String host(String url) { return HttpUrl.parse(url) == null ? "?" : HttpUrl.parse(url).host(); }
-
-    static String upperFirst(String text) { return text.isEmpty() ? text : Character.toUpperCase(text.charAt(0)) + text.substring(1); }
-
-    static String lowerFirst(String text) { return text.isEmpty() ? text : Character.toLowerCase(text.charAt(0)) + text.substring(1); }
+    static String upperFirst(String text) { return first(text, String::toUpperCase); }
+    static String lowerFirst(String text) { return first(text, String::toLowerCase); }
+    private static String first(String text, BiFunction<String, Locale, String> made) {
+        int one = Math.min(1, text.length());
+        return made.apply(text.substring(0, one), Locale.ROOT) + text.substring(one);
+    }
 
     static String type(String java) {
-        String name = java.replaceAll("<.*", "").replaceAll(".*[.$]", "");
-        return switch (name) {
+        return switch (java.replaceAll("<.*", "").replaceAll(".*[.$]", "")) {
             case "String", "GString" -> "text";
             case "int", "Integer", "long", "Long" -> "a whole number";
             case "BigDecimal", "double" -> "a number";
@@ -3971,23 +3943,15 @@ final class Say {
             case "Hook" -> "a hook such as pushover(…)";
             case "Remedy" -> "a remedy, as restart { … } makes one";
             case "String;" -> "texts";
-            default -> "a " + name;
+            default -> "a " + java.replaceAll("<.*", "").replaceAll(".*[.$]", "");
         };
     }
 
+    /** Groovy's distance counts 10 for a letter too many, missing or wrong, and 5 for two that changed places. */
     static String didYouMean(String word, Collection<String> known) {
-        return known.stream().filter(k -> distance(word.toLowerCase(Locale.ROOT), k.toLowerCase(Locale.ROOT)) <= Math.max(1, word.length() / 3))
-            .min(Comparator.comparingInt(k -> distance(word, k))).map(k -> "; did you mean '" + k + "'?").orElse("");
-    }
-
-    /** Letters to add, drop, change or swap. */
-    private static int distance(String a, String b) {
-        int[][] d = new int[a.length() + 1][b.length() + 1];
-        for (int i = 0; i <= a.length(); i++) for (int j = 0; j <= b.length(); j++) {
-            if (i == 0 || j == 0) { d[i][j] = i + j; continue; }
-            d[i][j] = Math.min(Math.min(d[i - 1][j], d[i][j - 1]) + 1, d[i - 1][j - 1] + (a.charAt(i - 1) == b.charAt(j - 1) ? 0 : 1));
-            if (i > 1 && j > 1 && a.charAt(i - 1) == b.charAt(j - 2) && a.charAt(i - 2) == b.charAt(j - 1)) d[i][j] = Math.min(d[i][j], d[i - 2][j - 2] + 1);
-        }
-        return d[a.length()][b.length()];
+        int most = word.isEmpty() ? 0 : 10 * Math.max(1, word.length() / 3);
+        return known.stream().filter(k -> !k.isEmpty() && MethodRankHelper.delDistance(word, k) <= most)
+            .min(Comparator.comparingInt(k -> MethodRankHelper.delDistance(word, k)))
+            .map(near -> "; did you mean '" + near + "'?").orElse("");
     }
 }
