@@ -26,6 +26,7 @@ import groovyjarjarasm.asm.commons.ClassRemapper;
 import groovyjarjarasm.asm.commons.SimpleRemapper;
 import java.io.*;
 import java.lang.ProcessBuilder.Redirect;
+import java.lang.annotation.*;
 import java.lang.reflect.Field;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
@@ -53,8 +54,7 @@ import java.time.temporal.ChronoUnit;
 import java.util.*;
 import java.util.concurrent.*;
 import java.util.function.*;
-import java.util.regex.MatchResult;
-import java.util.regex.Pattern;
+import java.util.regex.*;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import javax.net.ssl.*;
@@ -72,6 +72,7 @@ import org.codehaus.groovy.runtime.FormatHelper;
 import org.codehaus.groovy.runtime.MethodRankHelper;
 import org.codehaus.groovy.runtime.ScriptBytecodeAdapter;
 import org.codehaus.groovy.syntax.SyntaxException;
+import org.codehaus.groovy.tools.GroovyClass;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -123,7 +124,7 @@ public final class watchdog implements Callable<Integer> {
     watchdog(World world) { this.world = world; }
 
     public static void main(String... args) {
-        ProxySelector.setDefault(null); // a SOCKS proxy set for all of Java would still be asked, whatever OkHttp is told
+        ProxySelector.setDefault(null); // else a SOCKS proxy set for all of Java is asked, whatever OkHttp is told
         System.exit(run(World.real(), args));
     }
 
@@ -137,7 +138,7 @@ public final class watchdog implements Callable<Integer> {
         }
     }
 
-    /** cron's line is read here, as picocli's start is an eighth of a healthy pass; anything else is left to picocli. */
+    /** cron's line is read here, as picocli's start is an eighth of a healthy pass; all else is left to picocli. */
     private boolean takes(String... args) {
         for (int i = 0; i < args.length; i++) {
             Path next = i + 1 < args.length && !args[i + 1].startsWith("-") ? Path.of(args[i + 1]) : null;
@@ -1687,6 +1688,9 @@ final class Services {
 
 /** The words of rules.groovy, and what its lines may hold. Public, since scripts live in another class loader. */
 interface Dsl {
+    /** The options of a word and their types, of which the compiler tells Groovy's type checker; !: must be given. */
+    @Retention(RetentionPolicy.RUNTIME) @Target(ElementType.PARAMETER) @interface Options { String value(); }
+
     /** The kinds of message, for `on: [healed, gave_up]`. */
     enum Kind { down, healed, still_down, gave_up, recovered, reminder, rules_broken, test }
 
@@ -1707,7 +1711,7 @@ interface Dsl {
 
     /** What can be restarted, and for which cause ({@code when} null: for any). The same steps run once a pass. */
     record Remedy(Callable<?> when, Callable<?> steps) {
-        /** The steps as data, without doing any of them; up to where plain Groovy needs what only doing them would give. */
+        /** The steps as data, none of them done; up to where plain Groovy needs what only doing them would give. */
         List<Step> planned() {
             List<Step> planned = new ArrayList<>();
             try {
@@ -1720,7 +1724,8 @@ interface Dsl {
 
         String inWords() {
             List<Step> planned = planned();
-            return planned.isEmpty() ? "nothing" : planned.stream().map(Step::inWords).distinct().collect(Collectors.joining(", then "));
+            return planned.isEmpty() ? "nothing"
+                : planned.stream().map(Step::inWords).distinct().collect(Collectors.joining(", then "));
         }
     }
 
@@ -1804,8 +1809,7 @@ interface Dsl {
             rulesFile.add(draft);
         }
         /** A hook for every watch; `on:` the kinds to tell (default all), `orElse:` a hook for when it is not taken. */
-        public void notifying(@NamedParams({@NamedParam(value = "on", type = List.class),
-                                  @NamedParam(value = "orElse", type = Hook.class)}) Map<String, ?> o, Hook hook) {
+        public void notifying(@Options("on: List, orElse: Hook") Map<String, ?> o, Hook hook) {
             rulesFile.attach(rulesFile.everywhere, o, hook, "every watch");
         }
         /** Folders that are searched before PATH for commands: absolute, or beginning with ~/. */
@@ -1815,8 +1819,8 @@ interface Dsl {
         /** How long a whole pass may take at most; default 4.minutes. */
         public void deadline(Duration time) { rulesFile.deadline = rulesFile.positive("deadline", time); }
         /** A remedy that several watches can name: `def tunnel = restart { … }`, then `restart tunnel`. */
-        public Remedy restart(@NamedParams({}) Map<String, ?> none,
-                              @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Callable<?> steps) {
+        public Remedy restart(@Options("") Map<String, ?> none,
+                @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Callable<?> steps) {
             return new Remedy(null, steps);
         }
         /** A value from the environment, else from the secrets file beside the rules; never printed. */
@@ -1825,40 +1829,33 @@ interface Dsl {
         public String getHost() { return rulesFile.host(); }
 
         /** pushover.net; both keys are on its dashboard. */
-        public Hook pushover(@NamedParams({@NamedParam(value = "token", type = String.class, required = true),
-            @NamedParam(value = "user", type = String.class, required = true),
-            @NamedParam(value = "priority", type = Integer.class), @NamedParam(value = "sound", type = String.class),
-            @NamedParam(value = "device", type = String.class), @NamedParam(value = "url", type = String.class)})
-            Map<String, ?> o) { return rulesFile.hook("pushover", o, Services.of("pushover", o)); }
+        public Hook pushover(@Options("token: String!, user: String!, priority: Integer, sound: String, "
+            + "device: String, url: String") Map<String, ?> o) { return rulesFile.hook("pushover", o); }
         /** ntfy.sh, or your own by `url:`. */
-        public Hook ntfy(@NamedParams({@NamedParam(value = "topic", type = String.class, required = true),
-            @NamedParam(value = "token", type = String.class), @NamedParam(value = "priority", type = Integer.class),
-            @NamedParam(value = "tags", type = List.class), @NamedParam(value = "url", type = String.class)})
-            Map<String, ?> o) { return rulesFile.hook("ntfy", o, Services.of("ntfy", o)); }
+        public Hook ntfy(@Options("topic: String!, token: String, priority: Integer, tags: List, url: String")
+            Map<String, ?> o) { return rulesFile.hook("ntfy", o); }
         /** A Slack incoming webhook. */
-        public Hook slack(@NamedParams(@NamedParam(value = "url", type = String.class, required = true))
-            Map<String, ?> o) { return rulesFile.hook("slack", o, Services.of("slack", o)); }
+        public Hook slack(@Options("url: String!") Map<String, ?> o) { return rulesFile.hook("slack", o); }
         /** A Discord webhook. */
-        public Hook discord(@NamedParams(@NamedParam(value = "url", type = String.class, required = true))
-            Map<String, ?> o) { return rulesFile.hook("discord", o, Services.of("discord", o)); }
+        public Hook discord(@Options("url: String!") Map<String, ?> o) { return rulesFile.hook("discord", o); }
         /** A Telegram bot and the chat it writes to. */
-        public Hook telegram(@NamedParams({@NamedParam(value = "token", type = String.class, required = true),
-            @NamedParam(value = "chat", type = String.class, required = true),
-            @NamedParam(value = "url", type = String.class)})
-            Map<String, ?> o) { return rulesFile.hook("telegram", o, Services.of("telegram", o)); }
+        public Hook telegram(@Options("token: String!, chat: String!, url: String") Map<String, ?> o) {
+            return rulesFile.hook("telegram", o);
+        }
         /** POSTs {kind, watch, title, text, at, since} as JSON, with `headers:`. */
-        public Hook webhook(@NamedParams(@NamedParam(value = "headers", type = Map.class)) Map<String, ?> o, String url) {
+        public Hook webhook(@Options("headers: Map") Map<String, ?> o, String url) {
             return webhook(o, url, event -> event);
         }
         /** POSTs what the block makes of the event: `webhook(url) { [text: it.title] }`. */
-        public Hook webhook(@NamedParams(@NamedParam(value = "headers", type = Map.class)) Map<String, ?> o, String url,
+        public Hook webhook(@Options("headers: Map") Map<String, ?> o, String url,
                             Function<Event, ?> json) {
             return rulesFile.hook("webhook", Map.of("url", rulesFile.url("webhook", url), "o", o),
                 Services.webhook(url, (Map<?, ?>) o.get("headers"), json));
         }
         /** Runs a command with the message as its last argument and WATCHDOG_* variables. */
         public Hook command(String command) {
-            return rulesFile.hook("command", Map.of("command", command), new Services.Command(rulesFile.words(command)));
+            return rulesFile.hook("command", Map.of("command", command),
+                new Services.Command(rulesFile.words(command)));
         }
         /** A block of your own: `notify { event -> … }`. */
         public Hook closure(Consumer<Event> block) {
@@ -1895,7 +1892,7 @@ interface Dsl {
         /** A bearer token. */
         public void bearer(String token) { header("Authorization", "Bearer " + token); }
         /** The request's body; `type:` its media type, default application/json. */
-        public void send(@NamedParams(@NamedParam(value = "type", type = String.class)) Map<String, ?> o, String body) {
+        public void send(@Options("type: String") Map<String, ?> o, String body) {
             draft.body = body;
             draft.type = o.get("type") == null ? draft.type : (String) o.get("type");
         }
@@ -1911,13 +1908,13 @@ interface Dsl {
         }
         /** The whole exchange: name, connection, TLS, body; default 10.seconds. */
         public void timeout(Duration time) { draft.timeout = draft.rules.positive("timeout", time); }
-        /** How often a bad look is repeated before it counts, default 2; `every:` the time between, default 2.seconds. */
-        public void attempts(@NamedParams(@NamedParam(value = "every", type = Duration.class)) Map<String, ?> o, int number) {
+        /** How often a bad look is repeated before it counts, default 2; `every:` the time between, default 2 s. */
+        public void attempts(@Options("every: Duration") Map<String, ?> o, int number) {
             draft.attempts = draft.rules.atLeastOne("attempts", number);
             draft.every = draft.time(o, "every", draft.every);
         }
         /** Looks on fresh connections, default 1, of which `good:` must be healthy, default all. */
-        public void samples(@NamedParams(@NamedParam(value = "good", type = Integer.class)) Map<String, ?> o, int number) {
+        public void samples(@Options("good: Integer") Map<String, ?> o, int number) {
             draft.samples = draft.rules.atLeastOne("samples", number);
             draft.good = o.get("good") == null ? number : draft.rules.atLeastOne("good", (Integer) o.get("good"));
         }
@@ -1927,12 +1924,12 @@ interface Dsl {
         public void needs(String... watches) { draft.needs.addAll(List.of(watches)); }
         /** The remedy; several are a ladder, of which the next is taken when the last did not help. `when:` a block of
          *  conditions: this one is only for that cause, and goes before those without. */
-        public void restart(@NamedParams(@NamedParam(value = "when", type = Callable.class)) Map<String, ?> o,
-                            @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Callable<?> steps) {
+        public void restart(@Options("when: Callable") Map<String, ?> o,
+                @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Callable<?> steps) {
             draft.remedies.add(new Remedy((Callable<?>) o.get("when"), steps));
         }
         /** A remedy that was made at the top of the file. */
-        public void restart(@NamedParams(@NamedParam(value = "when", type = Callable.class)) Map<String, ?> o, Remedy remedy) {
+        public void restart(@Options("when: Callable") Map<String, ?> o, Remedy remedy) {
             restart(o, remedy.steps());
         }
         /** What the compiler makes of `when:`. */
@@ -1941,15 +1938,14 @@ interface Dsl {
         /** How long it may take to be healthy after a restart; default 30.seconds. */
         public void within(Duration time) { draft.within = draft.rules.positive("within", time); }
         /** The restart budget: at most so many, default 3, within any `per:`, default 1.hour. */
-        public void limit(@NamedParams(@NamedParam(value = "per", type = Duration.class)) Map<String, ?> o, int restarts) {
+        public void limit(@Options("per: Duration") Map<String, ?> o, int restarts) {
             draft.limit = draft.rules.atLeastOne("limit", restarts);
             draft.per = draft.time(o, "per", draft.per);
         }
         /** Say again that it is still down; default never. */
         public void remind(Duration every) { draft.remind = draft.rules.positive("remind", every); }
         /** A hook for this watch; `on:` the kinds to tell (default all), `orElse:` a hook for when it is not taken. */
-        public void notifying(@NamedParams({@NamedParam(value = "on", type = List.class),
-                                  @NamedParam(value = "orElse", type = Hook.class)}) Map<String, ?> o, Hook hook) {
+        public void notifying(@Options("on: List, orElse: Hook") Map<String, ?> o, Hook hook) {
             draft.commands.keySet().removeIf(command -> command == hook || command == o.get("orElse"));
             draft.rules.attach(draft.hooks, o, hook, draft.name);
         }
@@ -1985,7 +1981,8 @@ interface Dsl {
         public String getProtocol() { return meet("protocol", is.protocol()); }
         /** The server's certificate; it is an error to ask where there is none. */
         public ServerCertificate getCertificate() {
-            if (is.certificate() == null) throw new IllegalStateException("no certificate: the answer did not come over https");
+            if (is.certificate() == null)
+                throw new IllegalStateException("no certificate: the answer did not come over https");
             ServerCertificate certificate = new ServerCertificate(is.certificate());
             meet("certificate.expiresIn", certificate.getExpiresIn());
             return certificate;
@@ -1998,7 +1995,8 @@ interface Dsl {
 
         /** The words that stand in a condition, with the values they had: (status: 530). */
         String metIn(String condition) {
-            String values = met.entrySet().stream().filter(e -> condition.contains(e.getKey().replaceFirst("\\(.*", "")))
+            String values = met.entrySet().stream()
+                .filter(e -> condition.contains(e.getKey().replaceFirst("\\(.*", "")))
                 .map(e -> e.getKey() + ": " + Say.value(e.getValue())).collect(Collectors.joining(", "));
             return values.isEmpty() ? "" : " (" + values + ")";
         }
@@ -2021,7 +2019,9 @@ interface Dsl {
     /** A certificate, for conditions. */
     record ServerCertificate(X509Certificate certificate) {
         /** How long it is still valid: certificate.expiresIn > 14.days */
-        public Duration getExpiresIn() { return Duration.between(Instant.now(), certificate.getNotAfter().toInstant()); }
+        public Duration getExpiresIn() {
+            return Duration.between(Instant.now(), certificate.getNotAfter().toInstant());
+        }
         public String getSubject() { return certificate.getSubjectX500Principal().getName(); }
         public String getIssuer() { return certificate.getIssuerX500Principal().getName(); }
     }
@@ -2039,30 +2039,29 @@ interface Dsl {
 
         /** Ends each process of this user that runs these words: SIGTERM, after `grace:` (default 10.seconds) SIGKILL;
          *  no such process is fine. */
-        public void stop(@NamedParams(@NamedParam(value = "grace", type = Duration.class)) Map<String, ?> o, String command) {
+        public void stop(@Options("grace: Duration") Map<String, ?> o, String command) {
             stop(o, Words.of(command));
         }
-        public void stop(@NamedParams(@NamedParam(value = "grace", type = Duration.class)) Map<String, ?> o, List<?> words) {
+        public void stop(@Options("grace: Duration") Map<String, ?> o, List<?> words) {
             take.apply(new StopStep(Words.of(words), time(o, "grace", 10)));
         }
-        /** Starts a daemon that outlives the pass; `log:` a file for its output, begun anew beyond 1 MiB, default none. */
-        public void start(@NamedParams(@NamedParam(value = "log", type = String.class)) Map<String, ?> o, String command) {
+        /** Starts a daemon that outlives the pass; `log:` a file for its output, anew beyond 1 MiB, default none. */
+        public void start(@Options("log: String") Map<String, ?> o, String command) {
             start(o, Words.of(command));
         }
-        public void start(@NamedParams(@NamedParam(value = "log", type = String.class)) Map<String, ?> o, List<?> words) {
+        public void start(@Options("log: String") Map<String, ?> o, List<?> words) {
             take.apply(new StartStep(Words.of(words), (String) o.get("log")));
         }
         /** Runs a command to its end and returns what it printed; fails when its exit code is not 0, or when it takes
          *  longer than `timeout:`, default 1.minute. */
-        public String running(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, String command) {
+        public String running(@Options("timeout: Duration") Map<String, ?> o, String command) {
             return running(o, Words.of(command));
         }
-        public String running(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o,
-                          List<?> words) {
+        public String running(@Options("timeout: Duration") Map<String, ?> o, List<?> words) {
             return take.apply(new RunStep(Words.of(words), time(o, "timeout", 60)));
         }
         /** As run, by /bin/sh: for pipes and variables. */
-        public String sh(@NamedParams(@NamedParam(value = "timeout", type = Duration.class)) Map<String, ?> o, String script) {
+        public String sh(@Options("timeout: Duration") Map<String, ?> o, String script) {
             return running(o, List.of("/bin/sh", "-c", script));
         }
         /** What the compiler makes of a line of plain Groovy. */
@@ -2137,7 +2136,8 @@ final class Draft {
         List<Dsl.Hook> told = new ArrayList<>(rules.everywhere);
         told.addAll(hooks);
         return new Watch(name, probe(), healthy, List.copyOf(remedies), List.copyOf(needs),
-            new Patience(timeout, attempts, every, samples, good), new Policy(failures, limit, per, within, remind), told);
+            new Patience(timeout, attempts, every, samples, good),
+            new Policy(failures, limit, per, within, remind), told);
     }
 
     private void refuse(boolean wrong, String why) {
@@ -2155,8 +2155,8 @@ final class Draft {
             headers.forEach((name, value) -> request.header(name, MissingSecret.blanked(value)));
             String verb = method != null ? method.toUpperCase(Locale.ROOT) : body != null ? "POST" : "GET";
             String sent = body != null ? body : Set.of("POST", "PUT", "PATCH").contains(verb) ? "" : null;
-            request.method(verb, sent == null ? null
-                : RequestBody.create(MissingSecret.blanked(sent).getBytes(StandardCharsets.UTF_8), MediaType.get(type)));
+            byte[] bytes = sent == null ? null : MissingSecret.blanked(sent).getBytes(StandardCharsets.UTF_8);
+            request.method(verb, bytes == null ? null : RequestBody.create(bytes, MediaType.get(type)));
             return new HttpProbe(request.build(), redirects, trust, missing);
         } catch (IllegalArgumentException wrong) {
             refuse(true, "cannot be asked: " + Say.lowerFirst(Say.plain(wrong.getMessage(), 120)));
@@ -2184,11 +2184,13 @@ record Rules(List<Watch> watches, List<Dsl.Hook> hooks, String heartbeat, Durati
         for (int i = watches.size() - 1; i >= 0; i--)
             if (wanted.contains(watches.get(i).name())) wanted.addAll(watches.get(i).needs());
         List<String> known = watches.stream().map(Watch::name).toList();
-        for (String name : wanted)
-            if (!known.contains(name))
-                throw Ending.mistake("watchdog: no watch and no command is called '" + name + "'"
-                    + Say.didYouMean(name, Stream.concat(known.stream(), Stream.of("check", "validate", "status", "pause",
-                        "resume", "tell", "drill")).toList()) + (name.contains(".") ? "; a URL begins with https:// or http://" : ""));
+        for (String name : wanted) {
+            if (known.contains(name)) continue;
+            List<String> meant = new ArrayList<>(known);
+            meant.addAll(List.of("check", "validate", "status", "pause", "resume", "tell", "drill", "launcher"));
+            throw Ending.mistake("watchdog: no watch and no command is called '" + name + "'"
+                + Say.didYouMean(name, meant) + (name.contains(".") ? "; a URL begins with https:// or http://" : ""));
+        }
         return watches.stream().filter(watch -> wanted.contains(watch.name())).toList();
     }
 
@@ -2269,20 +2271,24 @@ final class RulesFile {
             throw Ending.mistake(file.getFileName() + ": the rules did not end within " + Say.time(MOST_LOADING)
                 + "; only blocks such as restart may take long");
         List<Watch> all = watches.values().stream().map(Draft::checked).toList();
-        if (all.isEmpty() && mistakes.isEmpty()) mistake0(file.getFileName() + ": no watch in it; it needs at least watch('name') { url 'https://…' }");
+        if (all.isEmpty() && mistakes.isEmpty())
+            mistakeAt(0, "no watch in it; it needs at least watch('name') { url 'https://…' }");
         List<Watch> ordered = ordered(all);
         if (!mistakes.isEmpty()) throw Ending.mistakes(List.copyOf(mistakes));
-        return new Rules(ordered, List.copyOf(hooks.values()), heartbeat, deadline, List.copyOf(path), List.copyOf(complaints));
+        return new Rules(ordered, List.copyOf(hooks.values()), heartbeat, deadline, List.copyOf(path),
+            List.copyOf(complaints));
     }
 
     private void run(Map<String, byte[]> classes) {
         try {
-            Dsl.TopWords script = (Dsl.TopWords) new Loader(classes).loadClass(SCRIPT).getDeclaredConstructor().newInstance();
+            Class<?> rules = new Loader(classes).loadClass(SCRIPT);
+            Dsl.TopWords script = (Dsl.TopWords) rules.getDeclaredConstructor().newInstance();
             script.rulesFile = this;
             script.run();
         } catch (Throwable thrown) { // whatever a script may throw
             Throwable cause = thrown instanceof InvocationTargetException ? thrown.getCause() : thrown;
-            mistakeAt(lineIn(cause.getStackTrace()), cause instanceof NullPointerException ? "a value here is null" : Say.plain(Say.thrown(cause), 200));
+            mistakeAt(lineIn(cause), cause instanceof NullPointerException ? "a value here is null"
+                : Say.plain(Say.thrown(cause), 200));
         }
     }
 
@@ -2312,7 +2318,8 @@ final class RulesFile {
     private void visit(Watch watch, Map<String, Watch> named, List<String> way, Set<Watch> done) {
         int line = watches.get(watch.name()).line;
         if (way.contains(watch.name())) {
-            if (circled.addAll(way)) mistakeAt(line, "watch '" + watch.name() + "' needs itself: " + String.join(" needs ", way) + " needs " + watch.name());
+            if (circled.addAll(way)) mistakeAt(line, "watch '" + watch.name() + "' needs itself: "
+                + String.join(" needs ", way) + " needs " + watch.name());
             return;
         }
         way.add(watch.name());
@@ -2329,13 +2336,18 @@ final class RulesFile {
 
     void add(Draft watch) {
         Draft first = watches.putIfAbsent(watch.name, watch);
-        if (first != null) mistakeAt(watch.line, "there are two watches named '" + watch.name + "', the first in line " + first.line);
+        if (first != null) mistakeAt(watch.line,
+            "there are two watches named '" + watch.name + "', the first in line " + first.line);
     }
 
+    Dsl.Hook hook(String service, Map<String, ?> o) { return hook(service, o, Services.of(service, o)); }
+
     Dsl.Hook hook(String label, Map<String, ?> settings, Dsl.Sender sender) {
-        if (settings.get("url") instanceof String url && MissingSecret.in(url) == null && !label.equals("webhook")) url(label + "'s url", url);
+        boolean given = settings.get("url") instanceof String url && MissingSecret.in(url) == null;
+        if (given && !label.equals("webhook")) url(label + "'s url", (String) settings.get("url")); // it told its own
         String id = label + "-" + Compiled.hash(new TreeMap<>(settings).toString()).substring(0, 8);
-        return new Dsl.Hook(label, id, sender, EnumSet.allOf(Dsl.Kind.class), null, MissingSecret.in(settings.toString()));
+        String missing = MissingSecret.in(settings.toString());
+        return new Dsl.Hook(label, id, sender, EnumSet.allOf(Dsl.Kind.class), null, missing);
     }
 
     void attach(List<Dsl.Hook> to, Map<String, ?> options, Dsl.Hook hook, String whose) {
@@ -2368,13 +2380,15 @@ final class RulesFile {
 
     String url(String word, String url) {
         HttpUrl parsed = HttpUrl.parse(MissingSecret.blanked(url));
-        if (parsed == null) mistake(word + " '" + Say.plain(url, 80) + "' is not a URL; it begins with https:// or http://, such as 'https://plex.example.com/identity'");
+        if (parsed == null) mistake(word + " '" + Say.plain(url, 80) + "' is not a URL; it begins with https:// or "
+            + "http://, such as 'https://plex.example.com/identity'");
         else secrets.hide(parsed.password());
         return url;
     }
 
     Duration positive(String word, Duration time) {
-        if (time.isZero() || time.isNegative() || time.toDays() > 3650) mistake(word + " takes a time above zero, such as 10.seconds");
+        if (time.isZero() || time.isNegative() || time.toDays() > 3650)
+            mistake(word + " takes a time above zero, such as 10.seconds");
         return time;
     }
 
@@ -2411,18 +2425,17 @@ final class RulesFile {
     }
 
     void missing(int line, String secret, String so) {
-        complaints.add(file.getFileName() + ":" + line + ": the secret " + secret + " is missing, so " + so + "; " + secrets.whereToPut(secret));
+        complaints.add(file.getFileName() + ":" + line + ": the secret " + secret + " is missing, so " + so + "; "
+            + secrets.whereToPut(secret));
     }
 
     void mistake(String what) { mistakeAt(line(), what); }
 
     void mistakeAt(int line, String what) {
         boolean known = line > 0 && line <= lines.size();
-        mistake0(file.getFileName() + (line > 0 ? ":" + line : "") + ": " + what
-            + (known ? "\n    " + lines.get(line - 1).strip() : ""));
+        mistakes.add(secrets.mask(file.getFileName() + (line > 0 ? ":" + line : "") + ": " + what
+            + (known ? "\n    " + lines.get(line - 1).strip() : "")));
     }
-
-    private void mistake0(String what) { mistakes.add(secrets.mask(what)); }
 
     /** The line of the rules that is being run now. */
     static int line() {
@@ -2430,13 +2443,13 @@ final class RulesFile {
             .mapToInt(StackWalker.StackFrame::getLineNumber).findFirst().orElse(0));
     }
 
-    private static int lineIn(StackTraceElement[] trace) {
-        return Arrays.stream(trace).filter(f -> (SCRIPT + ".groovy").equals(f.getFileName()))
+    private static int lineIn(Throwable thrown) {
+        return Arrays.stream(thrown.getStackTrace()).filter(f -> (SCRIPT + ".groovy").equals(f.getFileName()))
             .mapToInt(StackTraceElement::getLineNumber).findFirst().orElse(0);
     }
 
     static String lineOf(Throwable thrown) {
-        int line = lineIn(thrown.getStackTrace());
+        int line = lineIn(thrown);
         return line > 0 ? " (line " + line + " of the rules)" : "";
     }
 }
@@ -2446,10 +2459,15 @@ final class Compiler {
     private static final Map<String, Class<?>> VOCABULARY = Map.of("the file", Dsl.TopWords.class,
         "watch", Dsl.WatchWords.class, "healthy", Dsl.HealthyWords.class, "when", Dsl.CauseWords.class,
         "restart", Dsl.RestartWords.class);
+    private static final Map<String, Class<?>> OPTION_TYPES = Stream.of(String.class, Integer.class, List.class,
+        Map.class, Duration.class, Callable.class, Dsl.Hook.class)
+        .collect(Collectors.toMap(Class::getSimpleName, type -> type));
+    private static final List<ClassNode> WORDS = VOCABULARY.values().stream().map(Compiler::checked).toList();
     private static final Map<String, Long> UNITS = units();
 
     private static final String UNTYPED = " (a function needs a type to be checked: String name() { … })";
-    private static final Set<String> TEXT = Arrays.stream(String.class.getMethods()).map(java.lang.reflect.Method::getName).collect(Collectors.toSet());
+    private static final Set<String> TEXT = Arrays.stream(String.class.getMethods()).map(Method::getName)
+        .collect(Collectors.toSet());
 
     /** A block of the rules and where it stands. */
     private record Block(String name, int line, int column, int lastLine, int lastColumn) {
@@ -2474,12 +2492,36 @@ final class Compiler {
 
     private static Map<String, Long> units() {
         Map<String, Long> nanos = new TreeMap<>();
-        for (ChronoUnit unit : List.of(ChronoUnit.MILLIS, ChronoUnit.SECONDS, ChronoUnit.MINUTES, ChronoUnit.HOURS, ChronoUnit.DAYS)) {
-            String name = unit == ChronoUnit.MILLIS ? "milliseconds" : unit.toString().toLowerCase(Locale.ROOT);
-            nanos.put(name, unit.getDuration().toNanos());
-            nanos.put(name.substring(0, name.length() - 1), unit.getDuration().toNanos());
-        }
+        Map.of("millisecond", ChronoUnit.MILLIS, "second", ChronoUnit.SECONDS, "minute", ChronoUnit.MINUTES,
+            "hour", ChronoUnit.HOURS, "day", ChronoUnit.DAYS).forEach((name, unit) -> {
+                nanos.put(name, unit.getDuration().toNanos());
+                nanos.put(name + "s", unit.getDuration().toNanos());
+            });
         return nanos;
+    }
+
+    /** Groovy's type checker knows the options of a word by an annotation for each, which would hide the words. */
+    private static ClassNode checked(Class<?> words) {
+        ClassNode node = ClassHelper.make(words);
+        for (MethodNode word : node.getMethods())
+            for (Parameter given : word.getParameters())
+                for (AnnotationNode options : List.copyOf(given.getAnnotations(ClassHelper.make(Dsl.Options.class))))
+                    given.addAnnotation(named(options.getMember("value").getText()));
+        return node;
+    }
+
+    private static AnnotationNode named(String options) {
+        ListExpression all = new ListExpression();
+        Pattern.compile("(\\w+): (\\w+)(!?)").matcher(options).results().forEach(option -> {
+            AnnotationNode one = new AnnotationNode(ClassHelper.make(NamedParam.class));
+            one.setMember("value", new ConstantExpression(option.group(1)));
+            one.setMember("type", new ClassExpression(ClassHelper.make(OPTION_TYPES.get(option.group(2)))));
+            one.setMember("required", new ConstantExpression(!option.group(3).isEmpty()));
+            all.addExpression(new AnnotationConstantExpression(one));
+        });
+        AnnotationNode named = new AnnotationNode(ClassHelper.make(NamedParams.class));
+        named.setMember("value", all);
+        return named;
     }
 
     Map<String, byte[]> compile() {
@@ -2487,7 +2529,8 @@ final class Compiler {
         how.setTolerance(100);
         how.getOptimizationOptions().put(CompilerConfiguration.INVOKEDYNAMIC, false);
         how.addCompilationCustomizers(new Sugar());
-        CompilationUnit unit = new CompilationUnit(how, null, new GroovyClassLoader(Compiler.class.getClassLoader(), how));
+        ClassLoader ours = Compiler.class.getClassLoader();
+        CompilationUnit unit = new CompilationUnit(how, null, new GroovyClassLoader(ours, how));
         unit.addSource("rules.groovy", text);
         try {
             unit.compile(org.codehaus.groovy.control.Phases.CLASS_GENERATION); // the next phase would write files here
@@ -2498,7 +2541,8 @@ final class Compiler {
         }
         if (!misplaced.isEmpty()) throw Ending.mistakes(mistakes(List.of()));
         Map<String, byte[]> classes = new LinkedHashMap<>();
-        unit.getClasses().forEach(type -> classes.put(type.getName(), groovy ? type.getBytes() : lean(type.getBytes())));
+        for (GroovyClass type : unit.getClasses())
+            classes.put(type.getName(), groovy ? type.getBytes() : lean(type.getBytes()));
         return classes;
     }
 
@@ -2515,11 +2559,12 @@ final class Compiler {
         TreeMap<String, String> sorted = new TreeMap<>();
         misplaced.forEach(at -> sorted.put(place(at), told(at)));
         for (Object error : errors)
-            if (error instanceof SyntaxErrorMessage message) sorted.putIfAbsent(place(message.getCause()), told(message.getCause()));
-            else sorted.put(":", fileName + ": " + Say.plain(error instanceof ExceptionMessage e ? Say.thrown(e.getCause())
-                : error.toString(), 200));
-        sorted.entrySet().removeIf(e -> e.getValue().contains(UNTYPED) && sorted.entrySet().stream().anyMatch(other -> // it only follows
-            other.getKey().startsWith(e.getKey().split(":")[0] + ":") && !other.getValue().contains(UNTYPED)));
+            if (error instanceof SyntaxErrorMessage at) sorted.putIfAbsent(place(at.getCause()), told(at.getCause()));
+            else sorted.put(":", fileName + ": " + Say.plain(error instanceof ExceptionMessage e
+                ? Say.thrown(e.getCause()) : error.toString(), 200));
+        Set<String> clear = sorted.entrySet().stream().filter(e -> !e.getValue().contains(UNTYPED))
+            .map(e -> e.getKey().split(":")[0]).collect(Collectors.toSet());
+        sorted.entrySet().removeIf(e -> e.getValue().contains(UNTYPED) && clear.contains(e.getKey().split(":")[0]));
         owned.forEach((from, to) -> { // a block of an unknown word cannot be judged
             if (sorted.containsKey(from)) sorted.subMap(from, false, to, false).clear();
         });
@@ -2550,69 +2595,82 @@ final class Compiler {
                 + (TEXT.contains(m.group(2)) ? " with " + types(m.group(3)) : Say.didYouMean(m.group(2), TEXT)));
         instead.put("Cannot call ([\\w.]+)#compareTo\\(.*\\) with arguments \\[(.*)\\].*", m -> Say.type(m.group(1))
             + " cannot be compared with " + types(m.group(2)));
-        instead.put("Cannot set read-only property: (\\w+).*", m -> "'" + m.group(1) + "' is compared by '==', not by '='");
+        instead.put("Cannot set read-only property: (\\w+).*",
+            m -> "'" + m.group(1) + "' is compared by '==', not by '='");
         instead.put("The variable \\[(\\w+)\\] is undeclared\\.", m -> wrongName(m.group(1), block, quoted, column));
         instead.put("unexpected named arg: (\\w+)", m -> "no option '" + m.group(1) + "' here"
             + Say.didYouMean(m.group(1), options(block)));
-        instead.put("required named param '(\\w+)' not found\\.", m -> "the option '" + m.group(1) + "' is missing; write "
-            + m.group(1) + ": …");
+        instead.put("required named param '(\\w+)' not found\\.",
+            m -> "the option '" + m.group(1) + "' is missing; write " + m.group(1) + ": …");
         instead.put("argument for named param '(\\w+)' has type '(.*)' but expected '(.*)'\\.", m -> "the option '"
             + m.group(1) + "' takes " + Say.type(m.group(3)) + ", not " + Say.type(m.group(2)));
         instead.put("No such property: (\\w+) for class: (.*)", m -> UNITS.containsKey(m.group(1))
-            ? "'" + m.group(1) + "' follows a plain number, as in 3." + m.group(1) + "; for a variable write Duration.ofSeconds(…)"
+            ? "'" + m.group(1) + "' follows a plain number, as in 3." + m.group(1)
+                + "; for a variable write Duration.ofSeconds(…)"
             : Say.type(m.group(2)) + " has no '" + m.group(1) + "'"
-                + Say.didYouMean(m.group(1), m.group(2).matches(".*(Integer|BigDecimal)") ? UNITS.keySet() : List.of()));
-        instead.put("Unexpected (input|character): .*", m -> line >= lines.size() && column >= quoted.length() || quoted.matches("[\\s})]+")
-            ? "a { or ( or quote somewhere before is not closed"
-            : message.matches(".*'.?['\"]'.*") ? "this quote is not closed" : "this is not Groovy: " + Say.plain(Say.lowerFirst(message), 60));
-        return instead.entrySet().stream().map(e -> Map.entry(Pattern.compile(e.getKey(), Pattern.DOTALL).matcher(message), e.getValue()))
-            .filter(e -> e.getKey().matches()).map(e -> e.getValue().apply(e.getKey())).findFirst()
-            .orElseGet(() -> Say.lowerFirst(Say.plain(message, 200)));
+                + (m.group(2).matches(".*(Integer|BigDecimal)") ? Say.didYouMean(m.group(1), UNITS.keySet()) : ""));
+        boolean end = line >= lines.size() && column >= quoted.length() || quoted.matches("[\\s})]+");
+        instead.put("Unexpected (input|character): .*", m -> end ? "a { or ( or quote somewhere before is not closed"
+            : message.matches(".*'.?['\"]'.*") ? "this quote is not closed"
+            : "this is not Groovy: " + Say.plain(Say.lowerFirst(message), 60));
+        for (var known : instead.entrySet()) {
+            Matcher met = Pattern.compile(known.getKey(), Pattern.DOTALL).matcher(message);
+            if (met.matches()) return known.getValue().apply(met);
+        }
+        return Say.lowerFirst(Say.plain(message, 200));
     }
 
     private String wrongCall(String word, String given, Block block) {
-        List<String> takes = methods(block).filter(method -> nameOf(method).equals(word)).map(Compiler::signature).distinct()
-            .sorted(Comparator.comparing(String::length)).toList();
+        List<String> takes = methods(block).filter(method -> nameOf(method).equals(word)).map(Compiler::signature)
+            .distinct().sorted(Comparator.comparing(String::length)).toList();
         if (takes.isEmpty()) return unknown(word, block);
         return "'" + word + "' does not take " + types(given) + "; it takes " + String.join(", or ", takes)
             + (given.contains("java.lang.Object") ? UNTYPED : "");
     }
 
     private static String types(String given) {
-        String got = Arrays.stream(given.split(", (?![^<]*>)")).filter(t -> !t.isEmpty() && !t.startsWith("java.util.LinkedHashMap"))
+        String got = Arrays.stream(given.split(", (?![^<]*>)"))
+            .filter(type -> !type.isEmpty() && !type.startsWith("java.util.LinkedHashMap"))
             .map(Say::type).collect(Collectors.joining(" and "));
         return got.isEmpty() ? "nothing" : got;
     }
 
     private static String signature(Method method) {
-        return Stream.concat(Arrays.stream(method.getParameterTypes()).filter(t -> t != Map.class).map(t -> Say.type(t.getName())),
-            optionsOf(method).map(option -> option + ": …")).collect(Collectors.joining(" and "));
+        Stream<String> values = Arrays.stream(method.getParameterTypes()).filter(type -> type != Map.class)
+            .map(type -> Say.type(type.getName()));
+        Stream<String> options = optionsOf(method).map(option -> option + ": …");
+        return Stream.concat(values, options).collect(Collectors.joining(" and "));
     }
 
     private String wrongName(String word, Block block, String quoted, int column) {
         String rest = quoted.substring(Math.min(quoted.length(), column - 1 + word.length())).stripLeading();
         boolean known = words(block).contains(word);
-        if (known && rest.startsWith("=") && !rest.startsWith("==")) return "'" + word + "' is set without '=', as in: " + word + " …";
+        if (known && rest.matches("(?s)=[^=].*")) return "'" + word + "' is set without '=', as in: " + word + " …";
         if (known && !rest.startsWith("[")) return "'" + word + "' needs a value, as in: " + word + " …";
         if (known) return "a list goes into parentheses here: " + word + "(['…', '…'])";
         String said = unknown(word, block);
-        return said + (said.contains("; did") || said.contains("belongs") ? "" : "; a text stands in quotes: '" + word + "'");
+        boolean clear = said.contains("; did") || said.contains("belongs");
+        return clear ? said : said + "; a text stands in quotes: '" + word + "'";
     }
 
     private String unknown(String word, Block block) {
+        Set<String> here = words(block);
         for (String other : List.of("watch", "healthy", "restart", "the file"))
-            if (!words(block).contains(word) && declared(VOCABULARY.get(other)).contains(word)) return belongs(word, other, block.name());
-        return "no such word '" + word + "' in " + block.name() + Say.didYouMean(word, words(block));
+            if (!here.contains(word) && declared(VOCABULARY.get(other)).contains(word))
+                return belongs(word, other, block.name());
+        return "no such word '" + word + "' in " + block.name() + Say.didYouMean(word, here);
     }
 
     private static String belongs(String word, String there, String here) {
-        return ("'" + word + "' belongs in " + there + " { }, not in " + here + " { }").replace("the file { }", "the file");
+        String all = "'" + word + "' belongs in " + there + " { }, not in " + here + " { }";
+        return all.replace("the file { }", "the file");
     }
 
     /** The words that fit into a block: its own and those of the top of the file. */
     private static Set<String> words(Block block) {
-        return Stream.concat(methods(block).map(Compiler::nameOf), classes(block).flatMap(c -> Arrays.stream(c.getFields()))
-            .map(Field::getName)).collect(Collectors.toCollection(TreeSet::new));
+        Set<String> words = methods(block).map(Compiler::nameOf).collect(Collectors.toCollection(TreeSet::new));
+        classes(block).flatMap(c -> Arrays.stream(c.getFields())).map(Field::getName).forEach(words::add);
+        return words;
     }
 
     private static Stream<Method> methods(Block block) {
@@ -2636,21 +2694,25 @@ final class Compiler {
         return name.matches("get[A-Z].*") ? Say.lowerFirst(name.substring(3)) : name;
     }
 
-    private static List<String> options(Block block) { return methods(block).flatMap(Compiler::optionsOf).distinct().toList(); }
+    private static List<String> options(Block block) {
+        return methods(block).flatMap(Compiler::optionsOf).distinct().toList();
+    }
 
     private static Stream<String> optionsOf(Method method) {
-        return Arrays.stream(method.getParameters()).map(p -> p.getAnnotation(NamedParams.class)).filter(Objects::nonNull)
-            .flatMap(params -> Arrays.stream(params.value())).map(NamedParam::value);
+        return Arrays.stream(method.getParameters()).map(p -> p.getAnnotation(Dsl.Options.class))
+            .filter(Objects::nonNull).flatMap(o -> Pattern.compile("\\w+(?=:)").matcher(o.value()).results())
+            .map(MatchResult::group);
     }
 
     /**
      * What Groovy does not have, ahead of its type checker: the statements of healthy { } and when: { } become asserts,
-     * 3.seconds a Duration, `when: { }` and `notify { }` calls that declare their words, and words that take options get
-     * an empty map where a line has none. Notes where each block stands.
+     * 3.seconds a Duration, `when: { }` and `notify { }` calls that declare their words, and words with options get an
+     * empty map where a line has none. Notes where each block stands.
      */
     private final class Sugar extends CompilationCustomizer {
         private static final Set<String> TAKE_OPTIONS = VOCABULARY.values().stream().flatMap(Compiler::vocabulary)
-            .filter(m -> m.getParameterCount() > 1 && m.getParameterTypes()[0] == Map.class).map(Compiler::nameOf).collect(Collectors.toSet());
+            .filter(m -> m.getParameterCount() > 1 && m.getParameterTypes()[0] == Map.class).map(Compiler::nameOf)
+            .collect(Collectors.toSet());
         private final Map<ClosureExpression, String> names = new IdentityHashMap<>();
         private String inside = "the file";
 
@@ -2664,19 +2726,20 @@ final class Compiler {
                 @Override protected SourceUnit getSourceUnit() { return source; }
 
                 @Override public Expression transform(Expression e) {
-                    if (e instanceof PropertyExpression property && duration(property) != null) return duration(property);
+                    if (e instanceof PropertyExpression p && duration(p) != null) return duration(p);
                     if (e instanceof ClosureExpression block) return within(block);
-                    if (e instanceof GStringExpression && super.transform(e) instanceof GStringExpression text) return plain(text);
-                    if (e instanceof MethodCallExpression call && call.isImplicitThis() && VOCABULARY.containsKey(inside)
-                            && call.getArguments() instanceof TupleExpression) sweeten(call, call.getMethodAsString());
-                    return e == null ? null : super.transform(e);
+                    if (e instanceof MethodCallExpression call && call.isImplicitThis()) sweeten(call);
+                    Expression inner = e == null ? null : super.transform(e);
+                    return inner instanceof GStringExpression text ? plain(text) : inner;
                 }
 
                 /** `url: 'x'` is a label to Groovy, and would be silently nothing. */
                 @Override public void visitBlockStatement(BlockStatement block) {
-                    for (Statement s : block.getStatements())
-                        if (s.getStatementLabels() != null && !(s instanceof LoopingStatement)) misplaced.add(new SyntaxException(
-                            "'" + s.getStatementLabels().get(0) + "' is written without ':', as in: " + s.getStatementLabels().get(0) + " …", s));
+                    for (Statement line : block.getStatements()) {
+                        if (line.getStatementLabels() == null || line instanceof LoopingStatement) continue;
+                        String word = line.getStatementLabels().get(0);
+                        wrong("'" + word + "' is written without ':', as in: " + word + " …", line);
+                    }
                     super.visitBlockStatement(block);
                 }
 
@@ -2701,29 +2764,39 @@ final class Compiler {
 
         /** A text with ${values} in it becomes a plain one at once. */
         private static Expression plain(GStringExpression text) {
-            ArgumentListExpression parts = new ArgumentListExpression();
+            if (text.getValues().stream().anyMatch(ClosureExpression.class::isInstance)) return text; // "${-> later}"
+            List<Expression> parts = new ArrayList<>();
             for (int i = 0; i < text.getStrings().size(); i++) {
-                parts.addExpression(text.getStrings().get(i));
-                if (i < text.getValues().size()) parts.addExpression(text.getValue(i));
+                parts.add(text.getStrings().get(i));
+                if (i < text.getValues().size()) parts.add(text.getValue(i));
             }
-            Expression plain = new StaticMethodCallExpression(ClassHelper.make(Dsl.Adapter.class), "text", parts);
-            plain.setSourcePosition(text);
-            return plain;
+            return made(Dsl.Adapter.class, "text", text, parts.toArray(new Expression[0]));
         }
 
-        private void sweeten(MethodCallExpression call, String word) {
-            List<Expression> arguments = ((TupleExpression) call.getArguments()).getExpressions();
+        private static Expression made(Class<?> by, String method, Expression instead, Expression... of) {
+            ClassNode maker = ClassHelper.make(by);
+            Expression made = new StaticMethodCallExpression(maker, method, new ArgumentListExpression(of));
+            made.setSourcePosition(instead);
+            return made;
+        }
+
+        private void sweeten(MethodCallExpression call) {
+            String word = call.getMethodAsString();
+            if (!(call.getArguments() instanceof TupleExpression given)) return;
+            List<Expression> arguments = given.getExpressions();
             misplaced(word, call, arguments.size());
             boolean named = !arguments.isEmpty() && arguments.get(0) instanceof MapExpression;
             for (Expression argument : arguments)
                 if (argument instanceof ClosureExpression block) {
-                    owned.put(place(call.getLineNumber(), call.getColumnNumber()), place(block.getLastLineNumber(), block.getLastColumnNumber()));
+                    owned.put(place(call.getLineNumber(), call.getColumnNumber()),
+                        place(block.getLastLineNumber(), block.getLastColumnNumber()));
                     if (VOCABULARY.containsKey(String.valueOf(word))) block(word, block);
                 }
-            if (named && "restart".equals(word)) ((MapExpression) arguments.get(0)).getMapEntryExpressions().replaceAll(this::cause);
+            if (named && "restart".equals(word))
+                ((MapExpression) arguments.get(0)).getMapEntryExpressions().replaceAll(this::cause);
             if (inside.equals("restart") && Set.of("stop", "start", "run").contains(String.valueOf(word)))
                 arguments.forEach(argument -> command(word, argument));
-            if ("run".equals(word)) call.setMethod(new ConstantExpression("running")); // else Groovy 5 calls Closure.run()
+            if ("run".equals(word)) call.setMethod(new ConstantExpression("running")); // else Closure.run() is called
             if ("notify".equals(word)) {
                 call.setMethod(new ConstantExpression("notifying")); // and here Object.notify()
                 arguments.replaceAll(a -> a instanceof ClosureExpression ? called("closure", a) : a);
@@ -2734,6 +2807,8 @@ final class Compiler {
 
         private MapEntryExpression cause(MapEntryExpression entry) {
             if (!(entry.getValueExpression() instanceof ClosureExpression block)) return entry;
+            if (!inside.equals("watch"))
+                wrong("'when:' belongs to a restart in watch { }, as in: restart(when: { … }, name)", block);
             block("when", block);
             MapEntryExpression typed = new MapEntryExpression(entry.getKeyExpression(), called("cause", block));
             typed.setSourcePosition(entry); // without a place, a mistake here is not told
@@ -2742,27 +2817,31 @@ final class Compiler {
 
         private void block(String word, ClosureExpression b) {
             names.put(b, word);
-            blocks.add(new Block(word, b.getLineNumber(), b.getColumnNumber(), b.getLastLineNumber(), b.getLastColumnNumber()));
+            blocks.add(new Block(word, b.getLineNumber(), b.getColumnNumber(),
+                b.getLastLineNumber(), b.getLastColumnNumber()));
             if (word.equals("healthy") || word.equals("when")) lines(b.getCode(), this::condition);
             if (word.equals("restart")) lines(b.getCode(), this::plainly);
         }
 
         private Expression called(String method, Expression argument) {
-            MethodCallExpression call = new MethodCallExpression(new VariableExpression("this"), method, new ArgumentListExpression(argument));
+            Expression self = new VariableExpression("this");
+            MethodCallExpression call = new MethodCallExpression(self, method, new ArgumentListExpression(argument));
             call.setImplicitThis(true);
             call.setSourcePosition(argument);
             return call;
         }
 
-        /** A word of an outer block would be found there, and mean something else than it says: `url` inside restart. */
+        /** A word of an outer block would be found there, and mean something else than it says: url inside restart. */
         private void misplaced(String word, MethodCallExpression call, int values) {
-            if (word == null || inside.equals("the file") || Set.of("cause", "closure", "plainly").contains(word)) return;
-            boolean known = declared(VOCABULARY.get(inside)).contains(word), asks = Set.of("healthy", "when").contains(inside);
+            boolean ours = Set.of("cause", "closure", "plainly").contains(String.valueOf(word));
+            if (word == null || inside.equals("the file") || ours) return;
+            boolean known = declared(VOCABULARY.get(inside)).contains(word);
+            boolean asks = Set.of("healthy", "when").contains(inside);
             String there = Set.of("watch", "heartbeat", "deadline", "path").contains(word) ? "the file"
                 : !inside.equals("watch") && declared(Dsl.WatchWords.class).contains(word) ? "watch" : null;
             if (known && asks && !(Set.of("header", "json").contains(word) && values == 1))
-                misplaced.add(new SyntaxException("'" + word + "' is compared in " + inside + " { }, as in: " + word + " == …", call));
-            if (!known && there != null) misplaced.add(new SyntaxException(belongs(word, there, inside), call));
+                wrong("'" + word + "' is compared in " + inside + " { }, as in: " + word + " == …", call);
+            if (!known && there != null) wrong(belongs(word, there, inside), call);
         }
 
         /** What cannot be split into words, or would stop too much, is found now and not when it is needed. */
@@ -2772,10 +2851,12 @@ final class Compiler {
                     List<String> words = Words.of(command);
                     if (word.equals("stop")) StopStep.refuseTooShort(words);
                 }
-            } catch (StepFailed wrong) {
-                misplaced.add(new SyntaxException(wrong.getMessage(), argument));
+            } catch (StepFailed refused) {
+                wrong(refused.getMessage(), argument);
             }
         }
+
+        private void wrong(String why, ASTNode where) { misplaced.add(new SyntaxException(why, where)); }
 
         /** Every line of a block, also under if and for, with braces or without. */
         private static Statement lines(Statement code, Function<ExpressionStatement, Statement> change) {
@@ -2785,8 +2866,8 @@ final class Compiler {
                 choice.setIfBlock(lines(choice.getIfBlock(), change));
                 choice.setElseBlock(lines(choice.getElseBlock(), change));
             }
-            boolean line = code instanceof ExpressionStatement e && !(e.getExpression() instanceof DeclarationExpression);
-            return line ? change.apply((ExpressionStatement) code) : code;
+            if (!(code instanceof ExpressionStatement line)) return code;
+            return line.getExpression() instanceof DeclarationExpression ? line : change.apply(line);
         }
 
         /** A line of a remedy that is no step is left out where it is only asked what the remedy would do. */
@@ -2800,9 +2881,9 @@ final class Compiler {
         private Statement condition(ExpressionStatement line) {
             Expression e = line.getExpression();
             if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
-            if (e instanceof BinaryExpression b && b.getLeftExpression().getText().equals("status") && b.getRightExpression()
-                instanceof ConstantExpression c && c.getValue() instanceof String quoted)
-                misplaced.add(new SyntaxException("status is a whole number; write it without quotes: " + quoted, c));
+            if (e instanceof BinaryExpression b && b.getLeftExpression().getText().equals("status")
+                    && b.getRightExpression() instanceof ConstantExpression c && c.getValue() instanceof String quoted)
+                wrong("status is a whole number; write it without quotes: " + quoted, c);
             BooleanExpression truth = new BooleanExpression(e);
             truth.setSourcePosition(e);
             AssertStatement condition = new AssertStatement(truth);
@@ -2813,23 +2894,21 @@ final class Compiler {
 
         private static Expression duration(PropertyExpression e) {
             Long nanos = UNITS.get(String.valueOf(e.getPropertyAsString()));
-            if (nanos == null || !(e.getObjectExpression() instanceof ConstantExpression c) || !(c.getValue() instanceof Number)) return null;
+            if (nanos == null || !(e.getObjectExpression() instanceof ConstantExpression c)) return null;
+            if (!(c.getValue() instanceof Number)) return null;
             BigDecimal all = new BigDecimal(c.getValue().toString()).multiply(BigDecimal.valueOf(nanos));
             long bounded = all.min(BigDecimal.valueOf(Long.MAX_VALUE)).longValue();
-            Expression made = new StaticMethodCallExpression(ClassHelper.make(Duration.class), "ofNanos",
-                new ArgumentListExpression(new ConstantExpression(bounded, true)));
-            made.setSourcePosition(e);
-            return made;
+            return made(Duration.class, "ofNanos", e, new ConstantExpression(bounded, true));
         }
 
         /** `def name(…) { "…" }` returns text: without this the type checker would call it an Object. */
         private static void typed(MethodNode method) {
-            if (!method.isDynamicReturnType() || !(method.getCode() instanceof BlockStatement body) || body.isEmpty()) return;
-            Statement last = body.getStatements().get(body.getStatements().size() - 1);
+            if (!method.isDynamicReturnType() || !(method.getCode() instanceof BlockStatement body)) return;
+            Statement last = body.isEmpty() ? body : body.getStatements().get(body.getStatements().size() - 1);
             Expression value = last instanceof ReturnStatement r ? r.getExpression()
                 : last instanceof ExpressionStatement s ? s.getExpression() : null;
-            if (value instanceof GStringExpression || value instanceof ConstantExpression c && c.getValue() instanceof String)
-                method.setReturnType(ClassHelper.STRING_TYPE);
+            boolean text = value instanceof ConstantExpression c && c.getValue() instanceof String;
+            if (text || value instanceof GStringExpression) method.setReturnType(ClassHelper.STRING_TYPE);
         }
     }
 }
@@ -2857,8 +2936,8 @@ final class Compiled {
     }
 
     /**
-     * A jar that is built anew leaves JBang's archive of classes behind, which Java then ignores without a word: twice the
-     * work in every pass from then on. Where it is gone, JBang writes a new one.
+     * A jar that is built anew leaves JBang's archive of classes behind, which Java then ignores without a word: twice
+     * the work in every pass from then on. Where it is gone, JBang writes a new one.
      */
     private static void dropStaleArchive() throws URISyntaxException, IOException {
         Path jar = build(), archive = jar.resolveSibling(jar.getFileName().toString().replaceFirst("\\.jar$", ".jsa"));
@@ -2907,7 +2986,7 @@ final class Compiled {
     void good(String text) {
         Path last = folder.resolve("last-good.groovy");
         try {
-            if (!Files.exists(last) || !Files.readString(last).equals(text)) Guard.write(last, text.getBytes(StandardCharsets.UTF_8));
+            if (!Files.exists(last) || !Files.readString(last).equals(text)) Guard.write(last, text);
         } catch (IOException e) {
             return; // the rules are good now; if they break later, that pass says that there are none to fall back to
         }
@@ -2936,8 +3015,8 @@ final class Compiled {
 final class Secrets {
     private final Map<String, String> env;
     private final Path file;
-    private final Set<String> hidden = Collections.synchronizedSet(new TreeSet<>(Comparator.comparing(String::length).reversed()
-        .thenComparing(Comparator.naturalOrder())));
+    private final Set<String> hidden = Collections.synchronizedSet(new TreeSet<>( // the longest first
+        Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder())));
     private Map<String, String> fromFile;
     private String refused = "";
 
@@ -2956,7 +3035,8 @@ final class Secrets {
     }
 
     String whereToPut(String name) {
-        return refused.isEmpty() ? "put " + name + "=… into " + file + " (chmod 600) or into the environment" : refused;
+        if (!refused.isEmpty()) return refused;
+        return "put " + name + "=… into " + file + " (chmod 600) or into the environment";
     }
 
     private Map<String, String> file() {
@@ -2967,7 +3047,8 @@ final class Secrets {
             String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
             if (!mode.endsWith("------")) refused = file + " can be read by others; chmod 600 " + file + " mends that";
             else for (String line : Files.readAllLines(file))
-                if (line.matches("\\s*\\w+\\s*=.*")) fromFile.put(line.substring(0, line.indexOf('=')).trim(), unquoted(line));
+                if (line.matches("\\s*\\w+\\s*=.*"))
+                    fromFile.put(line.substring(0, line.indexOf('=')).trim(), unquoted(line));
         } catch (IOException e) {
             refused = "cannot read " + file + ": " + Say.thrown(e);
         }
@@ -2981,8 +3062,9 @@ final class Secrets {
 
     /** Also as it stands in a URL and in JSON. */
     void hide(String value) {
-        String json = JsonOutput.toJson(value), url = String.valueOf(HttpUrl.parse("http://x/?" + value)).replaceFirst("http://x/\\??", "");
-        for (String shape : List.of(value, json.substring(1, json.length() - 1), URLEncoder.encode(value, StandardCharsets.UTF_8), url))
+        String json = JsonOutput.toJson(value), encoded = URLEncoder.encode(value, StandardCharsets.UTF_8);
+        String url = String.valueOf(HttpUrl.parse("http://x/?" + value)).replaceFirst("http://x/\\??", "");
+        for (String shape : List.of(value, json.substring(1, json.length() - 1), encoded, url))
             if (value.length() > 2 && shape.length() > 2) hidden.add(shape);
     }
 
@@ -3037,7 +3119,8 @@ final class Words {
             else if (c == '\\' && quote != '\'' && i + 1 < command.length()) word.append(command.charAt(++i));
             else word.append(c);
         }
-        if (quote != 0) throw new StepFailed("the command \"" + Say.plain(command, 80) + "\" has a quote that is not closed");
+        if (quote != 0)
+            throw new StepFailed("the command \"" + Say.plain(command, 80) + "\" has a quote that is not closed");
         if (word != null) words.add(word.toString());
         return of(words);
     }
@@ -3045,7 +3128,8 @@ final class Words {
     /** The words of a list, which may be numbers and "texts with a $value" too. */
     static List<String> of(List<?> list) {
         List<String> words = list.stream().map(String::valueOf).toList();
-        if (words.isEmpty() || words.get(0).isBlank()) throw new StepFailed("a command is empty; it needs a program, such as 'cloudflared tunnel run'");
+        if (words.isEmpty() || words.get(0).isBlank())
+            throw new StepFailed("a command is empty; it needs a program, such as 'cloudflared tunnel run'");
         return words;
     }
 }

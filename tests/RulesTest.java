@@ -158,6 +158,8 @@ class RulesTest {
         new Wrong("when", "|eror == refused", "no such word 'eror' in when; did you mean 'error'?"),
         new Wrong("when", "error == |refussed", "no such word 'refussed' in when; did you mean 'refused'?"),
         new Wrong("when", "|url 'http://x/'", "'url' is compared in when { }, as in: url == …"),
+        new Wrong("top", "def r = restart(when: |{ status == 3 }) { run 'x' }",
+            "'when:' belongs to a restart in watch { }, as in: restart(when: { … }, name)"),
         new Wrong("restart", "|stpo 'x'", "no such word 'stpo' in restart; did you mean 'stop'?"),
         new Wrong("restart", "start 'x', |lgo: 'y'", "no option 'lgo' here; did you mean 'log'?"),
         new Wrong("restart", "start 'x', |log: 7", "the option 'log' takes text, not a whole number"),
