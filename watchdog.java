@@ -71,6 +71,9 @@ import org.codehaus.groovy.control.messages.SyntaxErrorMessage;
 import org.codehaus.groovy.runtime.FormatHelper;
 import org.codehaus.groovy.runtime.MethodRankHelper;
 import org.codehaus.groovy.runtime.ScriptBytecodeAdapter;
+import org.codehaus.groovy.runtime.powerassert.AssertionRenderer;
+import org.codehaus.groovy.runtime.powerassert.Value;
+import org.codehaus.groovy.runtime.powerassert.ValueRecorder;
 import org.codehaus.groovy.syntax.SyntaxException;
 import org.codehaus.groovy.tools.GroovyClass;
 import picocli.CommandLine;
@@ -404,7 +407,8 @@ record Healthy(String reason) implements Verdict {
 }
 
 /** It does not. {@code cures}: the remedies that fit the cause, as a ladder; empty with {@code noCure} saying why. */
-record Unhealthy(String reason, String diagram, String excerpt, List<Integer> cures, String noCure) implements Verdict {
+record Unhealthy(String reason, AssertionError failed, String excerpt, List<Integer> cures, String noCure)
+        implements Verdict {
     public Decision decide(Policy policy, Memory memory, Instant now) {
         Memory next = memory.until(now).becomes(word(), memory.failures() + 1, now);
         Incident open = next.incident();
@@ -569,7 +573,7 @@ record Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, 
     private void lookAgain(List<Outcome> patients, Treatment treatment, long began) {
         Duration longest = patients.stream().map(o -> o.watch.policy().within()).max(Duration::compareTo).orElseThrow();
         Deadline over = hands.deadline().sooner(treatment.failed() ? Duration.ZERO : longest);
-        for (long nap = 50; ; nap = Math.min(nap * 3 / 2, 2_000)) {
+        for (long nap = 50; ; nap = Math.min(nap * 9 / 8, 2_000)) {
             List<Watch> sick = patients.stream().filter(o -> o.exit() != 0).map(o -> o.watch).toList();
             looker.lookOnce(sick).forEach((watch, look) -> {
                 outcomes.get(watch.name()).look = look;
@@ -671,7 +675,7 @@ record Looker(Hands hands, Web web) {
             if (look.verdict() instanceof Healthy && ++good >= wanted) return look;
             if (look.verdict() instanceof Unhealthy why && ++bad > samples - wanted)
                 return samples == 1 ? look : new Look(look.answer(), new Unhealthy("only " + good + " good of " + wanted
-                    + " wanted in " + samples + " looks, last " + why.reason(), why.diagram(), why.excerpt(),
+                    + " wanted in " + samples + " looks, last " + why.reason(), why.failed(), why.excerpt(),
                     why.cures(), why.noCure()));
         }
     }
@@ -689,8 +693,8 @@ record Looker(Hands hands, Web web) {
 
 /** Answer -> verdict, by the conditions of the rules. */
 final class Judge {
-    /** A condition that does not hold: on one line for messages, and as Groovy's diagram of all values in it. */
-    private record Unmet(String line, String diagram) { }
+    /** A condition that does not hold: on one line for messages, and as it was thrown; null: there was no answer. */
+    private record Unmet(String line, AssertionError failed) { }
 
     static Verdict of(Watch watch, Answer answer) {
         try {
@@ -705,11 +709,11 @@ final class Judge {
     }
 
     private static Unmet unmet(Watch watch, Answer answer) throws Exception {
-        if (answer.trouble() != Dsl.Trouble.none) return new Unmet(answer.troubleText(), "");
+        if (answer.trouble() != Dsl.Trouble.none) return new Unmet(answer.troubleText(), null);
         if (watch.healthy() != null) return unmet(watch.healthy(), new Dsl.HealthyWords(answer));
         boolean http = watch.probe() instanceof HttpProbe;
         if (http ? answer.status() / 100 == 2 : answer.status() == 0) return null;
-        return new Unmet("not status " + (http ? "in 200..299" : "== 0") + " (status: " + answer.status() + ")", "");
+        return new Unmet("not status " + (http ? "in 200..299" : "== 0") + " (status: " + answer.status() + ")", null);
     }
 
     /** The first condition that does not hold, with the values it met; null: all hold. */
@@ -718,7 +722,7 @@ final class Judge {
             Dsl.apply(conditions, words);
             return null;
         } catch (AssertionError failed) {
-            return new Unmet("not " + Say.condition(failed) + words.metIn(Say.condition(failed)), Say.diagram(failed));
+            return new Unmet("not " + Say.condition(failed) + words.metIn(Say.condition(failed)), failed);
         }
     }
 
@@ -731,11 +735,11 @@ final class Judge {
             Dsl.Remedy remedy = watch.remedies().get(i);
             List<Integer> steps = remedy.planned().isEmpty() ? List.of() : List.of(i);
             if (remedy.when() != null && unmet(remedy.when(), new Dsl.CauseWords(answer)) == null)
-                return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(), steps,
+                return new Unhealthy(unmet.line, unmet.failed, answer.excerpt(), steps,
                     "its rules restart nothing for this cause");
             if (remedy.when() == null && !useless) ladder.addAll(steps);
         }
-        return new Unhealthy(unmet.line, unmet.diagram, answer.excerpt(), ladder,
+        return new Unhealthy(unmet.line, unmet.failed, answer.excerpt(), ladder,
             watch.remedies().isEmpty() ? "" : noCure);
     }
 }
@@ -870,6 +874,8 @@ final class Web {
     private final Map<Path, OkHttpClient> trusting = new ConcurrentHashMap<>();
 
     private static OkHttpClient.Builder builder() {
+        // Under load OkHttp warns of a "leaked" connection: that means nothing to a process that ends, and mails cron.
+        java.util.logging.Logger.getLogger("").setLevel(java.util.logging.Level.OFF);
         return new OkHttpClient.Builder().proxy(Proxy.NO_PROXY).followRedirects(false).followSslRedirects(false);
     }
 
@@ -877,10 +883,7 @@ final class Web {
         try {
             SSLContext context = SSLContext.getInstance("TLS");
             context.init(null, new X509TrustManager[] {trusted}, null);
-            OkHttpClient built = client.sslSocketFactory(context.getSocketFactory(), trusted).build();
-            // Under load it warns of a "leaked" connection: that means nothing to a process that ends, and mails cron.
-            java.util.logging.Logger.getLogger(OkHttpClient.class.getName()).setLevel(java.util.logging.Level.OFF);
-            return built;
+            return client.sslSocketFactory(context.getSocketFactory(), trusted).build();
         } catch (GeneralSecurityException e) {
             throw new IllegalStateException(e);
         }
@@ -1764,8 +1767,26 @@ interface Dsl {
         }
     }
 
-    /** What stands for Groovy's own, of which these two would start its runtime. */
+    /** A condition that does not hold, with the values it met; Groovy draws them only for those who want to see them. */
+    final class Unmet extends AssertionError {
+        private final transient List<Value> met;
+
+        Unmet(String condition, List<Value> met) {
+            super(condition);
+            this.met = List.copyOf(met);
+        }
+
+        String diagram() {
+            ValueRecorder recorder = new ValueRecorder();
+            met.forEach(value -> recorder.record(value.getValue(), value.getColumn()));
+            return AssertionRenderer.render(getMessage(), recorder);
+        }
+    }
+
+    /** What stands for Groovy's own, of which these would start its runtime. */
     final class Adapter extends ScriptBytecodeAdapter {
+        public static String render(String condition, ValueRecorder met) { throw new Unmet(condition, met.getValues()); }
+
         public static List<Object> createList(Object[] values) { return new ArrayList<>(Arrays.asList(values)); }
 
         public static Map<Object, Object> createMap(Object[] pairs) {
@@ -2549,7 +2570,8 @@ final class Compiler {
     /** Where all blocks are ours, they need nothing of Groovy's runtime, whose start is a third of a healthy pass. */
     private static byte[] lean(byte[] code) {
         Map<String, String> instead = Map.of("groovy/lang/Closure", "Dsl$Block", "groovy/lang/Reference", "Dsl$Shared",
-            "org/codehaus/groovy/runtime/ScriptBytecodeAdapter", "Dsl$Adapter");
+            "org/codehaus/groovy/runtime/ScriptBytecodeAdapter", "Dsl$Adapter",
+            "org/codehaus/groovy/runtime/powerassert/AssertionRenderer", "Dsl$Adapter");
         ClassWriter lean = new ClassWriter(0);
         new ClassReader(code).accept(new ClassRemapper(lean, new SimpleRemapper(Opcodes.ASM9, instead)), 0);
         return lean.toByteArray();
@@ -3233,7 +3255,7 @@ final class Notebook {
         String now = text();
         if (!writable || now.equals(written)) return;
         written = now;
-        String text = secrets.mask(JsonOutput.prettyPrint(now));
+        String text = secrets.mask(now);
         Guard.tried(() -> Guard.write(folder.resolve("memory.json"), text), e -> warnings.add("the memory cannot be "
             + "written (" + Say.thrown(e) + "), so the restart budget may not hold; " + spare(text)));
     }
@@ -3246,7 +3268,14 @@ final class Notebook {
         }, e -> "nor can another be written under the temp folder (" + Say.thrown(e) + ")");
     }
 
-    private String text() { return Json.text(new Page(FORMAT, brokenRules, memories, outbox)); }
+    /** A line for each watch and each message, for people; groovy-json's pretty printer would start all of Groovy. */
+    private String text() {
+        var watches = memories.entrySet().stream().map(e -> "\n" + Json.text(e.getKey()) + ": " + Json.text(e.getValue()));
+        var letters = outbox.stream().map(letter -> "\n" + Json.text(letter));
+        return "{\"format\": " + FORMAT + ", \"brokenRules\": " + Json.text(brokenRules) + ", \"watches\": {"
+            + watches.collect(Collectors.joining(",")) + "\n}, \"outbox\": ["
+            + letters.collect(Collectors.joining(",")) + "\n]}\n";
+    }
 
     /** Pauses are files of their own, so that `pause` need not wait for a pass. null: not paused. */
     Instant pausedUntil(String name) {
@@ -3885,7 +3914,7 @@ final class Session {
         String text = String.format("%-" + width + "s  %s ", o.watch.name(), word) + what(o);
         if (options.dryRun && o.due()) text += "; would restart: " + o.remedy().inWords();
         if (!options.verbose) return text;
-        if (o.verdict() instanceof Unhealthy bad && !bad.diagram().isEmpty()) text += "\n" + bad.diagram();
+        if (o.verdict() instanceof Unhealthy bad && bad.failed() != null) text += "\n" + Say.diagram(bad.failed());
         Map<String, Duration> phases = o.look.answer().phases();
         return phases.isEmpty() ? text : text + "\n    " + phases.entrySet().stream()
             .map(phase -> phase.getKey() + " " + Say.time(phase.getValue())).collect(Collectors.joining(", "));
@@ -3999,7 +4028,8 @@ final class Say {
 
     /** Groovy's diagram of a failed condition; a body in it may be long. */
     static String diagram(AssertionError failed) {
-        return failed.getMessage().replaceAll("[\\p{Cntrl}\\p{Cf}&&[^\r\n]]", "?").lines().limit(14)
+        String drawn = failed instanceof Dsl.Unmet unmet ? unmet.diagram() : failed.getMessage();
+        return drawn.replaceAll("[\\p{Cntrl}\\p{Cf}&&[^\r\n]]", "?").lines().limit(14)
             .map(line -> "    " + cut(line.replaceFirst("^(assert|      ) ?", ""), 110))
             .collect(Collectors.joining("\n"));
     }

@@ -37,12 +37,12 @@ class DecideTest {
     private static final Map<String, Verdict> MET = Map.ofEntries(
         Map.entry("well", new Healthy("200 in 20 ms")), Map.entry("sick", sick("530", 0, 1, 2)), Map.entry("cured", sick("530", 0, 1, 2)),
         Map.entry("broken", sick("530", 0, 1, 2)), Map.entry("cut", sick("530", 0, 1, 2)), Map.entry("slow", sick("530", 0, 1, 2)),
-        Map.entry("dns", sick("dns", 3)), Map.entry("tls", new Unhealthy("has expired", "", "", List.of(), "a restart renews no certificate")),
+        Map.entry("dns", sick("dns", 3)), Map.entry("tls", new Unhealthy("has expired", null, "", List.of(), "a restart renews no certificate")),
         Map.entry("blocked", new Inconclusive("needs internet, which is unhealthy", true)),
         Map.entry("unclear", new Inconclusive("could not be evaluated", false)), Map.entry("paused", new Paused("paused until it is resumed")));
 
     private static Unhealthy sick(String answer, Integer... cures) {
-        return new Unhealthy("status == 200 (status: " + answer + ")", "", answer, List.of(cures), "");
+        return new Unhealthy("status == 200 (status: " + answer + ")", null, answer, List.of(cures), "");
     }
 
     @TestFactory Stream<DynamicTest> eachPassDoesWhatItsTableSays() {
