@@ -719,7 +719,7 @@ final class Judge {
     /** The first condition that does not hold, with the values it met; null: all hold. */
     private static Unmet unmet(Callable<?> conditions, Dsl.HealthyWords words) throws Exception {
         try {
-            Dsl.apply(conditions, words);
+            Lean.apply(conditions, words);
             return null;
         } catch (AssertionError failed) {
             return new Unmet("not " + Say.condition(failed) + words.metIn(Say.condition(failed)), failed);
@@ -1089,7 +1089,7 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
     Treatment carryOut(Callable<?> steps) {
         Treatment treatment = new Treatment();
         try {
-            Dsl.apply(steps, new Dsl.RestartWords(step -> take(step, treatment), true));
+            Lean.apply(steps, new Dsl.RestartWords(step -> take(step, treatment), true));
         } catch (StepFailed | MissingSecret failed) {
             treatment.failed(failed.getMessage());
         } catch (Throwable thrown) { // plain Groovy of the rules
@@ -1701,8 +1701,7 @@ interface Dsl {
     enum Trouble { none, refused, unknownHost, unreachable, timeout, tls, reset, closed }
 
     /** A message, as closures and webhooks get it. */
-    record Event(Kind kind, String watch, String title, String text, Instant at, Instant since) {
-    }
+    record Event(Kind kind, String watch, String title, String text, Instant at, Instant since) { }
 
     /** How a hook sends a message. */
     interface Sender { Delivery send(Courier by, Event event); }
@@ -1718,7 +1717,7 @@ interface Dsl {
         List<Step> planned() {
             List<Step> planned = new ArrayList<>();
             try {
-                apply(steps, new RestartWords(step -> { planned.add(step); return ""; }, false));
+                Lean.apply(steps, new RestartWords(step -> { planned.add(step); return ""; }, false));
             } catch (Exception | AssertionError | StackOverflowError told) { // when it is carried out
                 planned.add(new OwnStep());
             }
@@ -1730,88 +1729,6 @@ interface Dsl {
             return planned.isEmpty() ? "nothing"
                 : planned.stream().map(Step::inWords).distinct().collect(Collectors.joining(", then "));
         }
-    }
-
-    /** Runs a block of the rules with the words of {@code delegate}; the block itself is shared and stays as it is. */
-    static void apply(Callable<?> block, Object words) throws Exception {
-        Closure<?> groovy = block instanceof Closure<?> c ? c.rehydrate(words, c.getOwner(), c.getThisObject()) : null;
-        if (groovy != null) groovy.setResolveStrategy(Closure.DELEGATE_FIRST);
-        (groovy != null ? groovy : ((Block) block).with(words)).call();
-    }
-
-    /**
-     * What stands for Groovy's Closure in compiled rules. Making a single Closure starts Groovy's runtime, a third of a
-     * healthy pass; the blocks of rules need no more than this of it.
-     */
-    abstract class Block implements Callable<Object>, Cloneable {
-        private final Object owner, script;
-        private Object words;
-
-        public Block(Object owner, Object script) {
-            this.owner = owner;
-            this.script = script;
-        }
-
-        public Object getOwner() { return owner; }
-        public Object getThisObject() { return script; }
-        public Object getDelegate() { return words; }
-
-        Block with(Object words) {
-            try {
-                Block own = (Block) clone();
-                own.words = words;
-                return own;
-            } catch (CloneNotSupportedException e) {
-                throw new AssertionError(e);
-            }
-        }
-    }
-
-    /** A condition that does not hold, with the values it met; Groovy draws them only for those who want to see them. */
-    final class Unmet extends AssertionError {
-        private final transient List<Value> met;
-
-        Unmet(String condition, List<Value> met) {
-            super(condition);
-            this.met = List.copyOf(met);
-        }
-
-        String diagram() {
-            ValueRecorder recorder = new ValueRecorder();
-            met.forEach(value -> recorder.record(value.getValue(), value.getColumn()));
-            return AssertionRenderer.render(getMessage(), recorder);
-        }
-    }
-
-    /** What stands for Groovy's own, of which these would start its runtime. */
-    final class Adapter extends ScriptBytecodeAdapter {
-        public static String render(String condition, ValueRecorder met) { throw new Unmet(condition, met.getValues()); }
-
-        public static List<Object> createList(Object[] values) { return new ArrayList<>(Arrays.asList(values)); }
-
-        public static Map<Object, Object> createMap(Object[] pairs) {
-            Map<Object, Object> map = new LinkedHashMap<>();
-            for (int i = 0; i < pairs.length; i += 2) map.put(pairs[i], pairs[i + 1]);
-            return map;
-        }
-
-        /** What the compiler makes of "…$value…". */
-        public static String text(Object... parts) {
-            StringBuilder text = new StringBuilder();
-            for (Object part : parts)
-                text.append(part instanceof Collection || part instanceof Map ? FormatHelper.toString(part) : part);
-            return text.toString();
-        }
-    }
-
-    /** What stands for Groovy's Reference, for the same reason: a variable that blocks share. */
-    final class Shared {
-        private Object value;
-
-        public Shared(Object value) { this.value = value; }
-
-        public Object get() { return value; }
-        public void set(Object value) { this.value = value; }
     }
 
     /** The words at the top of the file; they can be used in every block. */
@@ -1826,7 +1743,7 @@ interface Dsl {
                           @DelegatesTo(value = WatchWords.class, strategy = Closure.DELEGATE_FIRST) Callable<?> block)
                 throws Exception {
             Draft draft = new Draft(rulesFile, name);
-            apply(block, new WatchWords(draft));
+            Lean.apply(block, new WatchWords(draft));
             rulesFile.add(draft);
         }
         /** A hook for every watch; `on:` the kinds to tell (default all), `orElse:` a hook for when it is not taken. */
@@ -1868,8 +1785,7 @@ interface Dsl {
             return webhook(o, url, event -> event);
         }
         /** POSTs what the block makes of the event: `webhook(url) { [text: it.title] }`. */
-        public Hook webhook(@Options("headers: Map") Map<String, ?> o, String url,
-                            Function<Event, ?> json) {
+        public Hook webhook(@Options("headers: Map") Map<String, ?> o, String url, Function<Event, ?> json) {
             return rulesFile.hook("webhook", Map.of("url", rulesFile.url("webhook", url), "o", o),
                 Services.webhook(url, (Map<?, ?>) o.get("headers"), json));
         }
@@ -2569,9 +2485,10 @@ final class Compiler {
 
     /** Where all blocks are ours, they need nothing of Groovy's runtime, whose start is a third of a healthy pass. */
     private static byte[] lean(byte[] code) {
-        Map<String, String> instead = Map.of("groovy/lang/Closure", "Dsl$Block", "groovy/lang/Reference", "Dsl$Shared",
-            "org/codehaus/groovy/runtime/ScriptBytecodeAdapter", "Dsl$Adapter",
-            "org/codehaus/groovy/runtime/powerassert/AssertionRenderer", "Dsl$Adapter");
+        Map<String, String> instead = Map.of(
+            "groovy/lang/Closure", "Lean$Block", "groovy/lang/Reference", "Lean$Shared",
+            "org/codehaus/groovy/runtime/ScriptBytecodeAdapter", "Lean$Adapter",
+            "org/codehaus/groovy/runtime/powerassert/AssertionRenderer", "Lean$Adapter");
         ClassWriter lean = new ClassWriter(0);
         new ClassReader(code).accept(new ClassRemapper(lean, new SimpleRemapper(Opcodes.ASM9, instead)), 0);
         return lean.toByteArray();
@@ -2792,7 +2709,7 @@ final class Compiler {
                 parts.add(text.getStrings().get(i));
                 if (i < text.getValues().size()) parts.add(text.getValue(i));
             }
-            return made(Dsl.Adapter.class, "text", text, parts.toArray(new Expression[0]));
+            return made(Lean.Adapter.class, "text", text, parts.toArray(new Expression[0]));
         }
 
         private static Expression made(Class<?> by, String method, Expression instead, Expression... of) {
@@ -2931,6 +2848,95 @@ final class Compiler {
                 : last instanceof ExpressionStatement s ? s.getExpression() : null;
             boolean text = value instanceof ConstantExpression c && c.getValue() instanceof String;
             if (text || value instanceof GStringExpression) method.setReturnType(ClassHelper.STRING_TYPE);
+        }
+    }
+}
+
+/**
+ * What compiled rules run on in place of Groovy's runtime. Making a single Closure would start all of that, which is a
+ * third of a healthy pass. A file with a block for Groovy itself, as in list.each { }, is left as Groovy made it.
+ */
+interface Lean {
+    /** Runs a block of the rules with the words of {@code delegate}; the block itself is shared and stays as it is. */
+    static void apply(Callable<?> block, Object words) throws Exception {
+        if (block instanceof Closure<?> groovy) {
+            Closure<?> own = groovy.rehydrate(words, groovy.getOwner(), groovy.getThisObject());
+            own.setResolveStrategy(Closure.DELEGATE_FIRST);
+            own.call();
+        } else ((Block) block).with(words).call();
+    }
+
+    /** A block, in place of a Closure. */
+    abstract class Block implements Callable<Object>, Cloneable {
+        private final Object owner, script;
+        private Object words;
+
+        public Block(Object owner, Object script) {
+            this.owner = owner;
+            this.script = script;
+        }
+
+        public Object getOwner() { return owner; }
+        public Object getThisObject() { return script; }
+        public Object getDelegate() { return words; }
+
+        Block with(Object words) {
+            try {
+                Block own = (Block) clone();
+                own.words = words;
+                return own;
+            } catch (CloneNotSupportedException e) {
+                throw new AssertionError(e);
+            }
+        }
+    }
+
+    /** A variable that blocks share, in place of a Reference. */
+    final class Shared {
+        private Object value;
+
+        public Shared(Object value) { this.value = value; }
+
+        public Object get() { return value; }
+        public void set(Object value) { this.value = value; }
+    }
+
+    /** What compiled code calls, in place of Groovy's own of the same names. */
+    final class Adapter extends ScriptBytecodeAdapter {
+        public static String render(String condition, ValueRecorder met) {
+            throw new Unmet(condition, met.getValues());
+        }
+
+        public static List<Object> createList(Object[] values) { return new ArrayList<>(Arrays.asList(values)); }
+
+        public static Map<Object, Object> createMap(Object[] pairs) {
+            Map<Object, Object> map = new LinkedHashMap<>();
+            for (int i = 0; i < pairs.length; i += 2) map.put(pairs[i], pairs[i + 1]);
+            return map;
+        }
+
+        /** What the compiler makes of "…$value…". */
+        public static String text(Object... parts) {
+            StringBuilder text = new StringBuilder();
+            for (Object part : parts)
+                text.append(part instanceof Collection || part instanceof Map ? FormatHelper.toString(part) : part);
+            return text.toString();
+        }
+    }
+
+    /** A condition that does not hold, with the values it met; Groovy draws them only for those who want to look. */
+    final class Unmet extends AssertionError {
+        private final transient List<Value> met;
+
+        Unmet(String condition, List<Value> met) {
+            super(condition);
+            this.met = List.copyOf(met);
+        }
+
+        String diagram() {
+            ValueRecorder recorder = new ValueRecorder();
+            met.forEach(value -> recorder.record(value.getValue(), value.getColumn()));
+            return AssertionRenderer.render(getMessage(), recorder);
         }
     }
 }
@@ -3270,7 +3276,8 @@ final class Notebook {
 
     /** A line for each watch and each message, for people; groovy-json's pretty printer would start all of Groovy. */
     private String text() {
-        var watches = memories.entrySet().stream().map(e -> "\n" + Json.text(e.getKey()) + ": " + Json.text(e.getValue()));
+        var watches = memories.entrySet().stream()
+            .map(e -> "\n" + Json.text(e.getKey()) + ": " + Json.text(e.getValue()));
         var letters = outbox.stream().map(letter -> "\n" + Json.text(letter));
         return "{\"format\": " + FORMAT + ", \"brokenRules\": " + Json.text(brokenRules) + ", \"watches\": {"
             + watches.collect(Collectors.joining(",")) + "\n}, \"outbox\": ["
@@ -4028,7 +4035,7 @@ final class Say {
 
     /** Groovy's diagram of a failed condition; a body in it may be long. */
     static String diagram(AssertionError failed) {
-        String drawn = failed instanceof Dsl.Unmet unmet ? unmet.diagram() : failed.getMessage();
+        String drawn = failed instanceof Lean.Unmet unmet ? unmet.diagram() : failed.getMessage();
         return drawn.replaceAll("[\\p{Cntrl}\\p{Cf}&&[^\r\n]]", "?").lines().limit(14)
             .map(line -> "    " + cut(line.replaceFirst("^(assert|      ) ?", ""), 110))
             .collect(Collectors.joining("\n"));
