@@ -62,6 +62,27 @@ class InstallTest {
         assertEquals(built, built());
     }
 
+    /** JBang keeps the archive when it builds the jar anew, as each week's `--fresh` does; Java would ignore it for ever. */
+    @Test
+    void anArchiveOfClassesThatIsOlderThanItsJarIsMadeAnew() throws Exception {
+        assertEquals(0, jbang("catalog", "add", "--force", "--name", "archived", CHECKOUT + "/jbang-catalog.json").exit());
+        assertHealed("touch up", jbang("--offline", "watchdog@archived"));
+        Path archive = cached("watchdog.jsa"), jar = cached("watchdog.jar");
+        FileTime later = FileTime.from(Files.getLastModifiedTime(archive).toInstant().plusSeconds(2));
+        EdgeWorld.await("a later second", () -> later.toInstant().isBefore(java.time.Instant.now()));
+        Files.setLastModifiedTime(jar, later);
+        assertEquals(0, jbang("--offline", "watchdog@archived").exit());
+        assertFalse(Files.exists(archive), "the old archive is still there");
+        assertEquals(0, jbang("--offline", "watchdog@archived").exit());
+        assertTrue(Files.getLastModifiedTime(archive).compareTo(later) >= 0);
+    }
+
+    private static Path cached(String name) throws IOException {
+        try (Stream<Path> files = Files.walk(jbang.resolve("cache"))) {
+            return files.filter(file -> file.endsWith(name) && Files.isRegularFile(file)).findFirst().orElseThrow();
+        }
+    }
+
     /** The catalog's server is gone and all that JBang keeps has expired: that is when a watchdog has to run. */
     @Test
     void aCatalogFromTheWebRunsOfflineWhenItsServerIsGoneAndTheCacheIsOld() throws Exception {
