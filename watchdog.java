@@ -1,6 +1,6 @@
 ///usr/bin/env jbang "$0" "$@" ; exit $?
 // watchdog: one check-and-heal pass over the services that rules.groovy names. Cron is its clock.
-// One file of less than 2,000 lines, in reading order: whoever stops after section 4 knows the whole tool.
+// One file, in reading order: whoever stops after section 4 knows the whole tool.
 // `grep -n '// ===' watchdog.java` prints its table of contents.
 //JAVA 17+
 //DEPS info.picocli:picocli:4.7.7
@@ -3046,7 +3046,7 @@ final class Secrets {
     private final Set<String> hidden = Collections.synchronizedSet(new TreeSet<>( // the longest first
         Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder())));
     private Map<String, String> fromFile;
-    private String refused = "";
+    private String refused = "", odd = "";
 
     Secrets(Map<String, String> env, Path rules) {
         this.env = env;
@@ -3064,7 +3064,7 @@ final class Secrets {
 
     String whereToPut(String name) {
         if (!refused.isEmpty()) return refused;
-        return "put " + name + "=… into " + file + " (chmod 600) or into the environment";
+        return odd + "put " + name + "=… into " + file + " (chmod 600) or into the environment";
     }
 
     private Map<String, String> file() {
@@ -3077,6 +3077,7 @@ final class Secrets {
             else for (String line : Files.readAllLines(file))
                 if (line.matches("\\s*\\w+\\s*=.*"))
                     fromFile.put(line.substring(0, line.indexOf('=')).trim(), unquoted(line));
+                else if (!line.matches("\\s*(#.*)?")) odd = "a line of " + file + " is not NAME=value; ";
         } catch (IOException e) {
             refused = "cannot read " + file + ": " + Say.thrown(e);
         }
@@ -3674,19 +3675,25 @@ final class Session {
         complaints = new ArrayList<>(rules.complaints());
         rules.watches().forEach(this::validate);
         complaints.forEach(this::complain);
-        if (!complaints.isEmpty()) return 2;
-        say(file.getFileName() + " is good: " + Say.count(rules.watches().size(), "watch", "watches"));
-        return 0;
+        int exit = complaints.isEmpty() ? 0 : 2;
+        List<String> names = rules.watches().stream().map(Watch::name).toList();
+        if (options.json) say(Json.text(new Validated(names, complaints, exit)));
+        else if (exit == 0) say(file.getFileName() + " is good: " + Say.count(names.size(), "watch", "watches"));
+        return exit;
     }
+
+    private record Validated(List<String> watches, List<String> complaints, int exit) { }
+
+    private void detail(String text) { if (!options.json) say(text); }
 
     private void validate(Watch watch) {
         Policy policy = watch.policy();
         Patience patience = watch.patience();
         String needs = watch.needs().isEmpty() ? "" : ", needs " + Say.list(watch.needs());
-        say(watch.name() + ": " + watch.probe().inWords() + needs + "; up to "
+        detail(watch.name() + ": " + watch.probe().inWords() + needs + "; up to "
             + Say.count(patience.attempts(), "attempt") + " of " + Say.time(patience.timeout()));
         for (Dsl.Remedy remedy : watch.remedies()) {
-            say("    restart" + (remedy.when() == null ? "" : " for its cause") + ": " + remedy.inWords());
+            detail("    restart" + (remedy.when() == null ? "" : " for its cause") + ": " + remedy.inWords());
             String secret = MissingSecret.in(remedy.inWords());
             if (secret != null) complaints.add(file.getFileName() + ": " + watch.name() + ": the secret " + secret
                 + " is missing, so its restart would fail; " + secrets.whereToPut(secret));
@@ -3695,11 +3702,11 @@ final class Session {
         if (watch.probe() instanceof CommandProbe probe) find(watch, probe.inWords(), probe.words());
         for (Dsl.Hook hook : watch.hooks())
             if (hook.sender() instanceof Services.Command command) find(watch, "notify command", command.words());
-        if (!watch.remedies().isEmpty()) say("    at most " + policy.limit() + " per " + Say.time(policy.per())
+        if (!watch.remedies().isEmpty()) detail("    at most " + policy.limit() + " per " + Say.time(policy.per())
             + ", after " + Say.count(policy.failures(), "unhealthy pass", "unhealthy passes")
             + ", healthy within " + Say.time(policy.within()));
         String hooks = Say.list(watch.hooks().stream().map(Dsl.Hook::label).toList());
-        say("    tells " + (hooks.isEmpty() ? "no one" : hooks));
+        detail("    tells " + (hooks.isEmpty() ? "no one" : hooks));
     }
 
     /** On the PATH that cron has, not on the one of this terminal. */
@@ -3721,8 +3728,8 @@ final class Session {
             if (reason != null) text += "\n    down: " + reason;
             if (lastRestart != null) text += "\n    last restart " + Say.at(lastRestart.at()) + ": "
                 + lastRestart.what() + " (" + Objects.requireNonNullElse(lastRestart.result(), "cut off") + ")";
-            return text + "\n    restarts left: " + budgetLeft + " of " + budget + " per " + Say.time(per)
-                + "\n    uptime: " + uptime.entrySet().stream().map(e -> (e.getValue() + " % in " + e.getKey())
+            if (per != null) text += "\n    restarts left: " + budgetLeft + " of " + budget + " per " + Say.time(per);
+            return text + "\n    uptime: " + uptime.entrySet().stream().map(e -> (e.getValue() + " % in " + e.getKey())
                     .replace(".0 %", " %").replace("null %", "unknown")).collect(Collectors.joining(", "));
         }
     }
@@ -3750,7 +3757,8 @@ final class Session {
         for (int days : List.of(1, 7, 30)) uptime.put(days == 1 ? "24h" : days + "d", notebook.uptime(name, days));
         return new Status(name, until != null ? "paused" : memory.state(), since, until,
             incident == null ? null : incident.reason(), memory.lastRestart(),
-            Math.max(0, policy.limit() - memory.spent(policy, world.now())), policy.limit(), policy.per(), uptime);
+            Math.max(0, policy.limit() - memory.spent(policy, world.now())), policy.limit(),
+            watch.remedies().isEmpty() ? null : policy.per(), uptime);
     }
 
     int pause(String name, Duration time) {

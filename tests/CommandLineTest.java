@@ -436,4 +436,19 @@ class CommandLineTest {
         assertEquals(2, process.waitFor());
         assertTrue(said.matches("watchdog: the locale has no letters for '.*\\.groovy'; set LC_ALL=C\\.UTF-8\n"), said);
     }
+
+    @Test void validateSaysTheSameToPrograms() {
+        desk.rules("watch('a') { tcp '127.0.0.1:1'; restart { run 'nonesuch' } }\n");
+        Run run = desk.watchdog("validate", "--json");
+        String complaint = "rules.groovy: a, run 'nonesuch': for cron, no program 'nonesuch' in /usr/bin:/bin; name its folder: path '/opt/...'";
+        assertEquals("{\"watches\":[\"a\"],\"complaints\":[\"" + complaint + "\"],\"exit\":2}\n", run.out());
+        assertEquals(2, run.exit());
+        assertEquals("{\"watches\":[\"a\"],\"complaints\":[],\"exit\":0}\n",
+            desk.rules("watch('a') { tcp '127.0.0.1:1' }\n").watchdog("validate", "--json").out());
+    }
+
+    @Test void aWatchThatRestartsNothingHasNoRestartsLeft() {
+        assertFalse(desk.rules("watch('a') { command 'true' }\n").watchdog("status").out().contains("restarts left"));
+        assertTrue(desk.rules("watch('a') { command 'true'; restart { run 'true' } }\n").watchdog("status").out().contains("restarts left: 3 of 3 per 1 h"));
+    }
 }

@@ -77,6 +77,14 @@ class SecretsTest {
         return asked.isEmpty() ? "nothing asked" : asked.get(0).replaceFirst("^Bearer ", "");
     }
 
+    @Test void aMissingSecretPointsAtALineThatIsNone() throws IOException {
+        secrets("# mine\nTOKEN 4711\n", "rw-------");
+        Run run = desk.rules(BEARER.formatted(at("/"))).watchdog("validate");
+        assertEquals(2, run.exit());
+        says(run.err(), "a line of " + folder.resolve("rules.secrets") + " is not NAME=value; put TOKEN=… into ");
+        assertFalse(run.err().contains("4711"), run.err());
+    }
+
     @Test void theEnvironmentComesFirst() throws IOException {
         secrets("TOKEN=from-file\n", "rw-------");
         desk.env("TOKEN", "from-environment");
