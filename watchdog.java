@@ -2730,6 +2730,7 @@ final class Compiler {
                     owned.put(place(call.getLineNumber(), call.getColumnNumber()),
                         place(block.getLastLineNumber(), block.getLastColumnNumber()));
                     if (VOCABULARY.containsKey(String.valueOf(word))) block(word, block);
+                    if (Set.of("notify", "webhook").contains(String.valueOf(word))) names.put(block, inside);
                 }
             if (named && "restart".equals(word))
                 ((MapExpression) arguments.get(0)).getMapEntryExpressions().replaceAll(this::cause);
@@ -2866,14 +2867,26 @@ interface Lean {
         } else ((Block) block).with(words).call();
     }
 
-    /** A block, in place of a Closure. */
-    abstract class Block implements Callable<Object>, Cloneable {
+    /** A block, in place of a Closure; with a value, as notify { event -> … } gets it, it is a function. */
+    abstract class Block implements Callable<Object>, Function<Object, Object>, Consumer<Object>, Cloneable {
         private final Object owner, script;
         private Object words;
 
         public Block(Object owner, Object script) {
             this.owner = owner;
             this.script = script;
+        }
+
+        @Override public void accept(Object value) { apply(value); }
+        @Override public Object apply(Object value) {
+            try { // by reflection, since its parameter is of the type that the block declares
+                return Stream.of(getClass().getMethods()).filter(m -> m.getName().equals("call"))
+                    .filter(m -> m.getParameterCount() == 1).findFirst().orElseThrow().invoke(this, value);
+            } catch (InvocationTargetException thrown) {
+                throw new UndeclaredThrowableException(thrown.getCause());
+            } catch (IllegalAccessException e) {
+                throw new IllegalStateException(e);
+            }
         }
 
         public Object getOwner() { return owner; }

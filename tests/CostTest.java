@@ -181,6 +181,8 @@ class CostTest {
                 restart(when: { error == unknownHost || status in [403, 429] }) { }
                 restart touch
                 notify pushover(token: 'T', user: 'U', url: base), on: [healed, gave_up]
+                notify { event -> println "$event.title at $port" }
+                notify webhook(base) { [text: it.title, port: port] }
             }
             """.formatted(service.url(), java.net.URI.create(service.url()).getPort(), word));
     }
