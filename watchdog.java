@@ -177,7 +177,8 @@ public final class watchdog implements Callable<Integer> {
     @Command(description = "Compile the rules, look for their commands and secrets, and print them back in words.")
     int validate() { return session().validate(); }
     @Command(description = "What is remembered: state, restarts, budget, uptime, messages waiting.")
-    int status() { return session().status(); }
+    int status(@Parameters(arity = "0..*", paramLabel = "NAME", description = "Only these watches and what they need.")
+               List<String> names) { return session().status(names); }
     @Command(description = "Hands off a watch while you work on it.")
     int pause(@Parameters(paramLabel = "NAME") String name,
               @Option(names = "--for", paramLabel = "TIME", description = "Such as 30m or 2h; default: until resume.")
@@ -1959,6 +1960,7 @@ interface Dsl {
         public Duration getExpiresIn() {
             return Duration.between(Instant.now(), certificate.getNotAfter().toInstant());
         }
+        @Override public String toString() { return "of " + getSubject(); }
         public String getSubject() { return certificate.getSubjectX500Principal().getName(); }
         public String getIssuer() { return certificate.getIssuerX500Principal().getName(); }
     }
@@ -2402,7 +2404,8 @@ final class Compiler {
     private static final List<ClassNode> WORDS = VOCABULARY.values().stream().map(Compiler::checked).toList();
     private static final Map<String, Long> UNITS = units();
 
-    private static final String UNTYPED = " (a function needs a type to be checked: String name() { … })";
+    private static final String UNTYPED =
+        " (what a function takes and gives needs a type to be checked: String name(String x) { … })";
     private static final Set<String> TEXT = Arrays.stream(String.class.getMethods()).map(Method::getName)
         .collect(Collectors.toSet());
 
@@ -2463,7 +2466,7 @@ final class Compiler {
 
     Map<String, byte[]> compile() {
         CompilerConfiguration how = new CompilerConfiguration();
-        how.setTolerance(100);
+        how.setTolerance(1000);
         how.getOptimizationOptions().put(CompilerConfiguration.INVOKEDYNAMIC, false);
         how.addCompilationCustomizers(new Sugar());
         ClassLoader ours = Compiler.class.getClassLoader();
@@ -2501,12 +2504,12 @@ final class Compiler {
             if (error instanceof SyntaxErrorMessage at) sorted.putIfAbsent(place(at.getCause()), told(at.getCause()));
             else sorted.put(":", fileName + ": " + Say.plain(error instanceof ExceptionMessage e
                 ? Say.thrown(e.getCause()) : error.toString(), 200));
-        Set<String> clear = sorted.entrySet().stream().filter(e -> !e.getValue().contains(UNTYPED))
-            .map(e -> e.getKey().split(":")[0]).collect(Collectors.toSet());
-        sorted.entrySet().removeIf(e -> e.getValue().contains(UNTYPED) && clear.contains(e.getKey().split(":")[0]));
         owned.forEach((from, to) -> { // a block of an unknown word cannot be judged
             if (sorted.containsKey(from)) sorted.subMap(from, false, to, false).clear();
         });
+        Set<String> clear = sorted.entrySet().stream().filter(e -> !e.getValue().contains(UNTYPED))
+            .map(e -> e.getKey().split(":")[0]).collect(Collectors.toSet());
+        sorted.entrySet().removeIf(e -> e.getValue().contains(UNTYPED) && clear.contains(e.getKey().split(":")[0]));
         return List.copyOf(new LinkedHashSet<>(sorted.values()));
     }
 
@@ -2531,7 +2534,8 @@ final class Compiler {
         Map<String, Function<MatchResult, String>> instead = new LinkedHashMap<>();
         instead.put("Cannot find matching method ([^#]*)#(\\w+)\\((.*?)\\)\\..*", m -> m.group(1).equals("rules")
             ? wrongCall(m.group(2), m.group(3), block) : Say.type(m.group(1)) + " has no '" + m.group(2) + "'"
-                + (TEXT.contains(m.group(2)) ? " with " + types(m.group(3)) : Say.didYouMean(m.group(2), TEXT)));
+                + (TEXT.contains(m.group(2)) ? " with " + types(m.group(3)) : Say.didYouMean(m.group(2), TEXT))
+                + (m.group(1).equals("java.lang.Object") ? UNTYPED : ""));
         instead.put("Cannot call ([\\w.]+)#compareTo\\(.*\\) with arguments \\[(.*)\\].*", m -> Say.type(m.group(1))
             + " cannot be compared with " + types(m.group(2)));
         instead.put("Cannot set read-only property: (\\w+).*",
@@ -2564,7 +2568,7 @@ final class Compiler {
             .distinct().sorted(Comparator.comparing(String::length)).toList();
         if (takes.isEmpty()) return unknown(word, block);
         return "'" + word + "' does not take " + types(given) + "; it takes " + String.join(", or ", takes)
-            + (given.contains("java.lang.Object") ? UNTYPED : "");
+            + (given.matches(".*java.lang.Object.*|.* & .*") ? UNTYPED : "");
     }
 
     private static String types(String given) {
@@ -2652,8 +2656,9 @@ final class Compiler {
         private static final Set<String> TAKE_OPTIONS = VOCABULARY.values().stream().flatMap(Compiler::vocabulary)
             .filter(m -> m.getParameterCount() > 1 && m.getParameterTypes()[0] == Map.class).map(Compiler::nameOf)
             .collect(Collectors.toSet());
+        private static final Set<String> TEXTS = Set.of("body", "url", "protocol");
         private final Map<ClosureExpression, String> names = new IdentityHashMap<>();
-        private String inside = "the file";
+        private String inside = "the file", asking;
 
         Sugar() { super(CompilePhase.CONVERSION); }
 
@@ -2759,7 +2764,13 @@ final class Compiler {
             names.put(b, word);
             blocks.add(new Block(word, b.getLineNumber(), b.getColumnNumber(),
                 b.getLastLineNumber(), b.getLastColumnNumber()));
-            if (word.equals("healthy") || word.equals("when")) lines(b.getCode(), this::condition);
+            if (word.equals("healthy") || word.equals("when")) {
+                asking = word;
+                boolean none = b.getCode() instanceof BlockStatement code && code.getStatements().stream()
+                    .allMatch(s -> s instanceof ExpressionStatement e && e.getExpression() instanceof DeclarationExpression);
+                if (none) wrong("no condition in " + word + " { }; one is status == 200", b);
+                lines(b.getCode(), this::condition);
+            }
             if (word.equals("restart")) lines(b.getCode(), this::plainly);
         }
 
@@ -2780,7 +2791,7 @@ final class Compiler {
             String there = Set.of("watch", "heartbeat", "deadline", "path").contains(word) ? "the file"
                 : !inside.equals("watch") && declared(Dsl.WatchWords.class).contains(word) ? "watch" : null;
             if (known && asks && !(Set.of("header", "json").contains(word) && values == 1))
-                wrong("'" + word + "' is compared in " + inside + " { }, as in: " + word + " == …", call);
+                wrong(compared(word, inside), call);
             if (!known && there != null) wrong(belongs(word, there, inside), call);
         }
 
@@ -2794,6 +2805,10 @@ final class Compiler {
             } catch (StepFailed refused) {
                 wrong(refused.getMessage(), argument);
             }
+        }
+
+        private static String compared(String word, String block) {
+            return "'" + word + "' is compared in " + block + " { }, as in: " + word + " == …";
         }
 
         private void wrong(String why, ASTNode where) { misplaced.add(new SyntaxException(why, where)); }
@@ -2821,9 +2836,17 @@ final class Compiler {
         private Statement condition(ExpressionStatement line) {
             Expression e = line.getExpression();
             if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
-            if (e instanceof BinaryExpression b && b.getLeftExpression().getText().equals("status")
-                    && b.getRightExpression() instanceof ConstantExpression c && c.getValue() instanceof String quoted)
-                wrong("status is a whole number; write it without quotes: " + quoted, c);
+            if (e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean))
+                wrong("this always holds; a condition compares, as in status == 200", c);
+            if (e instanceof VariableExpression word && TEXTS.contains(word.getName()) || e.getText().equals("status"))
+                wrong(compared(e.getText(), asking), e);
+            if (e instanceof BinaryExpression b && b.getRightExpression() instanceof ConstantExpression c) {
+                String word = b.getLeftExpression().getText();
+                if (word.equals("status") && c.getValue() instanceof String quoted)
+                    wrong("status is a whole number; write it without quotes: " + quoted, c);
+                if (TEXTS.contains(word) && c.getValue() instanceof Number number)
+                    wrong(word + " is text; write it in quotes: '" + number + "'", c);
+            }
             BooleanExpression truth = new BooleanExpression(e);
             truth.setSourcePosition(e);
             AssertStatement condition = new AssertStatement(truth);
@@ -2948,7 +2971,9 @@ interface Lean {
 
         String diagram() {
             ValueRecorder recorder = new ValueRecorder();
-            met.forEach(value -> recorder.record(value.getValue(), value.getColumn()));
+            for (Value one : met)
+                recorder.record(one.getValue() instanceof Duration time ? Say.time(time) : one.getValue(),
+                    one.getColumn());
             return AssertionRenderer.render(getMessage(), recorder);
         }
     }
@@ -3357,7 +3382,9 @@ final class Notebook {
     }
 
     private Stream<String> lines(String file) {
-        return Guard.tried(() -> Files.readAllLines(folder.resolve(file)), none -> List.<String>of()).stream();
+        Path ascii = folder.resolve(file); // so that a damaged byte is a damaged line and no more
+        return Guard.tried(() -> Files.readAllLines(ascii, StandardCharsets.ISO_8859_1),
+            none -> List.<String>of()).stream();
     }
 }
 
@@ -3667,6 +3694,7 @@ final class Session {
 
     int checkUrl(String url, List<String> conditions) {
         options.verbose = true;
+        refuse(conditions.stream().anyMatch(String::isBlank), "a condition is empty; one is 'status == 200'");
         String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
         String text = "watch(" + quoted + ") { url " + quoted + "; attempts 1; "
             + (conditions.isEmpty() ? "" : "healthy {\n" + String.join("\n", conditions) + "\n}") + "}";
@@ -3678,7 +3706,8 @@ final class Session {
             Pattern place = Pattern.compile("^condition:(\\d+):(\\d+:)");
             throw Ending.mistakes(wrong.lines.stream().map(line -> place.matcher(line).replaceFirst(at -> "condition "
                     + Math.min(conditions.size(), Integer.parseInt(at.group(1)) - 1) + ", column " + at.group(2)))
-                .map(line -> line.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1")).toList());
+                .map(line -> line.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1"))
+                .map(line -> line.replaceFirst("(?s)\n    }}\n.*", "")).toList());
         }
     }
 
@@ -3722,8 +3751,13 @@ final class Session {
         detail("    tells " + (hooks.isEmpty() ? "no one" : hooks));
     }
 
+    private static final Set<String> SHELL = Set.of("|", "||", "&&", "&", ">", ">>", "<", ";", "2>", "2>&1");
+
     /** On the PATH that cron has, not on the one of this terminal. */
     private void find(Watch watch, String what, List<String> words) {
+        for (String sign : words)
+            if (SHELL.contains(sign)) complaints.add(file.getFileName() + ": " + watch.name() + ", " + what
+                + ": no shell runs here, so '" + sign + "' is a word for the program; for a shell write sh '…'");
         String path = Stream.concat(rules.path().stream(), Stream.of("/usr/bin:/bin")).collect(Collectors.joining(":"));
         try {
             if (!words.isEmpty()) Hands.resolve(words.get(0), file.getParent(), path);
@@ -3747,8 +3781,8 @@ final class Session {
         }
     }
 
-    int status() {
-        List<Status> all = open(false).watches().stream().map(this::status).toList();
+    int status(List<String> names) {
+        List<Status> all = open(false).named(names).stream().map(this::status).toList();
         List<Letter> waiting = notebook.outbox();
         if (options.json) say(Json.text(Map.of("watches", all, "waiting", waiting.size())));
         else {
@@ -3757,6 +3791,7 @@ final class Session {
                 + Say.at(letter.event().at()) + ": " + letter.event().title()));
         }
         notebook.warnings().forEach(this::warn);
+        complaints.forEach(this::complain);
         return 0;
     }
 
@@ -4072,6 +4107,7 @@ final class Say {
     }
 
     static String type(String java) {
+        if (java.contains(" & ")) return "a value of unknown type";
         return switch (java.replaceAll("<.*", "").replaceAll(".*[.$]", "")) {
             case "String", "GString" -> "text";
             case "int", "Integer", "long", "Long" -> "a whole number";

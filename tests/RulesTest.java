@@ -158,6 +158,15 @@ class RulesTest {
         new Wrong("when", "|eror == refused", "no such word 'eror' in when; did you mean 'error'?"),
         new Wrong("when", "error == |refussed", "no such word 'refussed' in when; did you mean 'refused'?"),
         new Wrong("when", "|url 'http://x/'", "'url' is compared in when { }, as in: url == …"),
+        new Wrong("top", "def web(name) { |watch(name) { url 'http://127.0.0.1:1/' } }",
+            "'watch' does not take a value of unknown type and a block { … }; it takes text and a block { … } (what a function takes and gives needs a type to be checked: String name(String x) { … })"),
+        new Wrong("top", "def ok(b) { |b.contains('fine') }", "a value of unknown type has no 'contains' with text (what a function takes and gives needs a type to be checked: String name(String x) { … })"),
+        new Wrong("healthy", "|'status == 200'", "this always holds; a condition compares, as in status == 200"),
+        new Wrong("healthy", "|status", "'status' is compared in healthy { }, as in: status == …"),
+        new Wrong("healthy", "|body", "'body' is compared in healthy { }, as in: body == …"),
+        new Wrong("healthy", "body == |200", "body is text; write it in quotes: '200'"),
+        new Wrong("watch", "healthy |{ def x = status == 200 }", "no condition in healthy { }; one is status == 200"),
+        new Wrong("watch", "healthy |{ }", "no condition in healthy { }; one is status == 200"),
         new Wrong("top", "def r = restart(when: |{ status == 3 }) { run 'x' }",
             "'when:' belongs to a restart in watch { }, as in: restart(when: { … }, name)"),
         new Wrong("restart", "|stpo 'x'", "no such word 'stpo' in restart; did you mean 'stop'?"),
@@ -372,6 +381,12 @@ class RulesTest {
         says(lean.out(), "run 'echo 3 2'");
         says(lean.out(), "sh 'echo b > v'");
         says(lean.out(), "need2: connect to localhost:5");
+    }
+
+    @Test void validateSaysThatNoShellRuns() {
+        Run run = desk("watch('a') { tcp 'localhost:1'; restart { start 'cat /dev/null > /dev/null 2>&1 &' } }\n").watchdog("validate");
+        assertEquals(2, run.exit());
+        says(run.err(), "no shell runs here, so '>' is a word for the program; for a shell write sh '…'");
     }
 
     @Test void timesOfAllUnitsAreRead() {
