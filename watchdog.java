@@ -2766,9 +2766,9 @@ final class Compiler {
                 b.getLastLineNumber(), b.getLastColumnNumber()));
             if (word.equals("healthy") || word.equals("when")) {
                 asking = word;
-                boolean none = b.getCode() instanceof BlockStatement code && code.getStatements().stream()
-                    .allMatch(s -> s instanceof ExpressionStatement e && e.getExpression() instanceof DeclarationExpression);
-                if (none) wrong("no condition in " + word + " { }; one is status == 200", b);
+                List<Statement> lines = ((BlockStatement) b.getCode()).getStatements();
+                if (lines.stream().allMatch(Sugar::declares))
+                    wrong("no condition in " + word + " { }; one is status == 200", b);
                 lines(b.getCode(), this::condition);
             }
             if (word.equals("restart")) lines(b.getCode(), this::plainly);
@@ -2821,8 +2821,11 @@ final class Compiler {
                 choice.setIfBlock(lines(choice.getIfBlock(), change));
                 choice.setElseBlock(lines(choice.getElseBlock(), change));
             }
-            if (!(code instanceof ExpressionStatement line)) return code;
-            return line.getExpression() instanceof DeclarationExpression ? line : change.apply(line);
+            return code instanceof ExpressionStatement line && !declares(line) ? change.apply(line) : code;
+        }
+
+        private static boolean declares(Statement line) {
+            return line instanceof ExpressionStatement e && e.getExpression() instanceof DeclarationExpression;
         }
 
         /** A line of a remedy that is no step is left out where it is only asked what the remedy would do. */

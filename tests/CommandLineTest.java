@@ -451,4 +451,26 @@ class CommandLineTest {
         assertFalse(desk.rules("watch('a') { command 'true' }\n").watchdog("status").out().contains("restarts left"));
         assertTrue(desk.rules("watch('a') { command 'true'; restart { run 'true' } }\n").watchdog("status").out().contains("restarts left: 3 of 3 per 1 h"));
     }
+
+    @Test void statusOfSomeIsOfThoseAndSaysBrokenRules() throws IOException {
+        desk.rules("watch('a') { command 'true' }\nwatch('b') { command 'true' }\n");
+        assertEquals(0, desk.watchdog().exit());
+        assertEquals(List.of("b"), desk.watchdog("status", "b").out().lines().filter(line -> !line.startsWith(" "))
+            .map(line -> line.replaceFirst(":.*", "")).toList());
+        Run broken = desk.rules("watch('a') { comand 'true' }\n").watchdog("status");
+        assertTrue(broken.out().startsWith("a: healthy since ") && broken.err().contains("did you mean 'command'?"), broken.toString());
+    }
+
+    @Test void aDamagedByteInTheHistoryCostsItsLineAndNoMore() throws IOException {
+        desk.rules("watch('a') { command 'true' }\n");
+        desk.watchdog();
+        Files.write(desk.state().resolve("history.jsonl"), new byte[] {(byte) 0xff, (byte) 0xfe, '\n'}, java.nio.file.StandardOpenOption.APPEND);
+        assertTrue(desk.watchdog("status").out().contains("uptime: 100 % in 24h"));
+    }
+
+    @Test void anEmptyConditionIsNone() {
+        Run run = desk.watchdog("check", "http://127.0.0.1:1/", "");
+        assertEquals(2, run.exit());
+        assertEquals("watchdog: a condition is empty; one is 'status == 200'\n", run.err());
+    }
 }
