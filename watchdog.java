@@ -20,7 +20,9 @@ import groovy.transform.NamedParam;
 import groovy.transform.NamedParams;
 import groovy.transform.stc.POJO;
 import groovyjarjarasm.asm.ClassReader;
+import groovyjarjarasm.asm.ClassVisitor;
 import groovyjarjarasm.asm.ClassWriter;
+import groovyjarjarasm.asm.MethodVisitor;
 import groovyjarjarasm.asm.Opcodes;
 import groovyjarjarasm.asm.commons.ClassRemapper;
 import groovyjarjarasm.asm.commons.SimpleRemapper;
@@ -222,8 +224,9 @@ public final class watchdog implements Callable<Integer> {
             world.err().println("watchdog: the locale has no letters for '" + name + "'; set LC_ALL=C.UTF-8");
             return 2;
         }
-        world.err().println("watchdog: a bug, please report it: " + Say.plain(thrown.toString(), 300) + " at "
-            + Arrays.stream(thrown.getStackTrace()).limit(3).map(String::valueOf).collect(Collectors.joining(" < ")));
+        Throwable bug = thrown instanceof CommandLine.ExecutionException ? thrown.getCause() : thrown;
+        world.err().println("watchdog: a bug, please report it: " + Say.plain(bug.toString(), 300) + " at "
+            + Arrays.stream(bug.getStackTrace()).limit(3).map(String::valueOf).collect(Collectors.joining(" < ")));
         return 4;
     }
 }
@@ -1714,11 +1717,16 @@ interface Dsl {
 
     /** What can be restarted, and for which cause ({@code when} null: for any). The same steps run once a pass. */
     record Remedy(Callable<?> when, Callable<?> steps) {
+        private static final int MOST_PLANNED = 100; // a loop that counts itself does not count while nothing is done
+
         /** The steps as data, none of them done; up to where plain Groovy needs what only doing them would give. */
         List<Step> planned() {
             List<Step> planned = new ArrayList<>();
             try {
-                Lean.apply(steps, new RestartWords(step -> { planned.add(step); return ""; }, false));
+                Lean.apply(steps, new RestartWords(step -> {
+                    if (planned.add(step) && planned.size() > MOST_PLANNED) throw new StepFailed("a loop without end");
+                    return "";
+                }, false));
             } catch (Exception | AssertionError | StackOverflowError told) { // when it is carried out
                 planned.add(new OwnStep());
             }
@@ -2141,7 +2149,7 @@ record Rules(List<Watch> watches, List<Dsl.Hook> hooks, String heartbeat, Durati
 
 /** Reads a rules file: compiles it or takes the compiled one, runs it, collects what it says and all its mistakes. */
 final class RulesFile {
-    private static final String SCRIPT = "rules"; // a fixed class name: no rules file can shadow a class of ours
+    static final String SCRIPT = "rules"; // a fixed class name: no rules file can shadow a class of ours
     private static final Duration MOST_LOADING = Duration.ofSeconds(10);
     final Path file;
     final Secrets secrets;
@@ -2227,6 +2235,7 @@ final class RulesFile {
         } catch (Throwable thrown) { // whatever a script may throw
             Throwable cause = thrown instanceof InvocationTargetException ? thrown.getCause() : thrown;
             mistakeAt(lineIn(cause), cause instanceof NullPointerException ? "a value here is null"
+                : cause instanceof AssertionError failed ? "this does not hold: " + Say.condition(failed)
                 : Say.plain(Say.thrown(cause), 200));
         }
     }
@@ -2422,11 +2431,15 @@ final class Compiler {
     private final List<Block> blocks = new ArrayList<>();
     private final Map<String, String> owned = new HashMap<>();
     private final List<SyntaxException> misplaced = new ArrayList<>();
-    private boolean groovy; // a block that is not one of ours, as in list.each { … }, is Groovy's affair
+    private final boolean lean;
+    private boolean foreign; // a block that is not one of ours, as in list.each { … }
 
-    Compiler(String fileName, String text) {
+    Compiler(String fileName, String text) { this(fileName, text, true); }
+
+    private Compiler(String fileName, String text, boolean lean) {
         this.fileName = fileName;
         this.text = text;
+        this.lean = lean;
         this.lines = text.lines().toList();
     }
 
@@ -2480,21 +2493,71 @@ final class Compiler {
             throw Ending.mistake(fileName + ": cannot be compiled: " + Say.plain(Say.thrown(wrong), 200));
         }
         if (!misplaced.isEmpty()) throw Ending.mistakes(mistakes(List.of()));
+        if (lean && !foreign) {
+            Leaner leaner = new Leaner(unit.getClasses());
+            Map<String, byte[]> classes = leaner.classes();
+            if (leaner.fits) return classes;
+        }
+        if (lean) return new Compiler(fileName, text, false).compile(); // once for an edit
         Map<String, byte[]> classes = new LinkedHashMap<>();
-        for (GroovyClass type : unit.getClasses())
-            classes.put(type.getName(), groovy ? type.getBytes() : lean(type.getBytes()));
+        unit.getClasses().forEach(type -> classes.put(type.getName(), type.getBytes()));
         return classes;
     }
 
-    /** Where all blocks are ours, they need nothing of Groovy's runtime, whose start is a third of a healthy pass. */
-    private static byte[] lean(byte[] code) {
-        Map<String, String> instead = Map.of(
-            "groovy/lang/Closure", "Lean$Block", "groovy/lang/Reference", "Lean$Shared",
-            "org/codehaus/groovy/runtime/ScriptBytecodeAdapter", "Lean$Adapter",
-            "org/codehaus/groovy/runtime/powerassert/AssertionRenderer", "Lean$Adapter");
-        ClassWriter lean = new ClassWriter(0);
-        new ClassReader(code).accept(new ClassRemapper(lean, new SimpleRemapper(Opcodes.ASM9, instead)), 0);
-        return lean.toByteArray();
+    /** Compiled rules on {@link Lean}; they fit where they ask no more of Groovy's Closure than a block of ours has. */
+    private static final class Leaner extends SimpleRemapper {
+        private static final String CLOSURE = "groovy/lang/Closure";
+        private final List<GroovyClass> compiled;
+        private final Set<String> known = new HashSet<>(List.of("<init>", "call", "getOwner", "getThisObject",
+            "getDelegate"));
+        private boolean rules, fits = true;
+
+        Leaner(List<GroovyClass> compiled) {
+            super(Opcodes.ASM9, Map.of(CLOSURE, "Lean$Block", "groovy/lang/Reference", "Lean$Shared",
+                "org/codehaus/groovy/runtime/ScriptBytecodeAdapter", "Lean$Adapter",
+                "org/codehaus/groovy/runtime/powerassert/AssertionRenderer", "Lean$Adapter"));
+            this.compiled = compiled;
+            for (Method word : Dsl.TopWords.class.getMethods()) known.add(word.getName());
+        }
+
+        Map<String, byte[]> classes() {
+            for (GroovyClass type : compiled)
+                new ClassReader(type.getBytes()).accept(new ClassVisitor(Opcodes.ASM9) {
+                    @Override public MethodVisitor visitMethod(int way, String name, String d, String g, String[] t) {
+                        known.add(name);
+                        return null;
+                    }
+                }, ClassReader.SKIP_CODE);
+            Map<String, byte[]> classes = new LinkedHashMap<>();
+            for (GroovyClass type : compiled) {
+                rules = type.getName().startsWith(RulesFile.SCRIPT);
+                ClassWriter lean = new ClassWriter(0);
+                new ClassReader(type.getBytes()).accept(new ClassRemapper(lean, this), 0);
+                classes.put(type.getName(), lean.toByteArray());
+            }
+            return classes;
+        }
+
+        @Override public String mapMethodName(String owner, String name, String takes) {
+            boolean ours = owner.equals(CLOSURE) || owner.startsWith(RulesFile.SCRIPT);
+            fits &= ours ? known.contains(name) : !takes.contains(CLOSURE);
+            return super.mapMethodName(owner, name, takes);
+        }
+
+        @Override public String mapFieldName(String owner, String name, String type) {
+            fits &= !owner.equals(CLOSURE) && !(owner.equals(RulesFile.SCRIPT) && name.startsWith("__$"));
+            return super.mapFieldName(owner, name, type);
+        }
+
+        @Override public Object mapValue(Object constant) {
+            fits &= !(constant instanceof groovyjarjarasm.asm.Type type && type.getInternalName().equals(CLOSURE));
+            return super.mapValue(constant);
+        }
+
+        @Override public String map(String type) {
+            fits &= !(rules && type.equals("groovy/lang/GroovyObject"));
+            return super.map(type);
+        }
     }
 
     private List<String> mistakes(List<?> errors) {
@@ -2689,7 +2752,7 @@ final class Compiler {
 
                 private Expression within(ClosureExpression block) {
                     String around = inside;
-                    groovy |= !names.containsKey(block);
+                    foreign |= !names.containsKey(block);
                     inside = names.getOrDefault(block, inside);
                     block.getCode().visit(this);
                     inside = around;
@@ -2699,11 +2762,11 @@ final class Compiler {
         }
 
         /** The script becomes a class of plain Java with our words, in place of a groovy.lang.Script. */
-        private static void plain(ClassNode script) {
+        private void plain(ClassNode script) {
             script.setSuperClass(ClassHelper.make(Dsl.TopWords.class));
             script.getDeclaredConstructors().clear();
             List.copyOf(script.getMethods("main")).forEach(script::removeMethod);
-            script.addAnnotation(new AnnotationNode(ClassHelper.make(POJO.class)));
+            if (lean) script.addAnnotation(new AnnotationNode(ClassHelper.make(POJO.class)));
         }
 
         /** A text with ${values} in it becomes a plain one at once. */
@@ -2948,17 +3011,24 @@ interface Lean {
 
         public static List<Object> createList(Object[] values) { return new ArrayList<>(Arrays.asList(values)); }
 
-        public static Map<Object, Object> createMap(Object[] pairs) {
+        public static Map<?, ?> createMap(Object[] pairs) {
             Map<Object, Object> map = new LinkedHashMap<>();
-            for (int i = 0; i < pairs.length; i += 2) map.put(pairs[i], pairs[i + 1]);
+            for (int i = 0; i < pairs.length; i += 2) {
+                if (pairs[i] instanceof SpreadMap) return ScriptBytecodeAdapter.createMap(pairs); // [*: more]
+                map.put(pairs[i], pairs[i + 1]);
+            }
             return map;
         }
 
         /** What the compiler makes of "…$value…". */
         public static String text(Object... parts) {
             StringBuilder text = new StringBuilder();
-            for (Object part : parts)
-                text.append(part instanceof Collection || part instanceof Map ? FormatHelper.toString(part) : part);
+            for (Object part : parts) {
+                Object value = part instanceof Closure<?> later ? later.call() : part;
+                boolean many = value instanceof Collection || value instanceof Map
+                    || value != null && value.getClass().isArray();
+                text.append(many ? FormatHelper.toString(value) : value);
+            }
             return text.toString();
         }
     }
@@ -4094,7 +4164,7 @@ final class Say {
 
     /** Groovy's diagram of a failed condition; a body in it may be long. */
     static String diagram(AssertionError failed) {
-        String drawn = failed instanceof Lean.Unmet unmet ? unmet.diagram() : failed.getMessage();
+        String drawn = failed instanceof Lean.Unmet unmet ? unmet.diagram() : String.valueOf(failed.getMessage());
         return drawn.replaceAll("[\\p{Cntrl}\\p{Cf}&&[^\r\n]]", "?").lines().limit(14)
             .map(line -> "    " + cut(line.replaceFirst("^(assert|      ) ?", ""), 110))
             .collect(Collectors.joining("\n"));

@@ -383,6 +383,36 @@ class RulesTest {
         says(lean.out(), "need2: connect to localhost:5");
     }
 
+    private static final Map<String, String> GROOVY = new java.util.TreeMap<>(Map.ofEntries(
+        Map.entry("String base(String p, int n = 1) { p * n }\ndef name = base('x')", "x"),
+        Map.entry("def name = 'y2'\nvoid w(String n, int code = 2) { watch(\"$n$code\") { tcp 'localhost:1' } }\nw('y')", "y2"),
+        Map.entry("@groovy.transform.Field int n = 1\nwatch('f') { tcp 'localhost:1'; n += 2; attempts n }\ndef name = \"n$n\"", "n3"),
+        Map.entry("@groovy.transform.Memoized int fib(int i) { i < 2 ? i : fib(i - 1) + fib(i - 2) }\ndef name = \"m${fib(6)}\"", "m8"),
+        Map.entry("def length = 'abc'.&length\ndef name = \"p${length()}\"", "p3"),
+        Map.entry("def name = [1, 1].groupBy(Closure.IDENTITY).toString()", "[1:[1, 1]]"),
+        Map.entry("def o = [a: 1]\ndef name = \"${[*: o, b: 2]}\"", "[a:1, b:2]"),
+        Map.entry("int[] a = [1, 2]\ndef name = \"$a ${'x y'.split(' ')}\"", "[1, 2] [x, y]"),
+        Map.entry("def c = { -> 'called' }\ndef name = \"$c ${-> 'later'}\"", "called later")));
+
+    /** What needs more of Groovy than watchdog's own blocks has it. */
+    @TestFactory Stream<DynamicTest> plainGroovyMeansWhatItMeansElsewhere() {
+        return GROOVY.entrySet().stream().map(row -> DynamicTest.dynamicTest(row.getKey(), () -> {
+            Run run = desk(row.getKey() + "\nwatch(\"is $name\") { tcp 'localhost:1' }\n").watchdog("validate");
+            assertEquals("", run.err());
+            says(run.out(), "is " + row.getValue() + ": connect to localhost:1");
+        }));
+    }
+
+    @Test void aLoopThatCountsItselfIsNoLoopWithoutEndForThoseWhoOnlyAsk() {
+        Run run = desk("watch('a') { tcp 'localhost:1'; restart { int k = 0; while (k < 2) { run \"echo $k\"; k++ } } }\n").watchdog("validate");
+        assertEquals("", run.err());
+        says(run.out(), "restart: run 'echo 0', then Groovy of its own");
+    }
+
+    @Test void anAssertOutsideOfHealthyIsToldAsOne() {
+        says(refused("def n = [1]\nwatch('a') { tcp 'localhost:1'; assert n.size() == 2 }\n"), "rules.groovy:2: this does not hold: n.size() == 2");
+    }
+
     @Test void validateSaysThatNoShellRuns() {
         Run run = desk("watch('a') { tcp 'localhost:1'; restart { start 'cat /dev/null > /dev/null 2>&1 &' } }\n").watchdog("validate");
         assertEquals(2, run.exit());
