@@ -123,7 +123,6 @@ public final class watchdog implements Callable<Integer> {
     boolean help;
     @Option(names = {"-V", "--version"}, versionHelp = true, description = "Print the version.") boolean version;
 
-    final Web web = new Web();
     private final World world;
 
     watchdog(World world) { this.world = world; }
@@ -3636,6 +3635,7 @@ final class Json implements JsonGenerator.Converter {
 
 /** A command at work: finds the rules and the memory, does it, prints what came of it. */
 final class Session {
+    private final Web web = new Web(); // first, since it takes the longest to be ready
     private final World world;
     private final watchdog options;
     private final Path file, folder;
@@ -3702,8 +3702,8 @@ final class Session {
         complaints = mistakes;
         notebook = new Notebook(folder, writable, world, secrets);
         hands = new Hands(here, scratch, rules.path(), world.env(), Deadline.in(rules.deadline()), this::progress);
-        looker = new Looker(hands, options.web);
-        courier = new Courier(notebook, rules.hooks(), world, options.web, hands);
+        looker = new Looker(hands, web);
+        courier = new Courier(notebook, rules.hooks(), world, web, hands);
         return rules;
     }
 
