@@ -41,7 +41,7 @@ watch('plex') {
 // Every other word of the language, with its default or an example. Remove the "//- " in front to use a line.
 // Times are 300.milliseconds, 10.seconds, 2.minutes, 1.hour, 7.days. The rest is plain Groovy: def, loops, functions
 // such as  String web(String name) { "https://$name.example.com/" },  if (host == 'mini') all work. (A pass does a
-// third more work when a block is none of watchdog's, as in list.each { }: that starts Groovy's runtime, `for` does not.)
+// third more work when a block is none of watchdog's, as in list.each { }: that starts Groovy's runtime; for does not)
 
 // At the top of the file:
 
