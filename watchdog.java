@@ -2409,6 +2409,7 @@ final class Compiler {
     private static final Map<String, Class<?>> OPTION_TYPES = Stream.of(String.class, Integer.class, List.class,
         Map.class, Duration.class, Callable.class, Dsl.Hook.class)
         .collect(Collectors.toMap(Class::getSimpleName, type -> type));
+    // Held for as long as this class is: Groovy keeps its nodes weakly, and made anew they would know no options.
     private static final List<ClassNode> WORDS = VOCABULARY.values().stream().map(Compiler::checked).toList();
     private static final Map<String, Long> UNITS = units();
 
@@ -2946,7 +2947,7 @@ final class Compiler {
  * third of a healthy pass. A file with a block for Groovy itself, as in list.each { }, is left as Groovy made it.
  */
 interface Lean {
-    /** Runs a block of the rules with the words of {@code delegate}; the block itself is shared and stays as it is. */
+    /** Runs a block of the rules with these words as its own; the block itself is shared and stays as it is. */
     static void apply(Callable<?> block, Object words) throws Exception {
         if (block instanceof Closure<?> groovy) {
             Closure<?> own = groovy.rehydrate(words, groovy.getOwner(), groovy.getThisObject());
