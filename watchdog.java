@@ -2895,8 +2895,11 @@ final class Compiler {
         private Statement plainly(ExpressionStatement line) {
             boolean step = line.getExpression() instanceof MethodCallExpression call && call.isImplicitThis()
                 && declared(Dsl.RestartWords.class).contains(String.valueOf(call.getMethodAsString()));
-            return step ? line : new ExpressionStatement(called("plainly", new ClosureExpression(Parameter.EMPTY_ARRAY,
-                new BlockStatement(new ArrayList<>(List.of(line)), new VariableScope()))));
+            if (step) return line;
+            ClosureExpression own = new ClosureExpression(Parameter.EMPTY_ARRAY,
+                new BlockStatement(new ArrayList<>(List.of(line)), new VariableScope()));
+            names.put(own, "restart");
+            return new ExpressionStatement(called("plainly", own));
         }
 
         private Statement condition(ExpressionStatement line) {
