@@ -6,7 +6,7 @@
 //DEPS info.picocli:picocli:4.7.7
 //DEPS org.apache.groovy:groovy:5.1.1
 //DEPS org.apache.groovy:groovy-json:5.1.1
-//DEPS com.squareup.okhttp3:okhttp-jvm:5.4.0
+//DEPS com.squareup.okhttp3:okhttp-jvm:5.5.1
 //CDS
 //COMPILE_OPTIONS -encoding UTF-8 -XDstringConcat=inline
 //RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xms24m -Xmn12m -Xmx256m -Xshare:auto -Xlog:disable -Xlog:all=error:stderr -Dfile.encoding=UTF-8
@@ -86,7 +86,7 @@ import picocli.CommandLine.ScopeType;
 
 // === 1. The command line =============================================================================================
 
-/** The commands. Each is a line or two that hands on to a {@link Session}. */
+/** The commands. Each is a line or two that hands on to a {@link Commands}. */
 @Command(name = "watchdog", version = "watchdog " + watchdog.VERSION,
         sortOptions = false, usageHelpAutoWidth = true, abbreviateSynopsis = true,
         header = {"Checks the services in rules.groovy, heals what is down, proves it, tells you.", "",
@@ -123,17 +123,17 @@ public final class watchdog implements Callable<Integer> {
     boolean help;
     @Option(names = {"-V", "--version"}, versionHelp = true, description = "Print the version.") boolean version;
 
-    private final World world;
+    private final Environment world;
 
-    watchdog(World world) { this.world = world; }
+    watchdog(Environment world) { this.world = world; }
 
     public static void main(String... args) {
         ProxySelector.setDefault(null); // else a SOCKS proxy set for all of Java is asked, whatever OkHttp is told
-        System.exit(run(World.real(), args));
+        System.exit(run(Environment.real(), args));
     }
 
     /** The whole program but for the exit, so that tests call what users call. */
-    static int run(World world, String... args) {
+    static int run(Environment world, String... args) {
         watchdog pass = new watchdog(world);
         try {
             return pass.takes(args) ? pass.call() : byPicocli(world, args);
@@ -154,9 +154,9 @@ public final class watchdog implements Callable<Integer> {
         return true;
     }
 
-    private static int byPicocli(World world, String... args) {
+    private static int byPicocli(Environment world, String... args) {
         CommandLine line = new CommandLine(new watchdog(world));
-        line.registerConverter(Duration.class, Say::parseDuration);
+        line.registerConverter(Duration.class, Text::parseDuration);
         line.setOut(new java.io.PrintWriter(world.out(), true)).setErr(new java.io.PrintWriter(world.err(), true));
         line.setParameterExceptionHandler((wrong, given) -> explain(wrong, world));
         line.setExecutionExceptionHandler((thrown, at, parsed) -> explain(thrown, world));
@@ -165,7 +165,7 @@ public final class watchdog implements Callable<Integer> {
 
     @Override public Integer call() { return session().pass(names); }
 
-    private Session session() { return new Session(world, this); }
+    private Commands session() { return new Commands(world, this); }
 
     @Command(description = {"Look and judge; restart nothing, tell no one, remember nothing.",
         "With a URL: a one-off look without rules, with the timing of each phase."})
@@ -204,8 +204,8 @@ public final class watchdog implements Callable<Integer> {
     }
 
     /** One funnel for everything that goes wrong: a clear sentence and an exit code, never a stack trace. */
-    private static int explain(Exception thrown, World world) {
-        if (thrown instanceof Ending ending) {
+    private static int explain(Exception thrown, Environment world) {
+        if (thrown instanceof ExitException ending) {
             ending.lines.forEach(world.err()::println);
             return ending.exit;
         }
@@ -214,7 +214,7 @@ public final class watchdog implements Callable<Integer> {
                 ? unmatched.getSuggestions() : List.of();
             String hint = near.isEmpty() ? "" : "; did you mean " + String.join(" or ", near) + "?";
             String command = wrong.getCommandLine().getCommandSpec().qualifiedName();
-            world.err().println("watchdog: " + Say.lowerFirst(wrong.getMessage()) + hint);
+            world.err().println("watchdog: " + Text.lowerFirst(wrong.getMessage()) + hint);
             world.err().println("Usage: " + command + " [OPTIONS]; see --help");
             return 2;
         }
@@ -224,17 +224,17 @@ public final class watchdog implements Callable<Integer> {
             return 2;
         }
         Throwable bug = thrown instanceof CommandLine.ExecutionException ? thrown.getCause() : thrown;
-        world.err().println("watchdog: a bug, please report it: " + Say.plain(bug.toString(), 300) + " at "
+        world.err().println("watchdog: a bug, please report it: " + Text.plain(bug.toString(), 300) + " at "
             + Arrays.stream(bug.getStackTrace()).limit(3).map(String::valueOf).collect(Collectors.joining(" < ")));
         return 4;
     }
 }
 
 /** What the outside world decides; tests hand in their own. */
-record World(Map<String, String> env, Path cwd, Clock clock, PrintStream out, PrintStream err, boolean terminal,
+record Environment(Map<String, String> env, Path cwd, Clock clock, PrintStream out, PrintStream err, boolean terminal,
              IntConsumer halt) {
-    static World real() {
-        return new World(System.getenv(), Path.of("").toAbsolutePath(), Clock.systemUTC(), utf8(FileDescriptor.out),
+    static Environment real() {
+        return new Environment(System.getenv(), Path.of("").toAbsolutePath(), Clock.systemUTC(), utf8(FileDescriptor.out),
             utf8(FileDescriptor.err), System.console() != null, Runtime.getRuntime()::halt);
     }
 
@@ -246,7 +246,7 @@ record World(Map<String, String> env, Path cwd, Clock clock, PrintStream out, Pr
     Path home() {
         String home = env.getOrDefault("HOME", System.getProperty("user.home"));
         if (home.startsWith("/")) return Path.of(home);
-        throw Ending.broken("watchdog: HOME is not set: watchdog does not know where to keep its memory;"
+        throw ExitException.broken("watchdog: HOME is not set: watchdog does not know where to keep its memory;"
             + " use --state DIR");
     }
 
@@ -259,20 +259,20 @@ record World(Map<String, String> env, Path cwd, Clock clock, PrintStream out, Pr
 }
 
 /** Ends a command with sentences for its user and an exit code. */
-final class Ending extends RuntimeException {
+final class ExitException extends RuntimeException {
     final int exit;
     final List<String> lines;
 
-    private Ending(int exit, List<String> lines) {
+    private ExitException(int exit, List<String> lines) {
         super(String.join("\n", lines), null, false, false);
         this.exit = exit;
         this.lines = List.copyOf(lines);
     }
 
-    static Ending mistake(String... lines) { return new Ending(2, List.of(lines)); }
-    static Ending mistakes(List<String> lines) { return new Ending(2, lines); }
-    static Ending broken(String line) { return new Ending(4, List.of(line)); }
-    static Ending busy(String line) { return new Ending(75, line.isEmpty() ? List.of() : List.of(line)); }
+    static ExitException mistake(String... lines) { return new ExitException(2, List.of(lines)); }
+    static ExitException mistakes(List<String> lines) { return new ExitException(2, lines); }
+    static ExitException broken(String line) { return new ExitException(4, List.of(line)); }
+    static ExitException busy(String line) { return new ExitException(75, line.isEmpty() ? List.of() : List.of(line)); }
 
     /** Of several outcomes the gravest counts: 4, then 2, 1, 3, 0. */
     static int gravest(int one, int other) {
@@ -286,31 +286,31 @@ final class Ending extends RuntimeException {
 
 /** One service under watch, as its rules describe it. */
 record Watch(String name, Probe probe, Callable<?> healthy, List<Dsl.Remedy> remedies, List<String> needs,
-             Patience patience, Policy policy, List<Dsl.Hook> hooks) {
+             CheckSettings patience, RestartPolicy policy, List<Dsl.Hook> hooks) {
     /** Its name is unique; and a record's own equals would be made of method handles in every pass. */
     @Override public boolean equals(Object other) { return other instanceof Watch watch && watch.name.equals(name); }
     @Override public int hashCode() { return name.hashCode(); }
 }
 
 /** How long and how often to look: {@code good} of {@code samples}, repeated {@code attempts} times when bad. */
-record Patience(Duration timeout, int attempts, Duration every, int samples, int good) { }
+record CheckSettings(Duration timeout, int attempts, Duration every, int samples, int good) { }
 
 /** When to restart and when to speak; {@code remind} null: never again. */
-record Policy(int failures, int limit, Duration per, Duration within, Duration remind) { }
+record RestartPolicy(int failures, int limit, Duration per, Duration within, Duration remind) { }
 
 /** What one look met: an answer, or the trouble that prevented it. Bounded in size; status 0 stands for no answer. */
-record Answer(int status, Headers headers, String body, String url, String protocol, X509Certificate certificate,
-              Duration time, Map<String, Duration> phases, Dsl.Trouble trouble, String troubleText) {
-    static Answer none(Dsl.Trouble trouble, String text, Duration time, Map<String, Duration> phases) {
-        return new Answer(0, Headers.of(), "", "", "", null, time, phases, trouble, text);
+record Response(int status, Headers headers, String body, String url, String protocol, X509Certificate certificate,
+              Duration time, Map<String, Duration> phases, Dsl.Failure trouble, String troubleText) {
+    static Response none(Dsl.Failure trouble, String text, Duration time, Map<String, Duration> phases) {
+        return new Response(0, Headers.of(), "", "", "", null, time, phases, trouble, text);
     }
 
     /** A short run of the body, for messages and to tell whether an answer has changed at all. */
-    String excerpt() { return Say.plain(status + " " + body, 160); }
+    String excerpt() { return Text.plain(status + " " + body, 160); }
 }
 
 /** One restart: when, what, and its result: null while it runs (the intent), then in words. */
-record Restart(Instant at, String what, String result) {
+record RestartRecord(Instant at, String what, String result) {
     static final String WAITING = "started, waiting for it", HELPED = "helped", USELESS = "did not help";
 }
 
@@ -319,7 +319,7 @@ record Incident(Instant since, String reason, String excerpt, int restarts, int 
                 boolean toldStillDown, boolean toldGivenUp, Instant lastTold) {
     Incident restarted() { return plus(1, 0, 0, false, lastTold); }
     Incident told(boolean givenUp, Instant now) { return plus(0, 0, 0, givenUp, now); }
-    Incident until(Instant now) { return plus(0, 0, 0, false, Memory.earlier(lastTold, now)); }
+    Incident until(Instant now) { return plus(0, 0, 0, false, WatchState.earlier(lastTold, now)); }
 
     /** The last rung did not help: the next is due, and the answer may not even have changed. */
     Incident uselessly(boolean sameAnswer, Instant now) {
@@ -328,7 +328,7 @@ record Incident(Instant since, String reason, String excerpt, int restarts, int 
 
     /** Nothing is told before it began, also when the clock was set back. */
     private Incident plus(int restarted, int useless, int same, boolean givenUp, Instant told) {
-        return new Incident(Memory.earlier(since, told), reason, excerpt, restarts + restarted, rung + useless,
+        return new Incident(WatchState.earlier(since, told), reason, excerpt, restarts + restarted, rung + useless,
             unchanged + same, toldStillDown || useless > 0, toldGivenUp || givenUp, told);
     }
 
@@ -337,41 +337,41 @@ record Incident(Instant since, String reason, String excerpt, int restarts, int 
 }
 
 /** What is remembered of one watch between passes; {@code incident} null: none is open. */
-record Memory(String state, Instant since, int failures, Incident incident, List<Restart> restarts) {
-    static final Memory NEW = new Memory("new", Instant.EPOCH, 0, null, List.of());
+record WatchState(String state, Instant since, int failures, Incident incident, List<RestartRecord> restarts) {
+    static final WatchState NEW = new WatchState("new", Instant.EPOCH, 0, null, List.of());
 
-    Memory becomes(String now, int failuresNow, Instant at) {
-        return new Memory(now, now.equals(state) ? since : at, failuresNow, incident, restarts);
+    WatchState becomes(String now, int failuresNow, Instant at) {
+        return new WatchState(now, now.equals(state) ? since : at, failuresNow, incident, restarts);
     }
 
-    Memory incident(Incident is) { return new Memory(state, since, failures, is, restarts); }
-    private Memory restarts(List<Restart> are) { return new Memory(state, since, failures, incident, are); }
+    WatchState incident(Incident is) { return new WatchState(state, since, failures, is, restarts); }
+    private WatchState restarts(List<RestartRecord> are) { return new WatchState(state, since, failures, incident, are); }
 
     /** After the clock was set back nothing lies in the future: neither budget nor reminder may wait for that. */
-    Memory until(Instant now) {
+    WatchState until(Instant now) {
         return incident(incident == null ? null : incident.until(now))
-            .restarts(restarts.stream().map(r -> new Restart(earlier(r.at(), now), r.what(), r.result())).toList());
+            .restarts(restarts.stream().map(r -> new RestartRecord(earlier(r.at(), now), r.what(), r.result())).toList());
     }
 
     static Instant earlier(Instant one, Instant other) { return one.isBefore(other) ? one : other; }
 
-    Restart lastRestart() { return restarts.isEmpty() ? null : restarts.get(restarts.size() - 1); }
+    RestartRecord lastRestart() { return restarts.isEmpty() ? null : restarts.get(restarts.size() - 1); }
 
-    int spent(Policy policy, Instant now) {
+    int spent(RestartPolicy policy, Instant now) {
         return (int) restarts.stream().filter(r -> r.at().isAfter(now.minus(policy.per()))).count();
     }
 
     /** Written to disk before the first step runs: a crash can neither lose nor double a restart. */
-    Memory intends(String what, Policy policy, Instant now) {
-        List<Restart> kept = new ArrayList<>(restarts);
+    WatchState intends(String what, RestartPolicy policy, Instant now) {
+        List<RestartRecord> kept = new ArrayList<>(restarts);
         while (kept.size() >= Math.max(10, policy.limit())) kept.remove(0);
-        kept.add(new Restart(now, what, null));
+        kept.add(new RestartRecord(now, what, null));
         return restarts(kept).incident(incident.restarted());
     }
 
-    Memory restartEnded(String result) {
-        Restart last = lastRestart();
-        return restarts(restarts.stream().map(r -> r == last ? new Restart(r.at(), r.what(), result) : r).toList());
+    WatchState restartEnded(String result) {
+        RestartRecord last = lastRestart();
+        return restarts(restarts.stream().map(r -> r == last ? new RestartRecord(r.at(), r.what(), result) : r).toList());
     }
 }
 
@@ -379,11 +379,11 @@ record Memory(String state, Instant since, int failures, Incident incident, List
 // The policy of the tool, pure: no clock, no file, no process, no network. Every rule of it is a row of a test table.
 
 /** What a pass did about a watch; the constants are the words of --json. */
-enum Act { nothing, restarted, held, gave_up, blocked, paused }
+enum Action { nothing, restarted, held, gave_up, blocked, paused }
 
 /** What is due now, why, which remedy (an index), what to tell, and what to remember. */
-record Decision(Act act, String why, int remedy, List<Dsl.Kind> tell, Memory memory) {
-    static Decision rest(Act act, String why, List<Dsl.Kind> tell, Memory memory) {
+record Decision(Action act, String why, int remedy, List<Dsl.EventKind> tell, WatchState memory) {
+    static Decision rest(Action act, String why, List<Dsl.EventKind> tell, WatchState memory) {
         return new Decision(act, why, -1, tell, memory);
     }
 }
@@ -391,87 +391,87 @@ record Decision(Act act, String why, int remedy, List<Dsl.Kind> tell, Memory mem
 /** What a look means. {@code decide} is the whole judgement of watchdog. */
 sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
     String reason();
-    Decision decide(Policy policy, Memory memory, Instant now);
+    Decision decide(RestartPolicy policy, WatchState memory, Instant now);
     default String word() { return getClass().getSimpleName().toLowerCase(Locale.ROOT); }
     default int exit() { return this instanceof Unhealthy ? 1 : this instanceof Inconclusive ? 3 : 0; }
 }
 
 /** It answers as its rules want. An open incident closes: the ladder starts again at its first rung. */
 record Healthy(String reason) implements Verdict {
-    public Decision decide(Policy policy, Memory memory, Instant now) {
-        Memory next = memory.becomes(word(), 0, now).incident(null);
-        if (memory.incident() == null) return Decision.rest(Act.nothing, "", List.of(), next);
-        Restart last = memory.lastRestart();
+    public Decision decide(RestartPolicy policy, WatchState memory, Instant now) {
+        WatchState next = memory.becomes(word(), 0, now).incident(null);
+        if (memory.incident() == null) return Decision.rest(Action.nothing, "", List.of(), next);
+        RestartRecord last = memory.lastRestart();
         boolean ours = memory.incident().restarts() > 0 && last != null
-            && (last.result() == null || last.result().equals(Restart.WAITING));
-        return ours ? Decision.rest(Act.nothing, "", List.of(Dsl.Kind.healed), next.restartEnded(Restart.HELPED))
-            : Decision.rest(Act.nothing, "", List.of(Dsl.Kind.recovered), next);
+            && (last.result() == null || last.result().equals(RestartRecord.WAITING));
+        return ours ? Decision.rest(Action.nothing, "", List.of(Dsl.EventKind.healed), next.restartEnded(RestartRecord.HELPED))
+            : Decision.rest(Action.nothing, "", List.of(Dsl.EventKind.recovered), next);
     }
 }
 
 /** It does not. {@code cures}: the remedies that fit the cause, as a ladder; empty with {@code noCure} saying why. */
 record Unhealthy(String reason, AssertionError failed, String excerpt, List<Integer> cures, String noCure)
         implements Verdict {
-    public Decision decide(Policy policy, Memory memory, Instant now) {
-        Memory next = memory.until(now).becomes(word(), memory.failures() + 1, now);
+    public Decision decide(RestartPolicy policy, WatchState memory, Instant now) {
+        WatchState next = memory.until(now).becomes(word(), memory.failures() + 1, now);
         Incident open = next.incident();
         if (open == null && next.failures() < policy.failures())
-            return Decision.rest(Act.held, "unhealthy in " + next.failures() + " of " + policy.failures()
+            return Decision.rest(Action.held, "unhealthy in " + next.failures() + " of " + policy.failures()
                 + " passes before a restart", List.of(), next);
         if (open == null)
             return act(policy, next.incident(new Incident(now, reason, excerpt, 0, 0, 0, false, false, now)), now,
-                List.of(Dsl.Kind.down));
+                List.of(Dsl.EventKind.down));
         if (policy.remind() != null && !now.isBefore(open.lastTold().plus(policy.remind())))
-            return act(policy, next.incident(open.told(false, now)), now, List.of(Dsl.Kind.reminder));
+            return act(policy, next.incident(open.told(false, now)), now, List.of(Dsl.EventKind.reminder));
         return act(policy, next, now, List.of());
     }
 
-    private Decision act(Policy policy, Memory next, Instant now, List<Dsl.Kind> news) {
-        Restart last = next.lastRestart();
-        List<Dsl.Kind> tell = new ArrayList<>(news);
-        if (cures.isEmpty()) return Decision.rest(Act.held, noCure, tell, next);
-        if (last != null && Restart.WAITING.equals(last.result())) {
+    private Decision act(RestartPolicy policy, WatchState next, Instant now, List<Dsl.EventKind> news) {
+        RestartRecord last = next.lastRestart();
+        List<Dsl.EventKind> tell = new ArrayList<>(news);
+        if (cures.isEmpty()) return Decision.rest(Action.held, noCure, tell, next);
+        if (last != null && RestartRecord.WAITING.equals(last.result())) {
             if (now.isBefore(last.at().plus(policy.within())))
-                return Decision.rest(Act.held, "restarted " + Say.ago(last.at(), now) + " and still within its "
-                    + Say.time(policy.within()), tell, next);
-            Decision late = afterRestart(Restart.USELESS, next, now);
+                return Decision.rest(Action.held, "restarted " + Text.ago(last.at(), now) + " and still within its "
+                    + Text.time(policy.within()), tell, next);
+            Decision late = afterRestart(RestartRecord.USELESS, next, now);
             tell.addAll(late.tell());
             next = late.memory();
         }
         Incident open = next.incident();
         if (next.spent(policy, now) < policy.limit())
-            return new Decision(Act.restarted, "", cures.get(Math.min(open.rung(), cures.size() - 1)), tell, next);
+            return new Decision(Action.restarted, "", cures.get(Math.min(open.rung(), cures.size() - 1)), tell, next);
         if (!open.toldGivenUp()) {
-            tell.remove(Dsl.Kind.reminder);
-            tell.add(Dsl.Kind.gave_up);
+            tell.remove(Dsl.EventKind.reminder);
+            tell.add(Dsl.EventKind.gave_up);
             next = next.incident(open.told(true, now));
         }
-        return Decision.rest(Act.gave_up, "the budget of " + policy.limit() + " restarts per "
-            + Say.time(policy.per()) + " is spent", tell, next);
+        return Decision.rest(Action.gave_up, "the budget of " + policy.limit() + " restarts per "
+            + Text.time(policy.per()) + " is spent", tell, next);
     }
 
     /** After a restart that did not help. Said once an incident; the next pass takes the next rung. */
-    Decision afterRestart(String result, Memory memory, Instant now) {
-        Memory next = memory.restartEnded(result);
+    Decision afterRestart(String result, WatchState memory, Instant now) {
+        WatchState next = memory.restartEnded(result);
         Incident open = memory.incident();
-        if (result.equals(Restart.WAITING)) return Decision.rest(Act.restarted, "", List.of(), next);
-        return Decision.rest(Act.restarted, "", open.toldStillDown() ? List.of() : List.of(Dsl.Kind.still_down),
+        if (result.equals(RestartRecord.WAITING)) return Decision.rest(Action.restarted, "", List.of(), next);
+        return Decision.rest(Action.restarted, "", open.toldStillDown() ? List.of() : List.of(Dsl.EventKind.still_down),
             next.incident(open.uselessly(excerpt.equals(open.excerpt()), now)));
     }
 }
 
 /** It cannot be judged: what it needs is not there, or a condition cannot be evaluated. Nothing is ever restarted. */
 record Inconclusive(String reason, boolean blocked) implements Verdict {
-    public Decision decide(Policy policy, Memory memory, Instant now) {
-        Memory next = memory.becomes(word(), memory.failures(), now);
-        return Decision.rest(blocked ? Act.blocked : Act.held, reason, List.of(), next);
+    public Decision decide(RestartPolicy policy, WatchState memory, Instant now) {
+        WatchState next = memory.becomes(word(), memory.failures(), now);
+        return Decision.rest(blocked ? Action.blocked : Action.held, reason, List.of(), next);
     }
 }
 
 /** Somebody works on it: it is not even looked at. */
 record Paused(String reason) implements Verdict {
-    public Decision decide(Policy policy, Memory memory, Instant now) {
-        return Decision.rest(Act.paused, reason, List.of(), memory.becomes(word(), memory.failures(), now));
+    public Decision decide(RestartPolicy policy, WatchState memory, Instant now) {
+        return Decision.rest(Action.paused, reason, List.of(), memory.becomes(word(), memory.failures(), now));
     }
 }
 
@@ -481,15 +481,15 @@ record Paused(String reason) implements Verdict {
 // 3. decide, remember, tell who is down       6. remember, tell how it ended
 
 /** What became of one watch in a pass. */
-final class Outcome {
+final class WatchResult {
     final Watch watch;
-    Look look;
+    CheckResult look;
     Decision decision;
     String done = "", was = "";
     Duration took = Duration.ZERO;
     boolean healed;
 
-    Outcome(Watch watch) { this.watch = watch; }
+    WatchResult(Watch watch) { this.watch = watch; }
 
     Verdict verdict() { return look.verdict(); }
     boolean due() { return decision.remedy() >= 0; }
@@ -498,22 +498,22 @@ final class Outcome {
 }
 
 /** One look: the last answer that was met and what it means. */
-record Look(Answer answer, Verdict verdict) {
-    static Look without(Verdict verdict) {
-        return new Look(Answer.none(Dsl.Trouble.none, "", Duration.ZERO, Map.of()), verdict);
+record CheckResult(Response answer, Verdict verdict) {
+    static CheckResult without(Verdict verdict) {
+        return new CheckResult(Response.none(Dsl.Failure.none, "", Duration.ZERO, Map.of()), verdict);
     }
 }
 
 /** One check-and-heal pass over some watches, which stand in an order where each comes after what it needs. */
-record Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, Courier courier, World world,
-            Consumer<String> progress, Map<String, Outcome> outcomes, Map<Callable<?>, Treatment> treatments) {
-    Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, Courier courier, World world,
+record Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore notebook, Notifier courier, Environment world,
+            Consumer<String> progress, Map<String, WatchResult> outcomes, Map<Callable<?>, RestartRun> treatments) {
+    Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore notebook, Notifier courier, Environment world,
          Consumer<String> progress) {
         this(watches, looker, hands, notebook, courier, world, progress,
             new LinkedHashMap<>(), new IdentityHashMap<>());
     }
 
-    Collection<Outcome> run() {
+    Collection<WatchResult> run() {
         for (List<Watch> now = watches; !now.isEmpty(); now = freed()) {
             judge(now);
             notebook.save();
@@ -525,11 +525,11 @@ record Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, 
     }
 
     /** Looks, judges and decides, and changes nothing but the notebook: all of a dry run. */
-    Collection<Outcome> judge(List<Watch> now) {
-        Map<Watch, Look> looks = looker.lookAtAll(
+    Collection<WatchResult> judge(List<Watch> now) {
+        Map<Watch, CheckResult> looks = looker.lookAtAll(
             now.stream().filter(watch -> notebook.pausedUntil(watch.name()) == null).toList());
         for (Watch watch : now) {
-            Outcome outcome = new Outcome(watch);
+            WatchResult outcome = new WatchResult(watch);
             outcomes.put(watch.name(), outcome);
             outcome.look = blockedByNeeds(watch, looks.get(watch));
             settle(outcome, outcome.verdict().decide(watch.policy(), notebook.of(watch), world.now()));
@@ -537,43 +537,43 @@ record Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, 
         return outcomes.values();
     }
 
-    private Look blockedByNeeds(Watch watch, Look look) {
-        if (look == null) return Look.without(new Paused("paused " + Say.until(notebook.pausedUntil(watch.name()))));
-        Outcome need = look.verdict() instanceof Healthy ? null : missing(watch);
-        return need == null ? look : new Look(look.answer(),
+    private CheckResult blockedByNeeds(Watch watch, CheckResult look) {
+        if (look == null) return CheckResult.without(new Paused("paused " + Text.until(notebook.pausedUntil(watch.name()))));
+        WatchResult need = look.verdict() instanceof Healthy ? null : missing(watch);
+        return need == null ? look : new CheckResult(look.answer(),
             new Inconclusive("needs " + need.watch.name() + ", which is " + need.verdict().word(), true));
     }
 
     /** What a watch needs and does not have; null: nothing that was looked at. */
-    private Outcome missing(Watch watch) {
+    private WatchResult missing(Watch watch) {
         return watch.needs().stream().map(outcomes::get).filter(need -> need != null && need.exit() != 0)
             .findFirst().orElse(null);
     }
 
     /** What waits for a watch that has been healed in this pass is looked at in this pass, once. */
     private List<Watch> freed() {
-        return watches.stream().filter(watch -> outcomes.get(watch.name()).decision.act() == Act.blocked
+        return watches.stream().filter(watch -> outcomes.get(watch.name()).decision.act() == Action.blocked
             && missing(watch) == null).toList();
     }
 
-    private void heal(Outcome first) {
+    private void heal(WatchResult first) {
         Dsl.Remedy remedy = first.remedy();
-        List<Outcome> patients = outcomes.values().stream()
+        List<WatchResult> patients = outcomes.values().stream()
             .filter(o -> o.due() && o.remedy().steps() == remedy.steps()).toList();
         long began = System.nanoTime();
-        for (Outcome o : patients)
+        for (WatchResult o : patients)
             notebook.put(o.watch, notebook.of(o.watch).intends(remedy.inWords(), o.watch.policy(), world.now()));
         notebook.save();
-        progress.accept(Say.names(patients) + ": unhealthy, restarting: " + remedy.inWords());
-        Treatment treatment = treatments.computeIfAbsent(remedy.steps(), hands::carryOut);
+        progress.accept(Text.names(patients) + ": unhealthy, restarting: " + remedy.inWords());
+        RestartRun treatment = treatments.computeIfAbsent(remedy.steps(), hands::carryOut);
         lookAgain(patients, treatment, began);
-        for (Outcome o : patients) concluded(o, treatment);
+        for (WatchResult o : patients) concluded(o, treatment);
         notebook.save();
         courier.send();
     }
 
     /** No fixed sleep: again and again, at first quickly, until all are healthy or their time is over. */
-    private void lookAgain(List<Outcome> patients, Treatment treatment, long began) {
+    private void lookAgain(List<WatchResult> patients, RestartRun treatment, long began) {
         Duration longest = patients.stream().map(o -> o.watch.policy().within()).max(Duration::compareTo).orElseThrow();
         Deadline over = hands.deadline().sooner(treatment.failed() ? Duration.ZERO : longest);
         for (long nap = 50; ; nap = Math.min(nap * 9 / 8, 2_000)) {
@@ -588,32 +588,32 @@ record Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, 
         }
     }
 
-    private void concluded(Outcome outcome, Treatment treatment) {
-        Memory memory = notebook.of(outcome.watch);
-        Policy policy = outcome.watch.policy();
+    private void concluded(WatchResult outcome, RestartRun treatment) {
+        WatchState memory = notebook.of(outcome.watch);
+        RestartPolicy policy = outcome.watch.policy();
         String died = treatment.diedSince();
         outcome.done = treatment.inWords() + (died == null ? "" : "; " + died);
         outcome.healed = outcome.verdict() instanceof Healthy;
         boolean early = hands.deadline().passed() && outcome.took.compareTo(policy.within()) < 0;
         String result = treatment.failed() ? treatment.failure() : died != null ? died
-            : early ? Restart.WAITING : Restart.USELESS;
+            : early ? RestartRecord.WAITING : RestartRecord.USELESS;
         if (outcome.verdict() instanceof Inconclusive) memory = memory.restartEnded("cannot be judged");
         Decision after = outcome.verdict() instanceof Unhealthy still ? still.afterRestart(result, memory, world.now())
             : outcome.verdict().decide(policy, memory, world.now());
-        settle(outcome, Decision.rest(Act.restarted, "", after.tell(), after.memory()));
+        settle(outcome, Decision.rest(Action.restarted, "", after.tell(), after.memory()));
     }
 
     /** Memory and messages change together, in one file. */
-    private void settle(Outcome outcome, Decision decision) {
+    private void settle(WatchResult outcome, Decision decision) {
         outcome.decision = decision;
         if (outcome.due()) outcome.was = outcome.verdict().reason();
-        if (decision.tell().contains(Dsl.Kind.down)) notebook.evidence(outcome.watch.name(), outcome.look.answer());
+        if (decision.tell().contains(Dsl.EventKind.down)) notebook.evidence(outcome.watch.name(), outcome.look.answer());
         synchronized (notebook) { // a hook's thread may save in between
             Incident before = notebook.of(outcome.watch).incident(), after = decision.memory().incident();
             Incident about = after != null ? after : before;
             notebook.put(outcome.watch, decision.memory());
-            for (Dsl.Kind kind : decision.tell())
-                courier.post(Story.about(kind, outcome, about, world.now()), outcome.watch.hooks());
+            for (Dsl.EventKind kind : decision.tell())
+                courier.post(MessageText.about(kind, outcome, about, world.now()), outcome.watch.hooks());
         }
     }
 }
@@ -623,45 +623,45 @@ record Pass(List<Watch> watches, Looker looker, Hands hands, Notebook notebook, 
 
 /** What a watch asks: a URL, a port, or a command. */
 sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe {
-    Answer ask(Looker looker, Duration timeout);
+    Response ask(Checker looker, Duration timeout);
     String inWords();
-    String inWords(Answer answer);
+    String inWords(Response answer);
 }
 
 /** Looks at watches side by side. */
-record Looker(Hands hands, Web web) {
+record Checker(CommandRunner hands, HttpClients web) {
     private static final int SIDE_BY_SIDE = 64;
 
-    Map<Watch, Look> lookAtAll(List<Watch> watches) { return lookAtAll(watches, this::look); }
+    Map<Watch, CheckResult> lookAtAll(List<Watch> watches) { return lookAtAll(watches, this::look); }
 
     /** Without patience, for a service that was just restarted. */
-    Map<Watch, Look> lookOnce(List<Watch> watches) { return lookAtAll(watches, this::sampled); }
+    Map<Watch, CheckResult> lookOnce(List<Watch> watches) { return lookAtAll(watches, this::sampled); }
 
-    private Map<Watch, Look> lookAtAll(List<Watch> watches, Function<Watch, Look> how) {
-        ExecutorService threads = Executors.newFixedThreadPool(SIDE_BY_SIDE, Daemon::thread);
-        Map<Watch, Future<Look>> asked = new LinkedHashMap<>();
+    private Map<Watch, CheckResult> lookAtAll(List<Watch> watches, Function<Watch, CheckResult> how) {
+        ExecutorService threads = Executors.newFixedThreadPool(SIDE_BY_SIDE, DaemonThreads::thread);
+        Map<Watch, Future<CheckResult>> asked = new LinkedHashMap<>();
         for (Watch watch : watches) asked.put(watch, threads.submit(() -> how.apply(watch)));
         threads.shutdown();
-        Map<Watch, Look> looks = new LinkedHashMap<>();
+        Map<Watch, CheckResult> looks = new LinkedHashMap<>();
         asked.forEach((watch, look) -> looks.put(watch, await(look)));
         return looks;
     }
 
-    private Look await(Future<Look> look) {
+    private CheckResult await(Future<CheckResult> look) {
         try {
-            return Daemon.get(look, hands.deadline().left(),
+            return DaemonThreads.get(look, hands.deadline().left(),
                 unknown("the pass's deadline came before the end of this look"));
-        } catch (MissingSecret missing) {
+        } catch (MissingSecretException missing) {
             return unknown(missing.getMessage());
         } catch (RuntimeException bug) { // of ours: no reason to restart anything
-            return unknown("could not be looked at: " + Say.plain(Say.thrown(bug), 200));
+            return unknown("could not be looked at: " + Text.plain(Text.thrown(bug), 200));
         }
     }
 
-    private static Look unknown(String why) { return Look.without(new Inconclusive(why, false)); }
+    private static CheckResult unknown(String why) { return CheckResult.without(new Inconclusive(why, false)); }
 
-    private Look look(Watch watch) {
-        Look look = sampled(watch);
+    private CheckResult look(Watch watch) {
+        CheckResult look = sampled(watch);
         for (int attempt = 1; attempt < watch.patience().attempts() && look.verdict() instanceof Unhealthy; attempt++) {
             hands.deadline().sleep(watch.patience().every());
             look = sampled(watch);
@@ -670,74 +670,74 @@ record Looker(Hands hands, Web web) {
     }
 
     /** Stops as soon as the outcome is certain. */
-    private Look sampled(Watch watch) {
+    private CheckResult sampled(Watch watch) {
         int samples = watch.patience().samples(), wanted = watch.patience().good();
         for (int good = 0, bad = 0; ; ) {
-            Look look = bounded(watch);
+            CheckResult look = bounded(watch);
             if (look.verdict() instanceof Inconclusive) return look;
             if (look.verdict() instanceof Healthy && ++good >= wanted) return look;
             if (look.verdict() instanceof Unhealthy why && ++bad > samples - wanted)
-                return samples == 1 ? look : new Look(look.answer(), new Unhealthy("only " + good + " good of " + wanted
+                return samples == 1 ? look : new CheckResult(look.answer(), new Unhealthy("only " + good + " good of " + wanted
                     + " wanted in " + samples + " looks, last " + why.reason(), why.failed(), why.excerpt(),
                     why.cures(), why.noCure()));
         }
     }
 
     /** In threads of their own: what hangs (names, an endless condition) is left behind, not waited for. */
-    private Look bounded(Watch watch) {
+    private CheckResult bounded(Watch watch) {
         Duration timeout = Collections.min(List.of(watch.patience().timeout(), hands.deadline().left()));
-        String most = Say.time(timeout);
-        Answer answer = Daemon.get(Daemon.run(() -> watch.probe().ask(this, timeout)), timeout.plusMillis(500),
-            Answer.none(Dsl.Trouble.timeout, "no answer within " + most, timeout, Map.of()));
-        return new Look(answer, Daemon.get(Daemon.run(() -> Judge.of(watch, answer)), timeout,
+        String most = Text.time(timeout);
+        Response answer = DaemonThreads.get(DaemonThreads.run(() -> watch.probe().ask(this, timeout)), timeout.plusMillis(500),
+            Response.none(Dsl.Failure.timeout, "no answer within " + most, timeout, Map.of()));
+        return new CheckResult(answer, DaemonThreads.get(DaemonThreads.run(() -> ConditionEvaluator.of(watch, answer)), timeout,
             new Inconclusive("its conditions took longer than " + most, false)));
     }
 }
 
 /** Answer -> verdict, by the conditions of the rules. */
-final class Judge {
+final class ConditionEvaluator {
     /** A condition that does not hold: on one line for messages, and as it was thrown; null: there was no answer. */
-    private record Unmet(String line, AssertionError failed) { }
+    private record FailedCondition(String line, AssertionError failed) { }
 
-    static Verdict of(Watch watch, Answer answer) {
+    static Verdict of(Watch watch, Response answer) {
         try {
-            Unmet unmet = unmet(watch, answer);
+            FailedCondition unmet = unmet(watch, answer);
             return unmet == null ? new Healthy(watch.probe().inWords(answer)) : unhealthy(watch, answer, unmet);
-        } catch (MissingSecret missing) {
+        } catch (MissingSecretException missing) {
             return new Inconclusive(missing.getMessage(), false);
         } catch (Throwable thrown) { // the rules may throw anything, a StackOverflowError by a regex among it
-            return new Inconclusive("could not be evaluated" + RulesFile.lineOf(thrown) + ": "
-                + Say.plain(Say.thrown(thrown), 200), false);
+            return new Inconclusive("could not be evaluated" + RulesLoader.lineOf(thrown) + ": "
+                + Text.plain(Text.thrown(thrown), 200), false);
         }
     }
 
-    private static Unmet unmet(Watch watch, Answer answer) throws Exception {
-        if (answer.trouble() != Dsl.Trouble.none) return new Unmet(answer.troubleText(), null);
-        if (watch.healthy() != null) return unmet(watch.healthy(), new Dsl.HealthyWords(answer));
+    private static FailedCondition unmet(Watch watch, Response answer) throws Exception {
+        if (answer.trouble() != Dsl.Failure.none) return new FailedCondition(answer.troubleText(), null);
+        if (watch.healthy() != null) return unmet(watch.healthy(), new Dsl.Conditions(answer));
         boolean http = watch.probe() instanceof HttpProbe;
         if (http ? answer.status() / 100 == 2 : answer.status() == 0) return null;
-        return new Unmet("not status " + (http ? "in 200..299" : "== 0") + " (status: " + answer.status() + ")", null);
+        return new FailedCondition("not status " + (http ? "in 200..299" : "== 0") + " (status: " + answer.status() + ")", null);
     }
 
     /** The first condition that does not hold, with the values it met; null: all hold. */
-    private static Unmet unmet(Callable<?> conditions, Dsl.HealthyWords words) throws Exception {
+    private static FailedCondition unmet(Callable<?> conditions, Dsl.Conditions words) throws Exception {
         try {
             Lean.apply(conditions, words);
             return null;
         } catch (AssertionError failed) {
-            return new Unmet("not " + Say.condition(failed) + words.metIn(Say.condition(failed)), failed);
+            return new FailedCondition("not " + Text.condition(failed) + words.metIn(Text.condition(failed)), failed);
         }
     }
 
     /** With the remedy that is bound to the cause, or else with all that are bound to none. */
-    private static Unhealthy unhealthy(Watch watch, Answer answer, Unmet unmet) throws Exception {
-        boolean useless = answer.trouble() == Dsl.Trouble.tls;
+    private static Unhealthy unhealthy(Watch watch, Response answer, FailedCondition unmet) throws Exception {
+        boolean useless = answer.trouble() == Dsl.Failure.tls;
         String noCure = useless ? "a restart renews no certificate" : "no restart in its rules for this cause";
         List<Integer> ladder = new ArrayList<>();
         for (int i = 0; i < watch.remedies().size(); i++) {
             Dsl.Remedy remedy = watch.remedies().get(i);
             List<Integer> steps = remedy.planned().isEmpty() ? List.of() : List.of(i);
-            if (remedy.when() != null && unmet(remedy.when(), new Dsl.CauseWords(answer)) == null)
+            if (remedy.when() != null && unmet(remedy.when(), new Dsl.CauseConditions(answer)) == null)
                 return new Unhealthy(unmet.line, unmet.failed, answer.excerpt(), steps,
                     "its rules restart nothing for this cause");
             if (remedy.when() == null && !useless) ladder.addAll(steps);
@@ -748,47 +748,47 @@ final class Judge {
 }
 
 /** GET a URL, or what `method` and `send` make of it. */
-record HttpProbe(Request request, Redirects redirects, Path trust, String missing) implements Probe {
+record HttpProbe(Request request, RedirectPolicy redirects, Path trust, String missing) implements Probe {
     private static final int MOST_REDIRECTS = 10, MOST_BYTES = 1 << 20;
 
-    public String inWords() { return request.method() + " " + Say.url(request.url().toString()); }
-    public String inWords(Answer answer) { return answer.status() + " in " + Say.time(answer.time()); }
+    public String inWords() { return request.method() + " " + Text.url(request.url().toString()); }
+    public String inWords(Response answer) { return answer.status() + " in " + Text.time(answer.time()); }
 
-    public Answer ask(Looker looker, Duration timeout) {
-        if (missing != null) throw new MissingSecret(missing);
+    public Response ask(Checker looker, Duration timeout) {
+        if (missing != null) throw new MissingSecretException(missing);
         Deadline over = Deadline.in(timeout);
-        Phases phases = new Phases();
+        ExchangeTimer phases = new ExchangeTimer();
         try {
             Request next = request;
             for (int hops = 0; hops <= MOST_REDIRECTS; hops++) {
-                try (Response response = looker.web().call(next, over, trust, phases).execute()) {
+                try (okhttp3.Response response = looker.web().call(next, over, trust, phases).execute()) {
                     next = redirects.next(response);
                     if (next == null) return answer(response, phases);
                 }
             }
-            return phases.none(Dsl.Trouble.closed, "more than " + MOST_REDIRECTS + " redirects");
+            return phases.none(Dsl.Failure.closed, "more than " + MOST_REDIRECTS + " redirects");
         } catch (IOException | RuntimeException thrown) { // OkHttp throws more than IOException at hostile answers
-            return Web.trouble(thrown, request.url().host(), timeout, phases);
+            return HttpClients.trouble(thrown, request.url().host(), timeout, phases);
         }
     }
 
-    private static Answer answer(Response response, Phases phases) throws IOException {
+    private static Response answer(okhttp3.Response response, ExchangeTimer phases) throws IOException {
         MediaType type = response.body().contentType();
         Charset charset = type == null ? StandardCharsets.UTF_8 : type.charset(StandardCharsets.UTF_8);
         String body = new String(response.peekBody(MOST_BYTES).bytes(), charset);
         X509Certificate certificate = response.handshake() == null ? null
             : (X509Certificate) response.handshake().peerCertificates().get(0);
-        return new Answer(response.code(), response.headers(), body, response.request().url().toString(),
-            response.protocol().toString(), certificate, phases.time(), phases.took, Dsl.Trouble.none, "");
+        return new Response(response.code(), response.headers(), body, response.request().url().toString(),
+            response.protocol().toString(), certificate, phases.time(), phases.took, Dsl.Failure.none, "");
     }
 }
 
 /** Which redirects count as an answer of the service itself. */
-enum Redirects {
+enum RedirectPolicy {
     none, sameHost, any;
 
     /** What to ask next; null: this answer is judged as it is. A login page elsewhere that says 200 is not health. */
-    Request next(Response response) {
+    Request next(okhttp3.Response response) {
         String location = response.header("Location");
         HttpUrl from = response.request().url();
         HttpUrl to = location == null || !response.isRedirect() || this == none ? null : from.resolve(location);
@@ -801,48 +801,48 @@ enum Redirects {
 /** Healthy when the port accepts a connection. */
 record TcpProbe(String host, int port) implements Probe {
     public String inWords() { return "connect to " + host + ":" + port; }
-    public String inWords(Answer answer) { return "connected in " + Say.time(answer.time()); }
+    public String inWords(Response answer) { return "connected in " + Text.time(answer.time()); }
 
-    public Answer ask(Looker looker, Duration timeout) {
-        Phases phases = new Phases();
+    public Response ask(Checker looker, Duration timeout) {
+        ExchangeTimer phases = new ExchangeTimer();
         try (Socket socket = new Socket(Proxy.NO_PROXY)) {
             socket.connect(new InetSocketAddress(host, port), (int) timeout.toMillis());
-            return new Answer(0, Headers.of(), "", "tcp://" + host + ":" + port, "tcp", null, phases.time(),
-                phases.took, Dsl.Trouble.none, "");
+            return new Response(0, Headers.of(), "", "tcp://" + host + ":" + port, "tcp", null, phases.time(),
+                phases.took, Dsl.Failure.none, "");
         } catch (IOException thrown) {
-            return Web.trouble(thrown, host, timeout, phases);
+            return HttpClients.trouble(thrown, host, timeout, phases);
         }
     }
 }
 
 /** Healthy when the command exits with 0; `status` is its exit code and `body` what it printed. */
 record CommandProbe(List<String> words) implements Probe {
-    public String inWords() { return "run " + Say.command(words); }
-    public String inWords(Answer answer) { return "exit code " + answer.status() + " in " + Say.time(answer.time()); }
+    public String inWords() { return "run " + Text.command(words); }
+    public String inWords(Response answer) { return "exit code " + answer.status() + " in " + Text.time(answer.time()); }
 
-    public Answer ask(Looker looker, Duration timeout) {
-        MissingSecret.check(words.toString());
-        Phases phases = new Phases();
+    public Response ask(Checker looker, Duration timeout) {
+        MissingSecretException.check(words.toString());
+        ExchangeTimer phases = new ExchangeTimer();
         try {
-            Ran ran = looker.hands().run(words, timeout, Map.of());
-            return new Answer(ran.exit(), Headers.of(), ran.output(), "", "command", null, phases.time(),
-                phases.took, Dsl.Trouble.none, "");
-        } catch (StepFailed failed) {
+            CommandResult ran = looker.hands().run(words, timeout, Map.of());
+            return new Response(ran.exit(), Headers.of(), ran.output(), "", "command", null, phases.time(),
+                phases.took, Dsl.Failure.none, "");
+        } catch (StepFailedException failed) {
             boolean late = phases.time().compareTo(timeout) >= 0;
-            return phases.none(late ? Dsl.Trouble.timeout : Dsl.Trouble.closed, failed.getMessage());
+            return phases.none(late ? Dsl.Failure.timeout : Dsl.Failure.closed, failed.getMessage());
         }
     }
 }
 
 /** The clock of an exchange: how long it and each phase of it took, and which phase it is in. */
-final class Phases extends EventListener {
+final class ExchangeTimer extends EventListener {
     final Map<String, Duration> took = Collections.synchronizedMap(new LinkedHashMap<>());
     volatile String now = "connecting";
     private final long began = System.nanoTime();
     private volatile long since = began;
 
     Duration time() { return Duration.ofNanos(System.nanoTime() - began); }
-    Answer none(Dsl.Trouble trouble, String text) { return Answer.none(trouble, text, time(), took); }
+    Response none(Dsl.Failure trouble, String text) { return Response.none(trouble, text, time(), took); }
 
     private void ends(String phase, String next) {
         took.merge(phase, Duration.ofNanos(System.nanoTime() - since), Duration::plus);
@@ -868,12 +868,12 @@ final class Phases extends EventListener {
 }
 
 /** The one place that talks HTTP: for looks, hooks and heartbeats. */
-final class Web {
+final class HttpClients {
     /** Begun when the program begins, side by side: authorities and OkHttp take longer to load than all the rest. */
     private final CompletableFuture<X509TrustManager> known = CompletableFuture.supplyAsync(() -> managerOf(null),
-        Daemon::begin);
-    private final CompletableFuture<OkHttpClient> base = CompletableFuture.supplyAsync(Web::builder, Daemon::begin)
-        .thenCombine(known, Web::trusting);
+        DaemonThreads::begin);
+    private final CompletableFuture<OkHttpClient> base = CompletableFuture.supplyAsync(HttpClients::builder, DaemonThreads::begin)
+        .thenCombine(known, HttpClients::trusting);
     private final Map<Path, OkHttpClient> trusting = new ConcurrentHashMap<>();
 
     private static OkHttpClient.Builder builder() {
@@ -915,7 +915,7 @@ final class Web {
                 all.setCertificateEntry("known" + all.size(), known);
             return managerOf(all);
         } catch (IOException | GeneralSecurityException e) {
-            throw new IllegalArgumentException("cannot read certificates from " + pem + ": " + Say.thrown(e));
+            throw new IllegalArgumentException("cannot read certificates from " + pem + ": " + Text.thrown(e));
         }
     }
 
@@ -930,29 +930,29 @@ final class Web {
     }
 
     /** An exception as a word for rules and a sentence for people. The order matters: TLS wraps everything. */
-    static Answer trouble(Throwable thrown, String host, Duration timeout, Phases phases) {
+    static Response trouble(Throwable thrown, String host, Duration timeout, ExchangeTimer phases) {
         String text = String.valueOf(thrown.getMessage());
         if (thrown instanceof UnknownHostException)
-            return phases.none(Dsl.Trouble.unknownHost, host + " does not resolve");
+            return phases.none(Dsl.Failure.unknownHost, host + " does not resolve");
         if (thrown instanceof InterruptedIOException)
-            return phases.none(Dsl.Trouble.timeout, "no answer within " + Say.time(timeout) + " (" + phases.now + ")");
+            return phases.none(Dsl.Failure.timeout, "no answer within " + Text.time(timeout) + " (" + phases.now + ")");
         if (thrown instanceof NoRouteToHostException || text.contains("unreachable"))
-            return phases.none(Dsl.Trouble.unreachable, host + " is unreachable");
+            return phases.none(Dsl.Failure.unreachable, host + " is unreachable");
         if (thrown instanceof ConnectException)
-            return phases.none(Dsl.Trouble.refused, "connection refused by " + host);
+            return phases.none(Dsl.Failure.refused, "connection refused by " + host);
         String certificate = certificateTrouble(thrown, host);
-        if (certificate != null) return phases.none(Dsl.Trouble.tls, certificate);
+        if (certificate != null) return phases.none(Dsl.Failure.tls, certificate);
         if (thrown instanceof SSLHandshakeException && !text.contains("terminated"))
-            return phases.none(Dsl.Trouble.closed, "TLS failed: " + Say.plain(text, 120));
+            return phases.none(Dsl.Failure.closed, "TLS failed: " + Text.plain(text, 120));
         if (thrown instanceof SocketException || thrown.getClass().getSimpleName().equals("StreamResetException"))
-            return phases.none(Dsl.Trouble.reset, "the connection was reset (" + phases.now + ")");
+            return phases.none(Dsl.Failure.reset, "the connection was reset (" + phases.now + ")");
         if (thrown instanceof EOFException || text.contains("unexpected end of stream"))
-            return phases.none(Dsl.Trouble.closed, "the connection was closed before the end of the answer");
-        return phases.none(Dsl.Trouble.closed, "unreadable answer: " + Say.plain(text, 120));
+            return phases.none(Dsl.Failure.closed, "the connection was closed before the end of the answer");
+        return phases.none(Dsl.Failure.closed, "unreadable answer: " + Text.plain(text, 120));
     }
 
     private static String certificateTrouble(Throwable thrown, String host) {
-        Predicate<Class<?>> among = type -> Say.causes(thrown).anyMatch(type::isInstance);
+        Predicate<Class<?>> among = type -> Text.causes(thrown).anyMatch(type::isInstance);
         if (thrown instanceof SSLPeerUnverifiedException) return "the certificate is not for " + host;
         if (among.test(CertificateExpiredException.class)) return "the certificate of " + host + " has expired";
         if (among.test(CertificateNotYetValidException.class))
@@ -971,30 +971,30 @@ sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, OwnStep {
     String inWords();
 
     /** Does it; returns what a command printed. Fails with a sentence. */
-    String take(Hands hands, Treatment treatment);
+    String take(CommandRunner hands, RestartRun treatment);
 
     default List<String> program() { return List.of(); }
 }
 
 record StopStep(List<String> words, Duration grace) implements Step {
-    public String inWords() { return "stop '" + Say.command(words) + "'"; }
+    public String inWords() { return "stop '" + Text.command(words) + "'"; }
 
-    public String take(Hands hands, Treatment treatment) {
-        treatment.did(new Processes(hands).stop(words, grace));
+    public String take(CommandRunner hands, RestartRun treatment) {
+        treatment.did(new ProcessStopper(hands).stop(words, grace));
         return "";
     }
 
     static void refuseTooShort(List<String> words) {
-        String what = Say.command(words);
-        if (what.length() < 3) throw new StepFailed("stop '" + what + "' is too short to be safe");
+        String what = Text.command(words);
+        if (what.length() < 3) throw new StepFailedException("stop '" + what + "' is too short to be safe");
     }
 }
 
 record StartStep(List<String> words, String log) implements Step {
-    public String inWords() { return "start '" + Say.command(words) + "'"; }
+    public String inWords() { return "start '" + Text.command(words) + "'"; }
     public List<String> program() { return words; }
 
-    public String take(Hands hands, Treatment treatment) {
+    public String take(CommandRunner hands, RestartRun treatment) {
         treatment.started(hands.start(words, log));
         return "";
     }
@@ -1003,23 +1003,23 @@ record StartStep(List<String> words, String log) implements Step {
 record RunStep(List<String> words, Duration timeout) implements Step {
     public String inWords() {
         boolean byShell = words.size() == 3 && words.subList(0, 2).equals(List.of("/bin/sh", "-c"));
-        return byShell ? "sh '" + Say.plain(words.get(2), 200) + "'" : "run '" + Say.command(words) + "'";
+        return byShell ? "sh '" + Text.plain(words.get(2), 200) + "'" : "run '" + Text.command(words) + "'";
     }
 
     public List<String> program() { return words; }
 
-    public String take(Hands hands, Treatment treatment) {
-        Ran ran = hands.run(words, timeout, Map.of());
-        if (ran.exit() != 0) throw new StepFailed(inWords() + " failed with exit code " + ran.exit() + ran.lastWords());
+    public String take(CommandRunner hands, RestartRun treatment) {
+        CommandResult ran = hands.run(words, timeout, Map.of());
+        if (ran.exit() != 0) throw new StepFailedException(inWords() + " failed with exit code " + ran.exit() + ran.lastWords());
         treatment.did("ran " + inWords().replaceFirst("^run ", ""));
         return ran.output();
     }
 }
 
 record PauseStep(Duration time) implements Step {
-    public String inWords() { return "pause " + Say.time(time); }
+    public String inWords() { return "pause " + Text.time(time); }
 
-    public String take(Hands hands, Treatment treatment) {
+    public String take(CommandRunner hands, RestartRun treatment) {
         hands.deadline().sleep(time);
         return "";
     }
@@ -1028,23 +1028,23 @@ record PauseStep(Duration time) implements Step {
 /** Stands for lines of plain Groovy where it is only asked what a remedy would do. */
 record OwnStep() implements Step {
     public String inWords() { return "Groovy of its own"; }
-    public String take(Hands hands, Treatment treatment) { return ""; }
+    public String take(CommandRunner hands, RestartRun treatment) { return ""; }
 }
 
 /** A step that could not be done; its message is for people. */
-final class StepFailed extends RuntimeException {
-    StepFailed(String message) { super(message, null, false, false); }
+final class StepFailedException extends RuntimeException {
+    StepFailedException(String message) { super(message, null, false, false); }
 }
 
 /** A process that was started to stay, and the log in which its last words stand. */
-record Started(Process process, List<String> words, File log, long logBegan) {
+record StartedProcess(Process process, List<String> words, File log, long logBegan) {
     /** In words, if it has ended with an error; a program that goes to the background itself ends with 0. */
     String died() {
         if (process.isAlive() || process.exitValue() == 0) return null;
-        String died = Say.program(words) + " ended with exit code " + process.exitValue();
+        String died = Text.program(words) + " ended with exit code " + process.exitValue();
         try {
-            return died + (log.equals(Hands.NOWHERE) ? "; start it with log: 'file' to see why"
-                : Say.lastWords(Hands.tail(log, logBegan)));
+            return died + (log.equals(CommandRunner.NOWHERE) ? "; start it with log: 'file' to see why"
+                : Text.lastWords(CommandRunner.tail(log, logBegan)));
         } catch (IOException noLog) {
             return died;
         }
@@ -1052,14 +1052,14 @@ record Started(Process process, List<String> words, File log, long logBegan) {
 }
 
 /** What a command printed (its last 16 KiB) and its exit code. */
-record Ran(int exit, String output) {
-    String lastWords() { return Say.lastWords(output); }
+record CommandResult(int exit, String output) {
+    String lastWords() { return Text.lastWords(output); }
 }
 
 /** What a remedy has done so far, and why it failed if it did. */
-final class Treatment {
+final class RestartRun {
     private final List<String> done = new ArrayList<>();
-    private final List<Started> started = new ArrayList<>();
+    private final List<StartedProcess> started = new ArrayList<>();
     private String failure;
 
     void did(String what) { done.add(what); }
@@ -1067,13 +1067,13 @@ final class Treatment {
     boolean failed() { return failure != null; }
     String failure() { return failure; }
 
-    void started(Started one) {
+    void started(StartedProcess one) {
         started.add(one);
-        did("started " + Say.program(one.words()) + " (pid " + one.process().pid() + ")");
+        did("started " + Text.program(one.words()) + " (pid " + one.process().pid() + ")");
     }
 
     String diedSince() {
-        return failed() ? null : started.stream().map(Started::died).filter(Objects::nonNull).findFirst().orElse(null);
+        return failed() ? null : started.stream().map(StartedProcess::died).filter(Objects::nonNull).findFirst().orElse(null);
     }
 
     String inWords() {
@@ -1083,47 +1083,47 @@ final class Treatment {
 }
 
 /** Starts and runs commands, with the rules' folder as working directory and the rules' `path` before PATH. */
-record Hands(Path folder, Path scratch, List<String> before, Map<String, String> env, Deadline deadline,
+record CommandRunner(Path folder, Path scratch, List<String> before, Map<String, String> env, Deadline deadline,
              Consumer<String> progress) {
     static final File NOWHERE = new File("/dev/null");
     private static final int KEPT = 16 * 1024, MOST_LOG = 1 << 20, MOST_OUTPUT = 64 << 20;
 
     /** All steps, in order; the first that fails ends the remedy. */
-    Treatment carryOut(Callable<?> steps) {
-        Treatment treatment = new Treatment();
+    RestartRun carryOut(Callable<?> steps) {
+        RestartRun treatment = new RestartRun();
         try {
-            Lean.apply(steps, new Dsl.RestartWords(step -> take(step, treatment), true));
-        } catch (StepFailed | MissingSecret failed) {
+            Lean.apply(steps, new Dsl.RemedySpec(step -> take(step, treatment), true));
+        } catch (StepFailedException | MissingSecretException failed) {
             treatment.failed(failed.getMessage());
         } catch (Throwable thrown) { // plain Groovy of the rules
-            treatment.failed("restart failed" + RulesFile.lineOf(thrown) + ": " + Say.plain(Say.thrown(thrown), 200));
+            treatment.failed("restart failed" + RulesLoader.lineOf(thrown) + ": " + Text.plain(Text.thrown(thrown), 200));
         }
         return treatment;
     }
 
-    private String take(Step step, Treatment treatment) {
-        if (deadline.passed()) throw new StepFailed("the pass's deadline came before '" + step.inWords() + "'");
-        MissingSecret.check(step.inWords());
+    private String take(Step step, RestartRun treatment) {
+        if (deadline.passed()) throw new StepFailedException("the pass's deadline came before '" + step.inWords() + "'");
+        MissingSecretException.check(step.inWords());
         progress.accept("  " + step.inWords());
         return step.take(this, treatment);
     }
 
     /** In a session of its own, beyond the end of this pass and cron's job; without a pipe of ours to die of later. */
-    Started start(List<String> words, String log) {
+    StartedProcess start(List<String> words, String log) {
         List<String> session = Files.isExecutable(Path.of("/usr/bin/setsid")) ? List.of("/usr/bin/setsid")
             : List.of("/usr/bin/perl", "-MPOSIX", "-e", "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!");
         File file = log == null ? NOWHERE : folder.resolve(log).toFile();
         try {
             long began = rotated(file);
             Process process = launch(session, words, Map.of(), Redirect.appendTo(file));
-            Started started = new Started(process, words, file, began);
+            StartedProcess started = new StartedProcess(process, words, file, began);
             Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
-            if (started.died() != null) throw new StepFailed(started.died());
-            Guard.folder(scratch.resolve("started"));
-            Guard.write(startedBy(words), born(process.toHandle()).getBytes(StandardCharsets.UTF_8));
+            if (started.died() != null) throw new StepFailedException(started.died());
+            SecureFiles.folder(scratch.resolve("started"));
+            SecureFiles.write(startedBy(words), born(process.toHandle()).getBytes(StandardCharsets.UTF_8));
             return started;
         } catch (IOException | OutOfMemoryError e) { // fork may fail as "unable to create native thread"
-            throw new StepFailed("cannot start '" + Say.command(words) + "': " + Say.thrown(e));
+            throw new StepFailedException("cannot start '" + Text.command(words) + "': " + Text.thrown(e));
         }
     }
 
@@ -1135,7 +1135,7 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
     }
 
     /** A script that ends in `exec` runs under another name: so which process these words started is kept. */
-    private Path startedBy(List<String> words) { return scratch.resolve("started/" + Compiled.hash(words.toString())); }
+    private Path startedBy(List<String> words) { return scratch.resolve("started/" + CompiledRulesCache.hash(words.toString())); }
 
     private static String born(ProcessHandle process) { return process.pid() + " " + process.info().startInstant(); }
 
@@ -1149,7 +1149,7 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
     }
 
     /** To its end. Its output goes to a file: a daemon that it leaves behind would hold a pipe open, and die of it. */
-    Ran run(List<String> words, Duration timeout, Map<String, String> more) {
+    CommandResult run(List<String> words, Duration timeout, Map<String, String> more) {
         try {
             Path printed = Files.createTempFile(scratch, "run-", ".tmp");
             try {
@@ -1159,7 +1159,7 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
                 printed.toFile().delete();
             }
         } catch (IOException | OutOfMemoryError e) {
-            throw new StepFailed("cannot run '" + Say.command(words) + "': " + Say.thrown(e));
+            throw new StepFailedException("cannot run '" + Text.command(words) + "': " + Text.thrown(e));
         }
     }
 
@@ -1177,14 +1177,14 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
         return builder.start();
     }
 
-    private Ran ended(Process process, List<String> words, Duration timeout, File printed) throws IOException {
+    private CommandResult ended(Process process, List<String> words, Duration timeout, File printed) throws IOException {
         deadline.sooner(timeout).await(() -> !process.isAlive() || printed.length() > MOST_OUTPUT);
-        if (!process.isAlive()) return new Ran(process.exitValue(), tail(printed, 0));
+        if (!process.isAlive()) return new CommandResult(process.exitValue(), tail(printed, 0));
         process.descendants().forEach(ProcessHandle::destroyForcibly);
         process.destroyForcibly();
-        throw new StepFailed("'" + Say.command(words) + "' " + (printed.length() > MOST_OUTPUT
-            ? "printed more than 64 MiB" : "did not end within " + Say.time(timeout))
-            + " and was ended" + Say.lastWords(tail(printed, 0)));
+        throw new StepFailedException("'" + Text.command(words) + "' " + (printed.length() > MOST_OUTPUT
+            ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
+            + " and was ended" + Text.lastWords(tail(printed, 0)));
     }
 
     /** What stands in a file from there on, but no more of it than its last 16 KiB. */
@@ -1207,20 +1207,20 @@ record Hands(Path folder, Path scratch, List<String> before, Map<String, String>
         if (!program.contains("/"))
             return Stream.of(path.split(":")).map(place -> folder.resolve(place).resolve(program))
                 .filter(file -> Files.isRegularFile(file) && Files.isExecutable(file)).findFirst().orElseThrow(() ->
-                    new StepFailed("no program '" + program + "' in " + path + "; name its folder: path '/opt/...'"));
+                    new StepFailedException("no program '" + program + "' in " + path + "; name its folder: path '/opt/...'"));
         Path file = folder.resolve(program).normalize();
-        if (Files.isDirectory(file)) throw new StepFailed(file + " is a folder");
-        if (!Files.isRegularFile(file)) throw new StepFailed(file + " does not exist");
-        if (!Files.isExecutable(file)) throw new StepFailed(file + " is not executable; chmod +x would make it so");
-        String interpreter = Processes.interpreter(file);
+        if (Files.isDirectory(file)) throw new StepFailedException(file + " is a folder");
+        if (!Files.isRegularFile(file)) throw new StepFailedException(file + " does not exist");
+        if (!Files.isExecutable(file)) throw new StepFailedException(file + " is not executable; chmod +x would make it so");
+        String interpreter = ProcessStopper.interpreter(file);
         if (interpreter != null && interpreter.startsWith("/") && !Files.isExecutable(Path.of(interpreter)))
-            throw new StepFailed(file + " names the interpreter " + interpreter + ", which does not exist");
+            throw new StepFailedException(file + " names the interpreter " + interpreter + ", which does not exist");
         return file;
     }
 }
 
 /** Finds and ends processes of this user by the words they were started with. */
-record Processes(Hands hands) {
+record ProcessStopper(CommandRunner hands) {
     private static final int MOST = 5;
     private static final Duration AFTER_KILL = Duration.ofSeconds(2);
     private static final Set<Long> OURSELVES = Stream.iterate(ProcessHandle.current(), Objects::nonNull,
@@ -1229,21 +1229,21 @@ record Processes(Hands hands) {
     /** SIGTERM, SIGCONT so that a stopped one can die, then SIGKILL; with children. Returns what was done, in words. */
     String stop(List<String> words, Duration grace) {
         StopStep.refuseTooShort(words);
-        String program = Say.program(words);
+        String program = Text.program(words);
         List<ProcessHandle> roots = matching(words);
         if (roots.isEmpty()) return program + " was not running";
         if (roots.size() > MOST)
-            throw new StepFailed("stop '" + Say.command(words) + "' would end " + roots.size()
+            throw new StepFailedException("stop '" + Text.command(words) + "' would end " + roots.size()
                 + " processes; more than " + MOST + " is refused, name more of its arguments");
         // Children are noted before their parents die: afterwards nobody knows whose they were.
         List<ProcessHandle> all = Stream.concat(roots.stream().flatMap(ProcessHandle::descendants), roots.stream())
             .filter(p -> !OURSELVES.contains(p.pid())).distinct().toList();
         boolean killed = end(all, grace);
         List<ProcessHandle> left = alive(all);
-        if (!left.isEmpty()) throw new StepFailed("cannot stop " + program + " (" + pids(left) + ")");
+        if (!left.isEmpty()) throw new StepFailedException("cannot stop " + program + " (" + pids(left) + ")");
         List<ProcessHandle> again = matching(words);
         if (!again.isEmpty())
-            throw new StepFailed(program + " came back by itself (" + pids(again) + "): something else restarts it, so "
+            throw new StepFailedException(program + " came back by itself (" + pids(again) + "): something else restarts it, so "
                 + "tell that to restart it, such as run 'systemctl restart ...'");
         return (killed ? "killed " : "stopped ") + program + " (" + pids(roots) + ")";
     }
@@ -1255,7 +1255,7 @@ record Processes(Hands hands) {
             && (runs(p, words) || hands.started(p, words)) && !dead(p)).toList();
         for (ProcessHandle one : found) {
             String user = one.info().user().orElse(me);
-            if (!user.equals(me)) throw new StepFailed(Say.program(words) + " (pid " + one.pid() + ") belongs to user "
+            if (!user.equals(me)) throw new StepFailedException(Text.program(words) + " (pid " + one.pid() + ") belongs to user "
                 + user + " and is not " + me + "'s to stop");
         }
         return found;
@@ -1297,7 +1297,7 @@ record Processes(Hands hands) {
         try {
             Path named = hands.resolve(List.of(word));
             return named.toString().equals(running) || named.toRealPath().toString().equals(running);
-        } catch (StepFailed | IOException unknown) {
+        } catch (StepFailedException | IOException unknown) {
             return false;
         }
     }
@@ -1388,7 +1388,7 @@ record Deadline(long nanos) {
 }
 
 /** Threads that never keep the program from ending. */
-final class Daemon {
+final class DaemonThreads {
     static <T> Future<T> run(Callable<T> work) {
         FutureTask<T> task = new FutureTask<>(work);
         begin(task);
@@ -1420,33 +1420,33 @@ final class Daemon {
 // Messages change together with memory, in one file, and stay there until their hook has taken them.
 
 /** One message for one hook, on its way. */
-record Letter(Dsl.Event event, String hook, Instant notBefore) {
-    Letter later(Instant when) { return new Letter(event, hook, when); }
+record OutboxEntry(Dsl.Event event, String hook, Instant notBefore) {
+    OutboxEntry later(Instant when) { return new OutboxEntry(event, hook, when); }
 }
 
 /** What became of a message; {@code again}: after how long at the least it is to be tried again, null: never. */
-record Delivery(boolean taken, String text, Duration again) {
-    static final Delivery DONE = new Delivery(true, "taken", null);
+record DeliveryResult(boolean taken, String text, Duration again) {
+    static final DeliveryResult DONE = new DeliveryResult(true, "taken", null);
 
-    static Delivery later(String why) { return new Delivery(false, why, Duration.ZERO); }
-    static Delivery refused(String why) { return new Delivery(false, why, null); }
+    static DeliveryResult later(String why) { return new DeliveryResult(false, why, Duration.ZERO); }
+    static DeliveryResult refused(String why) { return new DeliveryResult(false, why, null); }
 }
 
 /** Delivers what is due, each hook in a thread of its own; no hook can hold up a restart or another hook. */
-final class Courier {
+final class Notifier {
     static final Duration PATIENCE = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
     private static final int MOST_WAITING = 50;
     private static final CompletableFuture<?> NOTHING = CompletableFuture.completedFuture(null);
-    private final Notebook notebook;
+    private final StateStore notebook;
     private final Map<String, Dsl.Hook> hooks = new HashMap<>();
-    private final World world;
-    private final Web web;
-    final Hands hands;
+    private final Environment world;
+    private final HttpClients web;
+    final CommandRunner hands;
     private final List<String> troubles = Collections.synchronizedList(new ArrayList<>());
     private final Set<String> resting = ConcurrentHashMap.newKeySet(); // they failed in this pass already
     private final Map<String, CompletableFuture<?>> sending = new HashMap<>();
 
-    Courier(Notebook notebook, List<Dsl.Hook> hooks, World world, Web web, Hands hands) {
+    Notifier(StateStore notebook, List<Dsl.Hook> hooks, Environment world, HttpClients web, CommandRunner hands) {
         this.notebook = notebook;
         for (Dsl.Hook hook : hooks) // also by its service: settings may be edited while a message waits
             for (String name : List.of(hook.id(), hook.label())) this.hooks.putIfAbsent(name, hook);
@@ -1457,54 +1457,54 @@ final class Courier {
 
     void post(Dsl.Event event, Collection<Dsl.Hook> to) {
         for (Dsl.Hook hook : new LinkedHashSet<>(to))
-            if (hook.on().contains(event.kind())) notebook.post(new Letter(event, hook.id(), event.at()));
+            if (hook.on().contains(event.kind())) notebook.post(new OutboxEntry(event, hook.id(), event.at()));
     }
 
     /** In the background; what is posted meanwhile goes with the next call. */
     void send() {
         Set<String> waiting = new HashSet<>();
-        for (Letter letter : notebook.outbox()) waiting.add(letter.hook());
+        for (OutboxEntry letter : notebook.outbox()) waiting.add(letter.hook());
         for (String id : waiting)
-            sending.put(id, sending.getOrDefault(id, NOTHING).thenRunAsync(() -> deliver(id), Daemon::begin));
+            sending.put(id, sending.getOrDefault(id, NOTHING).thenRunAsync(() -> deliver(id), DaemonThreads::begin));
     }
 
     /** Waits for what is on its way, and says what could not be delivered and what happens to it. */
     List<String> finish() {
         var all = CompletableFuture.allOf(sending.values().toArray(new CompletableFuture<?>[0]));
-        Daemon.get(all, hands.deadline().sooner(PATIENCE.multipliedBy(3)).left(), null);
+        DaemonThreads.get(all, hands.deadline().sooner(PATIENCE.multipliedBy(3)).left(), null);
         return List.copyOf(troubles);
     }
 
     private void deliver(String id) {
-        List<Letter> letters = notebook.outbox().stream().filter(letter -> letter.hook().equals(id)).toList();
+        List<OutboxEntry> letters = notebook.outbox().stream().filter(letter -> letter.hook().equals(id)).toList();
         if (resting.contains(id) || letters.stream().anyMatch(this::early)) return;
-        Dsl.Hook hook = hooks.getOrDefault(id, hooks.get(Say.hook(id)));
-        List<Letter> fresh = fresh(id, letters, hook != null);
+        Dsl.Hook hook = hooks.getOrDefault(id, hooks.get(Text.hook(id)));
+        List<OutboxEntry> fresh = fresh(id, letters, hook != null);
         if (!fresh.isEmpty()) deliver(hook, fresh);
         notebook.save();
     }
 
     /** The service asked for a pause: what came later waits with it; not for ever, should the clock be set back. */
-    private boolean early(Letter letter) {
+    private boolean early(OutboxEntry letter) {
         return letter.notBefore().isAfter(world.now()) && !letter.notBefore().isAfter(world.now().plus(EXPIRY));
     }
 
     /** What is still news: not for a hook that is gone, nor a day old. The rest is dropped, and that is said. */
-    private List<Letter> fresh(String id, List<Letter> letters, boolean known) {
+    private List<OutboxEntry> fresh(String id, List<OutboxEntry> letters, boolean known) {
         Instant oldest = world.now().minus(EXPIRY);
-        List<Letter> news = letters.stream().filter(letter -> known && letter.event().at().isAfter(oldest)).toList();
-        List<Letter> fresh = news.subList(Math.max(0, news.size() - MOST_WAITING), news.size());
-        List<Letter> stale = letters.stream().filter(letter -> !fresh.contains(letter)).toList();
-        String dropped = "dropped " + Say.count(stale.size(), "message");
-        if (!stale.isEmpty()) troubles.add(Say.hook(id) + (!known ? " is no longer in the rules: " + dropped
+        List<OutboxEntry> news = letters.stream().filter(letter -> known && letter.event().at().isAfter(oldest)).toList();
+        List<OutboxEntry> fresh = news.subList(Math.max(0, news.size() - MOST_WAITING), news.size());
+        List<OutboxEntry> stale = letters.stream().filter(letter -> !fresh.contains(letter)).toList();
+        String dropped = "dropped " + Text.count(stale.size(), "message");
+        if (!stale.isEmpty()) troubles.add(Text.hook(id) + (!known ? " is no longer in the rules: " + dropped
             : ": " + dropped + " that could not be delivered in time: " + stale.get(0).event().title()));
         notebook.drop(stale);
         return fresh;
     }
 
-    private void deliver(Dsl.Hook hook, List<Letter> fresh) {
-        Dsl.Event event = Story.merged(fresh.stream().map(Letter::event).toList(), world.now());
-        Delivery delivery = attempt(hook, event);
+    private void deliver(Dsl.Hook hook, List<OutboxEntry> fresh) {
+        Dsl.Event event = MessageText.merged(fresh.stream().map(OutboxEntry::event).toList(), world.now());
+        DeliveryResult delivery = attempt(hook, event);
         boolean elsewhere = !delivery.taken() && hook.orElse() != null && attempt(hook.orElse(), event).taken();
         boolean waits = delivery.again() != null && !elsewhere;
         if (!delivery.taken()) troubles.add(hook.label() + (delivery.again() == null ? " refused" : " did not take")
@@ -1516,35 +1516,35 @@ final class Courier {
     }
 
     /** A hook may fail in any way it likes, closures of the rules among them; that is all that happens. */
-    Delivery attempt(Dsl.Hook hook, Dsl.Event event) {
-        Future<Delivery> sent = CompletableFuture.supplyAsync(() -> hook.sender().send(this, event), Daemon::begin)
-            .exceptionally(failed -> Delivery.later(Say.plain(Say.thrown(failed.getCause()), 200)));
-        return Daemon.get(sent, PATIENCE.plusSeconds(1), Delivery.later("no answer within " + Say.time(PATIENCE)));
+    DeliveryResult attempt(Dsl.Hook hook, Dsl.Event event) {
+        Future<DeliveryResult> sent = CompletableFuture.supplyAsync(() -> hook.sender().send(this, event), DaemonThreads::begin)
+            .exceptionally(failed -> DeliveryResult.later(Text.plain(Text.thrown(failed.getCause()), 200)));
+        return DaemonThreads.get(sent, PATIENCE.plusSeconds(1), DeliveryResult.later("no answer within " + Text.time(PATIENCE)));
     }
 
     /**
      * POSTs JSON. Only 2xx is taken; 4xx never is, so it is not repeated; no answer may have been taken, so it is.
      * {@code pushover}: a 200 may say no, and 429 is a quota that is used up for the month.
      */
-    Delivery post(String url, Map<?, ?> headers, Object json, boolean pushover) {
+    DeliveryResult post(String url, Map<?, ?> headers, Object json, boolean pushover) {
         Request.Builder request = new Request.Builder().url(url)
             .post(RequestBody.create(Json.text(json), MediaType.get("application/json")));
         headers.forEach((name, value) -> request.header(name.toString(), value.toString()));
-        Phases phases = new Phases();
-        try (Response response = web.call(request.build(), Deadline.in(PATIENCE), null, phases).execute()) {
+        ExchangeTimer phases = new ExchangeTimer();
+        try (okhttp3.Response response = web.call(request.build(), Deadline.in(PATIENCE), null, phases).execute()) {
             String body = response.peekBody(4096).string();
-            String said = response.code() + " " + Say.plain(body, 120);
+            String said = response.code() + " " + Text.plain(body, 120);
             boolean taken = !pushover || body.replace(" ", "").contains("\"status\":1");
-            if (response.isSuccessful() && taken) return Delivery.DONE;
-            if (response.code() == 429 && !pushover) return new Delivery(false, said, wait(response, body));
-            return response.code() >= 500 || response.code() == 408 ? Delivery.later(said) : Delivery.refused(said);
+            if (response.isSuccessful() && taken) return DeliveryResult.DONE;
+            if (response.code() == 429 && !pushover) return new DeliveryResult(false, said, wait(response, body));
+            return response.code() >= 500 || response.code() == 408 ? DeliveryResult.later(said) : DeliveryResult.refused(said);
         } catch (IOException | RuntimeException thrown) {
-            return Delivery.later(Web.trouble(thrown, Say.host(url), PATIENCE, phases).troubleText());
+            return DeliveryResult.later(HttpClients.trouble(thrown, Text.host(url), PATIENCE, phases).troubleText());
         }
     }
 
     /** Seconds, in a header or, by Telegram and Discord, in the body; no longer than a message is news. */
-    private static Duration wait(Response response, String body) {
+    private static Duration wait(okhttp3.Response response, String body) {
         var found = Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
         String seconds = response.header("Retry-After", found.find() ? found.group(1) : "60");
         long asked = seconds.matches("\\d{1,6}") ? Long.parseLong(seconds) : 60;
@@ -1554,17 +1554,17 @@ final class Courier {
     /** Pings a dead man's switch. That nobody hears it is for the switch to notice, and never fails a pass. */
     void heartbeat(String url) {
         Request ping = new Request.Builder().url(url).build();
-        try (Response response = web.call(ping, Deadline.in(PATIENCE), null, EventListener.NONE).execute()) {
-            if (!response.isSuccessful()) troubles.add("heartbeat: " + Say.host(url) + " answered " + response.code());
+        try (okhttp3.Response response = web.call(ping, Deadline.in(PATIENCE), null, EventListener.NONE).execute()) {
+            if (!response.isSuccessful()) troubles.add("heartbeat: " + Text.host(url) + " answered " + response.code());
         } catch (IOException | RuntimeException thrown) {
-            troubles.add("heartbeat: " + Web.trouble(thrown, Say.host(url), PATIENCE, new Phases()).troubleText());
+            troubles.add("heartbeat: " + HttpClients.trouble(thrown, Text.host(url), PATIENCE, new ExchangeTimer()).troubleText());
         }
     }
 }
 
 /** What messages say: what, why, since when, what was done, how long it took. */
-final class Story {
-    static Dsl.Event about(Dsl.Kind kind, Outcome outcome, Incident incident, Instant now) {
+final class MessageText {
+    static Dsl.Event about(Dsl.EventKind kind, WatchResult outcome, Incident incident, Instant now) {
         String name = outcome.watch.name();
         String is = switch (kind) {
             case down -> " is down";
@@ -1575,10 +1575,10 @@ final class Story {
         return new Dsl.Event(kind, name, name + is, text(kind, outcome, incident, now), now, incident.since());
     }
 
-    private static String text(Dsl.Kind kind, Outcome outcome, Incident incident, Instant now) {
-        String time = Say.time(Duration.between(Memory.earlier(incident.since(), now), now));
+    private static String text(Dsl.EventKind kind, WatchResult outcome, Incident incident, Instant now) {
+        String time = Text.time(Duration.between(WatchState.earlier(incident.since(), now), now));
         String why = outcome.verdict().reason() + ".", was = "It was down for " + time + ": " + incident.reason() + ".";
-        String did = outcome.done.contains(" was not running") ? outcome.done : Say.upperFirst(outcome.done);
+        String did = outcome.done.contains(" was not running") ? outcome.done : Text.upperFirst(outcome.done);
         String held = outcome.decision.why();
         String doubt = incident.suspicious() ? " The answer never changed, so perhaps the rule is wrong and not the "
             + "service. It begins: " + incident.excerpt() : "";
@@ -1589,30 +1589,30 @@ final class Story {
             case recovered -> "It recovered "
                 + (incident.restarts() == 0 ? "by itself. " : "some time after its last restart. ") + was;
             case still_down -> did + (did.isEmpty() ? "" : ". ") + "It did not help: " + why + doubt;
-            case gave_up -> Say.upperFirst(held) + "; it is tried again when the budget allows."
+            case gave_up -> Text.upperFirst(held) + "; it is tried again when the budget allows."
                 + (incident.since().equals(now) ? "" : " Down for " + time + ": " + why) + doubt;
             default -> "Down for " + time + ": " + why;
         };
     }
 
     static Dsl.Event unwatched(String name, Incident incident, Instant now) {
-        return new Dsl.Event(Dsl.Kind.recovered, name, name + " is no longer watched",
+        return new Dsl.Event(Dsl.EventKind.recovered, name, name + " is no longer watched",
             "It was removed from the rules while it was down: " + incident.reason() + ".", now, incident.since());
     }
 
     /** What waits for one hook becomes one message; of an incident that is over, only its end is told. */
     static Dsl.Event merged(List<Dsl.Event> events, Instant now) {
-        Set<Dsl.Kind> ends = EnumSet.of(Dsl.Kind.healed, Dsl.Kind.recovered);
+        Set<Dsl.EventKind> ends = EnumSet.of(Dsl.EventKind.healed, Dsl.EventKind.recovered);
         Function<Dsl.Event, String> story = e -> e.watch() + e.since();
         Set<String> over = events.stream().filter(e -> ends.contains(e.kind())).map(story).collect(Collectors.toSet());
         List<Dsl.Event> told = events.stream()
             .filter(e -> ends.contains(e.kind()) || !over.contains(story.apply(e))).toList();
         Dsl.Event first = told.get(0), last = told.get(told.size() - 1);
         boolean old = first.at().isBefore(now.minus(Duration.ofMinutes(10)));
-        String text = told.stream().map(e -> (old ? Say.at(e.at()) + " " : "") + e.title() + ". " + e.text())
+        String text = told.stream().map(e -> (old ? Text.at(e.at()) + " " : "") + e.title() + ". " + e.text())
             .collect(Collectors.joining("\n"));
         if (told.size() == 1) text = last.text()
-            + (old ? " (This was at " + Say.at(last.at()) + "; it could not be sent before.)" : "");
+            + (old ? " (This was at " + Text.at(last.at()) + "; it could not be sent before.)" : "");
         String watches = told.stream().map(Dsl.Event::watch).distinct().collect(Collectors.joining(", "));
         return new Dsl.Event(last.kind(), watches, title(told), text, first.at(), first.since());
     }
@@ -1621,33 +1621,33 @@ final class Story {
         List<String> names = told.stream().map(Dsl.Event::watch).distinct().toList();
         List<String> are = told.stream().map(e -> e.title().substring(e.watch().length())).distinct().toList();
         if (names.size() == 1) return told.get(told.size() - 1).title();
-        return are.size() > 1 ? told.size() + " messages about " + Say.list(names)
-            : Say.list(names) + are.get(0).replaceFirst("^ is ", " are ");
+        return are.size() > 1 ? told.size() + " messages about " + Text.list(names)
+            : Text.list(names) + are.get(0).replaceFirst("^ is ", " are ");
     }
 }
 
 /** The services that take messages: where each wants them, in which shape, and how long they may be. */
-final class Services {
+final class HookProviders {
     static Dsl.Sender of(String service, Map<String, ?> o) { return (by, event) -> send(service, o, by, event); }
 
-    private static Delivery send(String service, Map<String, ?> o, Courier by, Dsl.Event event) {
-        String title = Say.cut(event.title(), 250), all = event.title() + "\n" + event.text();
+    private static DeliveryResult send(String service, Map<String, ?> o, Notifier by, Dsl.Event event) {
+        String title = Text.cut(event.title(), 250), all = event.title() + "\n" + event.text();
         boolean urgent = Integer.valueOf(2).equals(o.get("priority")); // Pushover insists on being told how to insist
         return switch (service) {
             case "pushover" -> by.post(url(o, "https://api.pushover.net") + "/1/messages.json", Map.of(), filled(
-                "token", o.get("token"), "user", o.get("user"), "title", title, "message", Say.cut(event.text(), 1024),
+                "token", o.get("token"), "user", o.get("user"), "title", title, "message", Text.cut(event.text(), 1024),
                 "timestamp", event.at().getEpochSecond(), "priority", o.get("priority"), "sound", o.get("sound"),
                 "device", o.get("device"), "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null), true);
             case "ntfy" -> by.post(url(o, "https://ntfy.sh") + "/",
                 o.get("token") == null ? Map.of() : Map.of("Authorization", "Bearer " + o.get("token")),
-                filled("topic", o.get("topic"), "title", title, "message", Say.cut(event.text(), 1300),
+                filled("topic", o.get("topic"), "title", title, "message", Text.cut(event.text(), 1300),
                     "priority", o.get("priority"), "tags", o.get("tags")), false);
-            case "slack" -> by.post(url(o, ""), Map.of(), Map.of("text", Say.cut(all, 3000)
+            case "slack" -> by.post(url(o, ""), Map.of(), Map.of("text", Text.cut(all, 3000)
                 .replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")), false);
             case "discord" -> by.post(url(o, ""), Map.of(),
-                Map.of("content", Say.cut(all, 2000), "allowed_mentions", Map.of("parse", List.of())), false);
+                Map.of("content", Text.cut(all, 2000), "allowed_mentions", Map.of("parse", List.of())), false);
             case "telegram" -> by.post(url(o, "https://api.telegram.org") + "/bot" + o.get("token") + "/sendMessage",
-                Map.of(), Map.of("chat_id", o.get("chat"), "text", Say.cut(all, 4096)), false);
+                Map.of(), Map.of("chat_id", o.get("chat"), "text", Text.cut(all, 4096)), false);
             default -> throw new IllegalArgumentException(service);
         };
     }
@@ -1669,20 +1669,20 @@ final class Services {
     static Dsl.Sender closure(Consumer<Dsl.Event> block) {
         return (by, event) -> {
             block.accept(event);
-            return Delivery.DONE;
+            return DeliveryResult.DONE;
         };
     }
 
     /** The message as last argument, and all of it as variables: text from the network never meets a shell. */
     record Command(List<String> words) implements Dsl.Sender {
-        public Delivery send(Courier by, Dsl.Event event) {
+        public DeliveryResult send(Notifier by, Dsl.Event event) {
             List<String> all = new ArrayList<>(words);
-            all.add(Say.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
-            Ran ran = by.hands.run(all, Courier.PATIENCE, Map.of("WATCHDOG_EVENT", event.kind().name(),
+            all.add(Text.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
+            CommandResult ran = by.hands.run(all, Notifier.PATIENCE, Map.of("WATCHDOG_EVENT", event.kind().name(),
                 "WATCHDOG_WATCH", event.watch(), "WATCHDOG_TITLE", event.title(),
-                "WATCHDOG_TEXT", Say.cut(event.text(), 8000),
+                "WATCHDOG_TEXT", Text.cut(event.text(), 8000),
                 "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
-            return ran.exit() == 0 ? Delivery.DONE : Delivery.later("exit code " + ran.exit() + ran.lastWords());
+            return ran.exit() == 0 ? DeliveryResult.DONE : DeliveryResult.later("exit code " + ran.exit() + ran.lastWords());
         }
     }
 }
@@ -1698,20 +1698,20 @@ interface Dsl {
     @Retention(RetentionPolicy.RUNTIME) @Target(ElementType.PARAMETER) @interface Options { String value(); }
 
     /** The kinds of message, for `on: [healed, gave_up]`. */
-    enum Kind { down, healed, still_down, gave_up, recovered, reminder, rules_broken, test }
+    enum EventKind { down, healed, still_down, gave_up, recovered, reminder, rules_broken, test }
 
     /** Why there is no usable answer, for `restart(when: { error == refused })`. */
-    enum Trouble { none, refused, unknownHost, unreachable, timeout, tls, reset, closed }
+    enum Failure { none, refused, unknownHost, unreachable, timeout, tls, reset, closed }
 
     /** A message, as closures and webhooks get it. */
-    record Event(Kind kind, String watch, String title, String text, Instant at, Instant since) { }
+    record Event(EventKind kind, String watch, String title, String text, Instant at, Instant since) { }
 
     /** How a hook sends a message. */
-    interface Sender { Delivery send(Courier by, Event event); }
+    interface Sender { DeliveryResult send(Notifier by, Event event); }
 
     /** A way to tell somebody. Two with the same settings are the same hook. */
-    record Hook(String label, String id, Sender sender, Set<Kind> on, Hook orElse, String missing) {
-        Hook with(Set<Kind> kinds, Hook otherwise) { return new Hook(label, id, sender, kinds, otherwise, missing); }
+    record Hook(String label, String id, Sender sender, Set<EventKind> on, Hook orElse, String missing) {
+        Hook with(Set<EventKind> kinds, Hook otherwise) { return new Hook(label, id, sender, kinds, otherwise, missing); }
     }
 
     /** What can be restarted, and for which cause ({@code when} null: for any). The same steps run once a pass. */
@@ -1722,8 +1722,8 @@ interface Dsl {
         List<Step> planned() {
             List<Step> planned = new ArrayList<>();
             try {
-                Lean.apply(steps, new RestartWords(step -> {
-                    if (planned.add(step) && planned.size() > MOST_PLANNED) throw new StepFailed("a loop without end");
+                Lean.apply(steps, new RemedySpec(step -> {
+                    if (planned.add(step) && planned.size() > MOST_PLANNED) throw new StepFailedException("a loop without end");
                     return "";
                 }, false));
             } catch (Exception | AssertionError | StackOverflowError told) { // when it is carried out
@@ -1740,18 +1740,18 @@ interface Dsl {
     }
 
     /** The words at the top of the file; they can be used in every block. */
-    abstract class TopWords {
-        RulesFile rulesFile;
+    abstract class RulesScript {
+        RulesLoader rulesFile;
 
         /** The rules themselves. */
         protected abstract Object run();
 
         /** A service under watch; its name is unique. */
         public void watch(String name,
-                          @DelegatesTo(value = WatchWords.class, strategy = Closure.DELEGATE_FIRST) Callable<?> block)
+                          @DelegatesTo(value = WatchSpec.class, strategy = Closure.DELEGATE_FIRST) Callable<?> block)
                 throws Exception {
-            Draft draft = new Draft(rulesFile, name);
-            Lean.apply(block, new WatchWords(draft));
+            WatchBuilder draft = new WatchBuilder(rulesFile, name);
+            Lean.apply(block, new WatchSpec(draft));
             rulesFile.add(draft);
         }
         /** A hook for every watch; `on:` the kinds to tell (default all), `orElse:` a hook for when it is not taken. */
@@ -1766,7 +1766,7 @@ interface Dsl {
         public void deadline(Duration time) { rulesFile.deadline = rulesFile.positive("deadline", time); }
         /** A remedy that several watches can name: `def tunnel = restart { … }`, then `restart tunnel`. */
         public Remedy restart(@Options("") Map<String, ?> none,
-                @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Callable<?> steps) {
+                @DelegatesTo(value = RemedySpec.class, strategy = Closure.DELEGATE_FIRST) Callable<?> steps) {
             return new Remedy(null, steps);
         }
         /** A value from the environment, else from the secrets file beside the rules; never printed. */
@@ -1795,32 +1795,32 @@ interface Dsl {
         /** POSTs what the block makes of the event: `webhook(url) { [text: it.title] }`. */
         public Hook webhook(@Options("headers: Map") Map<String, ?> o, String url, Function<Event, ?> json) {
             return rulesFile.hook("webhook", Map.of("url", rulesFile.url("webhook", url), "o", o),
-                Services.webhook(url, (Map<?, ?>) o.get("headers"), json));
+                HookProviders.webhook(url, (Map<?, ?>) o.get("headers"), json));
         }
         /** Runs a command with the message as its last argument and WATCHDOG_* variables. */
         public Hook command(String command) {
             return rulesFile.hook("command", Map.of("command", command),
-                new Services.Command(rulesFile.words(command)));
+                new HookProviders.Command(rulesFile.words(command)));
         }
         /** A block of your own: `notify { event -> … }`. */
         public Hook closure(Consumer<Event> block) {
-            return rulesFile.hook("closure", Map.of("number", rulesFile.closures++), Services.closure(block));
+            return rulesFile.hook("closure", Map.of("number", rulesFile.closures++), HookProviders.closure(block));
         }
 
-        public Kind getDown() { return Kind.down; }
-        public Kind getHealed() { return Kind.healed; }
-        public Kind getStill_down() { return Kind.still_down; }
-        public Kind getGave_up() { return Kind.gave_up; }
-        public Kind getRecovered() { return Kind.recovered; }
-        public Kind getReminder() { return Kind.reminder; }
-        public Kind getRules_broken() { return Kind.rules_broken; }
+        public EventKind getDown() { return EventKind.down; }
+        public EventKind getHealed() { return EventKind.healed; }
+        public EventKind getStill_down() { return EventKind.still_down; }
+        public EventKind getGave_up() { return EventKind.gave_up; }
+        public EventKind getRecovered() { return EventKind.recovered; }
+        public EventKind getReminder() { return EventKind.reminder; }
+        public EventKind getRules_broken() { return EventKind.rules_broken; }
     }
 
     /** The words of watch { }. */
-    class WatchWords {
-        private final Draft draft;
+    class WatchSpec {
+        private final WatchBuilder draft;
 
-        WatchWords(Draft draft) { this.draft = draft; }
+        WatchSpec(WatchBuilder draft) { this.draft = draft; }
 
         /** What to ask, http or https. */
         public void url(String url) { draft.url = draft.once("url", draft.url, draft.rules.url("url", url)); }
@@ -1844,10 +1844,10 @@ interface Dsl {
         /** A PEM file with a certificate authority of your own, trusted beside the system's. */
         public void trust(String file) { draft.trust = draft.rules.certificates(file); }
         /** none, sameHost (default) or any: which redirects are followed; never from https to http. */
-        public void followRedirects(Redirects which) { draft.redirects = which; }
-        public final Redirects none = Redirects.none, sameHost = Redirects.sameHost, any = Redirects.any;
+        public void followRedirects(RedirectPolicy which) { draft.redirects = which; }
+        public final RedirectPolicy none = RedirectPolicy.none, sameHost = RedirectPolicy.sameHost, any = RedirectPolicy.any;
         /** Conditions, one a line, that must all hold; default status in 200..299. */
-        public void healthy(@DelegatesTo(value = HealthyWords.class, strategy = Closure.DELEGATE_FIRST)
+        public void healthy(@DelegatesTo(value = Conditions.class, strategy = Closure.DELEGATE_FIRST)
                             Callable<?> conditions) {
             draft.healthy = draft.once("healthy", draft.healthy, conditions);
         }
@@ -1870,7 +1870,7 @@ interface Dsl {
         /** The remedy; several are a ladder, of which the next is taken when the last did not help. `when:` a block of
          *  conditions: this one is only for that cause, and goes before those without. */
         public void restart(@Options("when: Callable") Map<String, ?> o,
-                @DelegatesTo(value = RestartWords.class, strategy = Closure.DELEGATE_FIRST) Callable<?> steps) {
+                @DelegatesTo(value = RemedySpec.class, strategy = Closure.DELEGATE_FIRST) Callable<?> steps) {
             draft.remedies.add(new Remedy((Callable<?>) o.get("when"), steps));
         }
         /** A remedy that was made at the top of the file. */
@@ -1878,7 +1878,7 @@ interface Dsl {
             restart(o, remedy.steps());
         }
         /** What the compiler makes of `when:`. */
-        public Callable<?> cause(@DelegatesTo(value = CauseWords.class, strategy = Closure.DELEGATE_FIRST)
+        public Callable<?> cause(@DelegatesTo(value = CauseConditions.class, strategy = Closure.DELEGATE_FIRST)
                                 Callable<?> conditions) { return conditions; }
         /** How long it may take to be healthy after a restart; default 30.seconds. */
         public void within(Duration time) { draft.within = draft.rules.positive("within", time); }
@@ -1897,11 +1897,11 @@ interface Dsl {
     }
 
     /** The words of healthy { }: the answer. */
-    class HealthyWords {
-        private final Answer is;
+    class Conditions {
+        private final Response is;
         private final Map<String, Object> met = new LinkedHashMap<>();
 
-        HealthyWords(Answer answer) { is = answer; }
+        Conditions(Response answer) { is = answer; }
 
         /** The HTTP status, such as 200. */
         public int getStatus() { return meet("status", is.status()); }
@@ -1942,20 +1942,20 @@ interface Dsl {
         String metIn(String condition) {
             String values = met.entrySet().stream()
                 .filter(e -> condition.contains(e.getKey().replaceFirst("\\(.*", "")))
-                .map(e -> e.getKey() + ": " + Say.value(e.getValue())).collect(Collectors.joining(", "));
+                .map(e -> e.getKey() + ": " + Text.value(e.getValue())).collect(Collectors.joining(", "));
             return values.isEmpty() ? "" : " (" + values + ")";
         }
     }
 
     /** The words of restart(when: { }): those of healthy, and why there is no answer. */
-    class CauseWords extends HealthyWords {
+    class CauseConditions extends Conditions {
         /** none when there was an answer; else one of the words below. */
-        public final Trouble error;
-        public final Trouble none = Trouble.none, refused = Trouble.refused, unknownHost = Trouble.unknownHost,
-            unreachable = Trouble.unreachable, timeout = Trouble.timeout, tls = Trouble.tls, reset = Trouble.reset,
-            closed = Trouble.closed;
+        public final Failure error;
+        public final Failure none = Failure.none, refused = Failure.refused, unknownHost = Failure.unknownHost,
+            unreachable = Failure.unreachable, timeout = Failure.timeout, tls = Failure.tls, reset = Failure.reset,
+            closed = Failure.closed;
 
-        CauseWords(Answer answer) {
+        CauseConditions(Response answer) {
             super(answer);
             error = answer.trouble();
         }
@@ -1974,11 +1974,11 @@ interface Dsl {
 
     /** The words of restart { }: steps, done in order; one that fails ends the remedy. A command is a string, split as
      *  a shell splits words, or a list in parentheses. */
-    class RestartWords {
+    class RemedySpec {
         private final Function<Step, String> take;
         private final boolean forReal;
 
-        RestartWords(Function<Step, String> take, boolean forReal) {
+        RemedySpec(Function<Step, String> take, boolean forReal) {
             this.take = take;
             this.forReal = forReal;
         }
@@ -1986,25 +1986,25 @@ interface Dsl {
         /** Ends each process of this user that runs these words: SIGTERM, after `grace:` (default 10.seconds) SIGKILL;
          *  no such process is fine. */
         public void stop(@Options("grace: Duration") Map<String, ?> o, String command) {
-            stop(o, Words.of(command));
+            stop(o, ShellWords.of(command));
         }
         public void stop(@Options("grace: Duration") Map<String, ?> o, List<?> words) {
-            take.apply(new StopStep(Words.of(words), time(o, "grace", 10)));
+            take.apply(new StopStep(ShellWords.of(words), time(o, "grace", 10)));
         }
         /** Starts a daemon that outlives the pass; `log:` a file for its output, anew beyond 1 MiB, default none. */
         public void start(@Options("log: String") Map<String, ?> o, String command) {
-            start(o, Words.of(command));
+            start(o, ShellWords.of(command));
         }
         public void start(@Options("log: String") Map<String, ?> o, List<?> words) {
-            take.apply(new StartStep(Words.of(words), (String) o.get("log")));
+            take.apply(new StartStep(ShellWords.of(words), (String) o.get("log")));
         }
         /** Runs a command to its end and returns what it printed; fails when its exit code is not 0, or when it takes
          *  longer than `timeout:`, default 1.minute. */
         public String running(@Options("timeout: Duration") Map<String, ?> o, String command) {
-            return running(o, Words.of(command));
+            return running(o, ShellWords.of(command));
         }
         public String running(@Options("timeout: Duration") Map<String, ?> o, List<?> words) {
-            return take.apply(new RunStep(Words.of(words), time(o, "timeout", 60)));
+            return take.apply(new RunStep(ShellWords.of(words), time(o, "timeout", 60)));
         }
         /** As run, by /bin/sh: for pipes and variables. */
         public String sh(@Options("timeout: Duration") Map<String, ?> o, String script) {
@@ -2025,24 +2025,24 @@ interface Dsl {
 }
 
 /** A watch while its block is read. Kept apart from the words, so that `url = …` cannot reach a field. */
-final class Draft {
-    final RulesFile rules;
+final class WatchBuilder {
+    final RulesLoader rules;
     final String name;
-    final int line = RulesFile.line();
+    final int line = RulesLoader.line();
     final List<Dsl.Remedy> remedies = new ArrayList<>();
     final List<String> needs = new ArrayList<>();
     final List<Dsl.Hook> hooks = new ArrayList<>();
     final Map<String, String> headers = new LinkedHashMap<>();
     final Map<Dsl.Hook, List<String>> commands = new IdentityHashMap<>();
     String url, tcp, method, body, type = "application/json";
-    Redirects redirects = Redirects.sameHost;
+    RedirectPolicy redirects = RedirectPolicy.sameHost;
     Path trust;
     Callable<?> healthy;
     Duration timeout = Duration.ofSeconds(10), every = Duration.ofSeconds(2), per = Duration.ofHours(1),
         within = Duration.ofSeconds(30), remind;
     int attempts = 2, samples = 1, good = 1, failures = 1, limit = 3;
 
-    Draft(RulesFile rules, String name) {
+    WatchBuilder(RulesLoader rules, String name) {
         this.rules = rules;
         this.name = name;
     }
@@ -2050,7 +2050,7 @@ final class Draft {
     /** A command to ask, until `notify command('…')` takes it for a hook. */
     Dsl.Hook command(String command) {
         List<String> words = rules.words(command);
-        Dsl.Hook either = rules.hook("command", Map.of("command", command), new Services.Command(words));
+        Dsl.Hook either = rules.hook("command", Map.of("command", command), new HookProviders.Command(words));
         commands.put(either, words);
         return either;
     }
@@ -2058,7 +2058,7 @@ final class Draft {
     String basic(String user, String password) {
         String basic = Credentials.basic(user, password, StandardCharsets.UTF_8);
         rules.secrets.hide(basic);
-        return MissingSecret.in(password) == null ? basic : password;
+        return MissingSecretException.in(password) == null ? basic : password;
     }
 
     Duration time(Map<String, ?> o, String option, Duration otherwise) {
@@ -2077,35 +2077,35 @@ final class Draft {
         refuse(asked > 1, "has more than one of url, tcp and command; it takes one");
         refuse(url == null && (method != null || body != null || !headers.isEmpty() || trust != null),
             "has no url, without which method, header, send and trust mean nothing");
-        refuse(name.isBlank() || !Say.plain(name, 60).equals(name), "needs a name of one line and up to 60 characters");
+        refuse(name.isBlank() || !Text.plain(name, 60).equals(name), "needs a name of one line and up to 60 characters");
         refuse(good > samples, "has samples " + samples + ", good: " + good + "; good cannot be more than the samples");
         List<Dsl.Hook> told = new ArrayList<>(rules.everywhere);
         told.addAll(hooks);
         return new Watch(name, probe(), healthy, List.copyOf(remedies), List.copyOf(needs),
-            new Patience(timeout, attempts, every, samples, good),
-            new Policy(failures, limit, per, within, remind), told);
+            new CheckSettings(timeout, attempts, every, samples, good),
+            new RestartPolicy(failures, limit, per, within, remind), told);
     }
 
     private void refuse(boolean wrong, String why) {
-        if (wrong) rules.mistakeAt(line, "watch '" + Say.plain(name, 60) + "' " + why);
+        if (wrong) rules.mistakeAt(line, "watch '" + Text.plain(name, 60) + "' " + why);
     }
 
     private Probe probe() {
-        String missing = MissingSecret.in(url + headers.values() + body + commands.values());
+        String missing = MissingSecretException.in(url + headers.values() + body + commands.values());
         if (missing != null) rules.missing(line, missing, name + " is not asked");
         if (!commands.isEmpty()) return new CommandProbe(commands.values().iterator().next());
         if (tcp != null) return tcpProbe();
-        if (url == null || HttpUrl.parse(MissingSecret.blanked(url)) == null) return null; // said already
+        if (url == null || HttpUrl.parse(MissingSecretException.blanked(url)) == null) return null; // said already
         try {
-            Request.Builder request = new Request.Builder().url(MissingSecret.blanked(url));
-            headers.forEach((name, value) -> request.header(name, MissingSecret.blanked(value)));
+            Request.Builder request = new Request.Builder().url(MissingSecretException.blanked(url));
+            headers.forEach((name, value) -> request.header(name, MissingSecretException.blanked(value)));
             String verb = method != null ? method.toUpperCase(Locale.ROOT) : body != null ? "POST" : "GET";
             String sent = body != null ? body : Set.of("POST", "PUT", "PATCH").contains(verb) ? "" : null;
-            byte[] bytes = sent == null ? null : MissingSecret.blanked(sent).getBytes(StandardCharsets.UTF_8);
+            byte[] bytes = sent == null ? null : MissingSecretException.blanked(sent).getBytes(StandardCharsets.UTF_8);
             request.method(verb, bytes == null ? null : RequestBody.create(bytes, MediaType.get(type)));
             return new HttpProbe(request.build(), redirects, trust, missing);
         } catch (IllegalArgumentException wrong) {
-            refuse(true, "cannot be asked: " + Say.lowerFirst(Say.plain(wrong.getMessage(), 120)));
+            refuse(true, "cannot be asked: " + Text.lowerFirst(Text.plain(wrong.getMessage(), 120)));
             return null;
         }
     }
@@ -2134,8 +2134,8 @@ record Rules(List<Watch> watches, List<Dsl.Hook> hooks, String heartbeat, Durati
             if (known.contains(name)) continue;
             List<String> meant = new ArrayList<>(known);
             meant.addAll(List.of("check", "validate", "status", "pause", "resume", "tell", "drill", "launcher"));
-            throw Ending.mistake("watchdog: no watch and no command is called '" + name + "'"
-                + Say.didYouMean(name, meant) + (name.contains(".") ? "; a URL begins with https:// or http://" : ""));
+            throw ExitException.mistake("watchdog: no watch and no command is called '" + name + "'"
+                + Text.didYouMean(name, meant) + (name.contains(".") ? "; a URL begins with https:// or http://" : ""));
         }
         return watches.stream().filter(watch -> wanted.contains(watch.name())).toList();
     }
@@ -2147,7 +2147,7 @@ record Rules(List<Watch> watches, List<Dsl.Hook> hooks, String heartbeat, Durati
 }
 
 /** Reads a rules file: compiles it or takes the compiled one, runs it, collects what it says and all its mistakes. */
-final class RulesFile {
+final class RulesLoader {
     static final String SCRIPT = "rules"; // a fixed class name: no rules file can shadow a class of ours
     private static final Duration MOST_LOADING = Duration.ofSeconds(10);
     final Path file;
@@ -2156,21 +2156,21 @@ final class RulesFile {
     int closures;
     Duration deadline = Duration.ofMinutes(4);
     String heartbeat;
-    private final World world;
-    private final Map<String, Draft> watches = new LinkedHashMap<>();
+    private final Environment world;
+    private final Map<String, WatchBuilder> watches = new LinkedHashMap<>();
     private final List<String> path = new ArrayList<>();
     private final Map<String, Dsl.Hook> hooks = new LinkedHashMap<>();
     private final Set<String> mistakes = new LinkedHashSet<>(), circled = new HashSet<>();
     private final List<String> complaints = new ArrayList<>();
     private List<String> lines = List.of();
 
-    RulesFile(Path file, World world, Secrets secrets) {
+    RulesLoader(Path file, Environment world, Secrets secrets) {
         this.file = file;
         this.world = world;
         this.secrets = secrets;
     }
 
-    static Path find(Path named, World world) {
+    static Path find(Path named, Environment world) {
         if (named != null) return world.cwd().resolve(named).normalize();
         Path here = world.cwd().resolve("rules.groovy");
         if (Files.exists(here)) return here;
@@ -2180,27 +2180,27 @@ final class RulesFile {
 
     /** The bytes are read once, so that what was checked is what is compiled. */
     String read() {
-        if (!Files.exists(file)) throw Ending.mistake("watchdog: there are no rules at " + file
+        if (!Files.exists(file)) throw ExitException.mistake("watchdog: there are no rules at " + file
             + "; write that file, or name another by --rules FILE");
-        if (!Files.isRegularFile(file)) throw Ending.mistake("watchdog: " + file + " is not a file");
-        Guard.onlyOursWrite(file);
+        if (!Files.isRegularFile(file)) throw ExitException.mistake("watchdog: " + file + " is not a file");
+        SecureFiles.onlyOursWrite(file);
         try {
             String text = Files.readString(file);
             return text.startsWith("\uFEFF") ? text.substring(1) : text;
         } catch (java.nio.charset.CharacterCodingException e) {
-            throw Ending.mistake("watchdog: " + file + " is not a text in UTF-8");
+            throw ExitException.mistake("watchdog: " + file + " is not a text in UTF-8");
         } catch (IOException e) {
-            throw Ending.mistake("watchdog: cannot read " + file + ": " + Say.thrown(e));
+            throw ExitException.mistake("watchdog: cannot read " + file + ": " + Text.thrown(e));
         }
     }
 
     /** From the compiled classes if this very text was compiled before. */
-    Rules load(String text, Compiled cache) {
+    Rules load(String text, CompiledRulesCache cache) {
         lines = text.lines().toList();
         String key = cache == null ? "" : cache.key(text);
         Map<String, byte[]> classes = cache == null ? null : cache.get(key);
         boolean fresh = classes == null;
-        if (fresh) classes = new Compiler(file.getFileName().toString(), text).compile();
+        if (fresh) classes = new RulesCompiler(file.getFileName().toString(), text).compile();
         Rules rules = evaluate(classes);
         if (fresh && cache != null) cache.put(key, classes);
         if (cache != null) cache.good(text);
@@ -2209,18 +2209,18 @@ final class RulesFile {
 
     /** The script may loop or sleep for ever: it gets its time, and no more. */
     private Rules evaluate(Map<String, byte[]> classes) {
-        Future<Boolean> run = Daemon.run(() -> {
+        Future<Boolean> run = DaemonThreads.run(() -> {
             run(classes);
             return true;
         });
-        if (!Daemon.get(run, MOST_LOADING, false))
-            throw Ending.mistake(file.getFileName() + ": the rules did not end within " + Say.time(MOST_LOADING)
+        if (!DaemonThreads.get(run, MOST_LOADING, false))
+            throw ExitException.mistake(file.getFileName() + ": the rules did not end within " + Text.time(MOST_LOADING)
                 + "; only blocks such as restart may take long");
-        List<Watch> all = watches.values().stream().map(Draft::checked).toList();
+        List<Watch> all = watches.values().stream().map(WatchBuilder::checked).toList();
         if (all.isEmpty() && mistakes.isEmpty())
             mistakeAt(0, "no watch in it; it needs at least watch('name') { url 'https://…' }");
         List<Watch> ordered = ordered(all);
-        if (!mistakes.isEmpty()) throw Ending.mistakes(List.copyOf(mistakes));
+        if (!mistakes.isEmpty()) throw ExitException.mistakes(List.copyOf(mistakes));
         return new Rules(ordered, List.copyOf(hooks.values()), heartbeat, deadline, List.copyOf(path),
             List.copyOf(complaints));
     }
@@ -2228,14 +2228,14 @@ final class RulesFile {
     private void run(Map<String, byte[]> classes) {
         try {
             Class<?> rules = new Loader(classes).loadClass(SCRIPT);
-            Dsl.TopWords script = (Dsl.TopWords) rules.getDeclaredConstructor().newInstance();
+            Dsl.RulesScript script = (Dsl.RulesScript) rules.getDeclaredConstructor().newInstance();
             script.rulesFile = this;
             script.run();
         } catch (Throwable thrown) { // whatever a script may throw
             Throwable cause = thrown instanceof InvocationTargetException ? thrown.getCause() : thrown;
             mistakeAt(lineIn(cause), cause instanceof NullPointerException ? "a value here is null"
-                : cause instanceof AssertionError failed ? "this does not hold: " + Say.condition(failed)
-                : Say.plain(Say.thrown(cause), 200));
+                : cause instanceof AssertionError failed ? "this does not hold: " + Text.condition(failed)
+                : Text.plain(Text.thrown(cause), 200));
         }
     }
 
@@ -2243,7 +2243,7 @@ final class RulesFile {
         private final Map<String, byte[]> classes;
 
         Loader(Map<String, byte[]> classes) {
-            super(RulesFile.class.getClassLoader());
+            super(RulesLoader.class.getClassLoader());
             this.classes = classes;
         }
 
@@ -2273,7 +2273,7 @@ final class RulesFile {
         for (String need : watch.needs()) {
             if (named.containsKey(need)) visit(named.get(need), named, way, done);
             else mistakeAt(line, "watch '" + watch.name() + "' needs '" + need + "', which is no watch"
-                + Say.didYouMean(need, named.keySet().stream().filter(name -> !name.equals(watch.name())).toList()));
+                + Text.didYouMean(need, named.keySet().stream().filter(name -> !name.equals(watch.name())).toList()));
         }
         way.remove(watch.name());
         done.add(watch);
@@ -2281,20 +2281,20 @@ final class RulesFile {
 
     // -- what the words of the rules call
 
-    void add(Draft watch) {
-        Draft first = watches.putIfAbsent(watch.name, watch);
+    void add(WatchBuilder watch) {
+        WatchBuilder first = watches.putIfAbsent(watch.name, watch);
         if (first != null) mistakeAt(watch.line,
             "there are two watches named '" + watch.name + "', the first in line " + first.line);
     }
 
-    Dsl.Hook hook(String service, Map<String, ?> o) { return hook(service, o, Services.of(service, o)); }
+    Dsl.Hook hook(String service, Map<String, ?> o) { return hook(service, o, HookProviders.of(service, o)); }
 
     Dsl.Hook hook(String label, Map<String, ?> settings, Dsl.Sender sender) {
-        boolean given = settings.get("url") instanceof String url && MissingSecret.in(url) == null;
+        boolean given = settings.get("url") instanceof String url && MissingSecretException.in(url) == null;
         if (given && !label.equals("webhook")) url(label + "'s url", (String) settings.get("url")); // it told its own
-        String id = label + "-" + Compiled.hash(new TreeMap<>(settings).toString()).substring(0, 8);
-        String missing = MissingSecret.in(settings.toString());
-        return new Dsl.Hook(label, id, sender, EnumSet.allOf(Dsl.Kind.class), null, missing);
+        String id = label + "-" + CompiledRulesCache.hash(new TreeMap<>(settings).toString()).substring(0, 8);
+        String missing = MissingSecretException.in(settings.toString());
+        return new Dsl.Hook(label, id, sender, EnumSet.allOf(Dsl.EventKind.class), null, missing);
     }
 
     void attach(List<Dsl.Hook> to, Map<String, ?> options, Dsl.Hook hook, String whose) {
@@ -2305,12 +2305,12 @@ final class RulesFile {
                 if (one == hook) return;
                 otherwise = null;
             }
-        Set<Dsl.Kind> kinds = EnumSet.allOf(Dsl.Kind.class);
+        Set<Dsl.EventKind> kinds = EnumSet.allOf(Dsl.EventKind.class);
         if (options.get("on") instanceof List<?> given) {
-            kinds = EnumSet.of(Dsl.Kind.test);
+            kinds = EnumSet.of(Dsl.EventKind.test);
             for (Object kind : given)
-                if (kind instanceof Dsl.Kind known) kinds.add(known);
-                else mistake("on: takes kinds such as [healed, gave_up], not " + Say.value(kind));
+                if (kind instanceof Dsl.EventKind known) kinds.add(known);
+                else mistake("on: takes kinds such as [healed, gave_up], not " + Text.value(kind));
         }
         Dsl.Hook attached = hook.with(kinds, otherwise);
         hooks.putIfAbsent(attached.id(), attached);
@@ -2326,8 +2326,8 @@ final class RulesFile {
     }
 
     String url(String word, String url) {
-        HttpUrl parsed = HttpUrl.parse(MissingSecret.blanked(url));
-        if (parsed == null) mistake(word + " '" + Say.plain(url, 80) + "' is not a URL; it begins with https:// or "
+        HttpUrl parsed = HttpUrl.parse(MissingSecretException.blanked(url));
+        if (parsed == null) mistake(word + " '" + Text.plain(url, 80) + "' is not a URL; it begins with https:// or "
             + "http://, such as 'https://plex.example.com/identity'");
         else secrets.hide(parsed.password());
         return url;
@@ -2346,8 +2346,8 @@ final class RulesFile {
 
     List<String> words(String command) {
         try {
-            return Words.of(command);
-        } catch (StepFailed wrong) {
+            return ShellWords.of(command);
+        } catch (StepFailedException wrong) {
             mistake(wrong.getMessage());
             return List.of("?");
         }
@@ -2356,7 +2356,7 @@ final class RulesFile {
     Path certificates(String name) {
         Path pem = file.resolveSibling(name);
         try {
-            Web.trustManager(pem);
+            HttpClients.trustManager(pem);
         } catch (IllegalArgumentException wrong) {
             mistake("trust: " + wrong.getMessage());
         }
@@ -2402,15 +2402,15 @@ final class RulesFile {
 }
 
 /** Text of the rules -> classes, or all mistakes in the words of the rules. Loaded only after an edit. */
-final class Compiler {
-    private static final Map<String, Class<?>> VOCABULARY = Map.of("the file", Dsl.TopWords.class,
-        "watch", Dsl.WatchWords.class, "healthy", Dsl.HealthyWords.class, "when", Dsl.CauseWords.class,
-        "restart", Dsl.RestartWords.class);
+final class RulesCompiler {
+    private static final Map<String, Class<?>> VOCABULARY = Map.of("the file", Dsl.RulesScript.class,
+        "watch", Dsl.WatchSpec.class, "healthy", Dsl.Conditions.class, "when", Dsl.CauseConditions.class,
+        "restart", Dsl.RemedySpec.class);
     private static final Map<String, Class<?>> OPTION_TYPES = Stream.of(String.class, Integer.class, List.class,
         Map.class, Duration.class, Callable.class, Dsl.Hook.class)
         .collect(Collectors.toMap(Class::getSimpleName, type -> type));
     // Held for as long as this class is: Groovy keeps its nodes weakly, and made anew they would know no options.
-    private static final List<ClassNode> WORDS = VOCABULARY.values().stream().map(Compiler::checked).toList();
+    private static final List<ClassNode> WORDS = VOCABULARY.values().stream().map(RulesCompiler::checked).toList();
     private static final Map<String, Long> UNITS = units();
 
     private static final String UNTYPED =
@@ -2434,9 +2434,9 @@ final class Compiler {
     private final boolean lean;
     private boolean foreign; // a block that is not one of ours, as in list.each { … }
 
-    Compiler(String fileName, String text) { this(fileName, text, true); }
+    RulesCompiler(String fileName, String text) { this(fileName, text, true); }
 
-    private Compiler(String fileName, String text, boolean lean) {
+    private RulesCompiler(String fileName, String text, boolean lean) {
         this.fileName = fileName;
         this.text = text;
         this.lean = lean;
@@ -2481,24 +2481,24 @@ final class Compiler {
         CompilerConfiguration how = new CompilerConfiguration();
         how.setTolerance(1000);
         how.getOptimizationOptions().put(CompilerConfiguration.INVOKEDYNAMIC, false);
-        how.addCompilationCustomizers(new Sugar());
-        ClassLoader ours = Compiler.class.getClassLoader();
+        how.addCompilationCustomizers(new DslTransformer());
+        ClassLoader ours = RulesCompiler.class.getClassLoader();
         CompilationUnit unit = new CompilationUnit(how, null, new GroovyClassLoader(ours, how));
         unit.addSource("rules.groovy", text);
         try {
             unit.compile(org.codehaus.groovy.control.Phases.CLASS_GENERATION); // the next phase would write files here
         } catch (MultipleCompilationErrorsException wrong) {
-            throw Ending.mistakes(mistakes(wrong.getErrorCollector().getErrors()));
+            throw ExitException.mistakes(mistakes(wrong.getErrorCollector().getErrors()));
         } catch (RuntimeException | StackOverflowError | OutOfMemoryError wrong) {
-            throw Ending.mistake(fileName + ": cannot be compiled: " + Say.plain(Say.thrown(wrong), 200));
+            throw ExitException.mistake(fileName + ": cannot be compiled: " + Text.plain(Text.thrown(wrong), 200));
         }
-        if (!misplaced.isEmpty()) throw Ending.mistakes(mistakes(List.of()));
+        if (!misplaced.isEmpty()) throw ExitException.mistakes(mistakes(List.of()));
         if (lean && !foreign) {
             Leaner leaner = new Leaner(unit.getClasses());
             Map<String, byte[]> classes = leaner.classes();
             if (leaner.fits) return classes;
         }
-        if (lean) return new Compiler(fileName, text, false).compile(); // once for an edit
+        if (lean) return new RulesCompiler(fileName, text, false).compile(); // once for an edit
         Map<String, byte[]> classes = new LinkedHashMap<>();
         unit.getClasses().forEach(type -> classes.put(type.getName(), type.getBytes()));
         return classes;
@@ -2517,7 +2517,7 @@ final class Compiler {
                 "org/codehaus/groovy/runtime/ScriptBytecodeAdapter", "Lean$Adapter",
                 "org/codehaus/groovy/runtime/powerassert/AssertionRenderer", "Lean$Adapter"));
             this.compiled = compiled;
-            for (Method word : Dsl.TopWords.class.getMethods()) known.add(word.getName());
+            for (Method word : Dsl.RulesScript.class.getMethods()) known.add(word.getName());
         }
 
         Map<String, byte[]> classes() {
@@ -2530,7 +2530,7 @@ final class Compiler {
                 }, ClassReader.SKIP_CODE);
             Map<String, byte[]> classes = new LinkedHashMap<>();
             for (GroovyClass type : compiled) {
-                rules = type.getName().startsWith(RulesFile.SCRIPT);
+                rules = type.getName().startsWith(RulesLoader.SCRIPT);
                 ClassWriter lean = new ClassWriter(0);
                 new ClassReader(type.getBytes()).accept(new ClassRemapper(lean, this), 0);
                 classes.put(type.getName(), lean.toByteArray());
@@ -2539,13 +2539,13 @@ final class Compiler {
         }
 
         @Override public String mapMethodName(String owner, String name, String takes) {
-            boolean ours = owner.equals(CLOSURE) || owner.startsWith(RulesFile.SCRIPT);
+            boolean ours = owner.equals(CLOSURE) || owner.startsWith(RulesLoader.SCRIPT);
             fits &= ours ? known.contains(name) : !takes.contains(CLOSURE);
             return super.mapMethodName(owner, name, takes);
         }
 
         @Override public String mapFieldName(String owner, String name, String type) {
-            fits &= !owner.equals(CLOSURE) && !(owner.equals(RulesFile.SCRIPT) && name.startsWith("__$"));
+            fits &= !owner.equals(CLOSURE) && !(owner.equals(RulesLoader.SCRIPT) && name.startsWith("__$"));
             return super.mapFieldName(owner, name, type);
         }
 
@@ -2565,8 +2565,8 @@ final class Compiler {
         misplaced.forEach(at -> sorted.put(place(at), told(at)));
         for (Object error : errors)
             if (error instanceof SyntaxErrorMessage at) sorted.putIfAbsent(place(at.getCause()), told(at.getCause()));
-            else sorted.put(":", fileName + ": " + Say.plain(error instanceof ExceptionMessage e
-                ? Say.thrown(e.getCause()) : error.toString(), 200));
+            else sorted.put(":", fileName + ": " + Text.plain(error instanceof ExceptionMessage e
+                ? Text.thrown(e.getCause()) : error.toString(), 200));
         owned.forEach((from, to) -> { // a block of an unknown word cannot be judged
             if (sorted.containsKey(from)) sorted.subMap(from, false, to, false).clear();
         });
@@ -2596,38 +2596,38 @@ final class Compiler {
             .orElse(new Block("the file", 0, 0, 0, 0));
         Map<String, Function<MatchResult, String>> instead = new LinkedHashMap<>();
         instead.put("Cannot find matching method ([^#]*)#(\\w+)\\((.*?)\\)\\..*", m -> m.group(1).equals("rules")
-            ? wrongCall(m.group(2), m.group(3), block) : Say.type(m.group(1)) + " has no '" + m.group(2) + "'"
-                + (TEXT.contains(m.group(2)) ? " with " + types(m.group(3)) : Say.didYouMean(m.group(2), TEXT))
+            ? wrongCall(m.group(2), m.group(3), block) : Text.type(m.group(1)) + " has no '" + m.group(2) + "'"
+                + (TEXT.contains(m.group(2)) ? " with " + types(m.group(3)) : Text.didYouMean(m.group(2), TEXT))
                 + (m.group(1).equals("java.lang.Object") ? UNTYPED : ""));
-        instead.put("Cannot call ([\\w.]+)#compareTo\\(.*\\) with arguments \\[(.*)\\].*", m -> Say.type(m.group(1))
+        instead.put("Cannot call ([\\w.]+)#compareTo\\(.*\\) with arguments \\[(.*)\\].*", m -> Text.type(m.group(1))
             + " cannot be compared with " + types(m.group(2)));
         instead.put("Cannot set read-only property: (\\w+).*",
             m -> "'" + m.group(1) + "' is compared by '==', not by '='");
         instead.put("The variable \\[(\\w+)\\] is undeclared\\.", m -> wrongName(m.group(1), block, quoted, column));
         instead.put("unexpected named arg: (\\w+)", m -> "no option '" + m.group(1) + "' here"
-            + Say.didYouMean(m.group(1), options(block)));
+            + Text.didYouMean(m.group(1), options(block)));
         instead.put("required named param '(\\w+)' not found\\.",
             m -> "the option '" + m.group(1) + "' is missing; write " + m.group(1) + ": …");
         instead.put("argument for named param '(\\w+)' has type '(.*)' but expected '(.*)'\\.", m -> "the option '"
-            + m.group(1) + "' takes " + Say.type(m.group(3)) + ", not " + Say.type(m.group(2)));
+            + m.group(1) + "' takes " + Text.type(m.group(3)) + ", not " + Text.type(m.group(2)));
         instead.put("No such property: (\\w+) for class: (.*)", m -> UNITS.containsKey(m.group(1))
             ? "'" + m.group(1) + "' follows a plain number, as in 3." + m.group(1)
                 + "; for a variable write Duration.ofSeconds(…)"
-            : Say.type(m.group(2)) + " has no '" + m.group(1) + "'"
-                + (m.group(2).matches(".*(Integer|BigDecimal)") ? Say.didYouMean(m.group(1), UNITS.keySet()) : ""));
+            : Text.type(m.group(2)) + " has no '" + m.group(1) + "'"
+                + (m.group(2).matches(".*(Integer|BigDecimal)") ? Text.didYouMean(m.group(1), UNITS.keySet()) : ""));
         boolean end = line >= lines.size() && column >= quoted.length() || quoted.matches("[\\s})]+");
         instead.put("Unexpected (input|character): .*", m -> end ? "a { or ( or quote somewhere before is not closed"
             : message.matches(".*'.?['\"]'.*") ? "this quote is not closed"
-            : "this is not Groovy: " + Say.plain(Say.lowerFirst(message), 60));
+            : "this is not Groovy: " + Text.plain(Text.lowerFirst(message), 60));
         for (var known : instead.entrySet()) {
             Matcher met = Pattern.compile(known.getKey(), Pattern.DOTALL).matcher(message);
             if (met.matches()) return known.getValue().apply(met);
         }
-        return Say.lowerFirst(Say.plain(message, 200));
+        return Text.lowerFirst(Text.plain(message, 200));
     }
 
     private String wrongCall(String word, String given, Block block) {
-        List<String> takes = methods(block).filter(method -> nameOf(method).equals(word)).map(Compiler::signature)
+        List<String> takes = methods(block).filter(method -> nameOf(method).equals(word)).map(RulesCompiler::signature)
             .distinct().sorted(Comparator.comparing(String::length)).toList();
         if (takes.isEmpty()) return unknown(word, block);
         return "'" + word + "' does not take " + types(given) + "; it takes " + String.join(", or ", takes)
@@ -2637,13 +2637,13 @@ final class Compiler {
     private static String types(String given) {
         String got = Arrays.stream(given.split(", (?![^<]*>)"))
             .filter(type -> !type.isEmpty() && !type.startsWith("java.util.LinkedHashMap"))
-            .map(Say::type).collect(Collectors.joining(" and "));
+            .map(Text::type).collect(Collectors.joining(" and "));
         return got.isEmpty() ? "nothing" : got;
     }
 
     private static String signature(Method method) {
         Stream<String> values = Arrays.stream(method.getParameterTypes()).filter(type -> type != Map.class)
-            .map(type -> Say.type(type.getName()));
+            .map(type -> Text.type(type.getName()));
         Stream<String> options = optionsOf(method).map(option -> option + ": …");
         return Stream.concat(values, options).collect(Collectors.joining(" and "));
     }
@@ -2664,7 +2664,7 @@ final class Compiler {
         for (String other : List.of("watch", "healthy", "restart", "the file"))
             if (!here.contains(word) && declared(VOCABULARY.get(other)).contains(word))
                 return belongs(word, other, block.name());
-        return "no such word '" + word + "' in " + block.name() + Say.didYouMean(word, here);
+        return "no such word '" + word + "' in " + block.name() + Text.didYouMean(word, here);
     }
 
     private static String belongs(String word, String there, String here) {
@@ -2674,17 +2674,17 @@ final class Compiler {
 
     /** The words that fit into a block: its own and those of the top of the file. */
     private static Set<String> words(Block block) {
-        Set<String> words = methods(block).map(Compiler::nameOf).collect(Collectors.toCollection(TreeSet::new));
+        Set<String> words = methods(block).map(RulesCompiler::nameOf).collect(Collectors.toCollection(TreeSet::new));
         classes(block).flatMap(c -> Arrays.stream(c.getFields())).map(Field::getName).forEach(words::add);
         return words;
     }
 
     private static Stream<Method> methods(Block block) {
-        return classes(block).flatMap(Compiler::vocabulary);
+        return classes(block).flatMap(RulesCompiler::vocabulary);
     }
 
     private static Stream<Class<?>> classes(Block block) {
-        return Stream.<Class<?>>of(VOCABULARY.get(block.name()), Dsl.TopWords.class).distinct();
+        return Stream.<Class<?>>of(VOCABULARY.get(block.name()), Dsl.RulesScript.class).distinct();
     }
 
     private static Stream<Method> vocabulary(Class<?> words) {
@@ -2692,16 +2692,16 @@ final class Compiler {
     }
 
     static Set<String> declared(Class<?> words) {
-        return vocabulary(words).map(Compiler::nameOf).collect(Collectors.toCollection(TreeSet::new));
+        return vocabulary(words).map(RulesCompiler::nameOf).collect(Collectors.toCollection(TreeSet::new));
     }
 
     private static String nameOf(Method method) {
         String name = method.getName().replace("notifying", "notify").replace("running", "run");
-        return name.matches("get[A-Z].*") ? Say.lowerFirst(name.substring(3)) : name;
+        return name.matches("get[A-Z].*") ? Text.lowerFirst(name.substring(3)) : name;
     }
 
     private static List<String> options(Block block) {
-        return methods(block).flatMap(Compiler::optionsOf).distinct().toList();
+        return methods(block).flatMap(RulesCompiler::optionsOf).distinct().toList();
     }
 
     private static Stream<String> optionsOf(Method method) {
@@ -2715,20 +2715,20 @@ final class Compiler {
      * 3.seconds a Duration, `when: { }` and `notify { }` calls that declare their words, and words with options get an
      * empty map where a line has none. Notes where each block stands.
      */
-    private final class Sugar extends CompilationCustomizer {
-        private static final Set<String> TAKE_OPTIONS = VOCABULARY.values().stream().flatMap(Compiler::vocabulary)
-            .filter(m -> m.getParameterCount() > 1 && m.getParameterTypes()[0] == Map.class).map(Compiler::nameOf)
+    private final class DslTransformer extends CompilationCustomizer {
+        private static final Set<String> TAKE_OPTIONS = VOCABULARY.values().stream().flatMap(RulesCompiler::vocabulary)
+            .filter(m -> m.getParameterCount() > 1 && m.getParameterTypes()[0] == Map.class).map(RulesCompiler::nameOf)
             .collect(Collectors.toSet());
         private static final Set<String> TEXTS = Set.of("body", "url", "protocol");
         private final Map<ClosureExpression, String> names = new IdentityHashMap<>();
         private String inside = "the file", asking;
 
-        Sugar() { super(CompilePhase.CONVERSION); }
+        DslTransformer() { super(CompilePhase.CONVERSION); }
 
         @Override public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
             type.addAnnotation(new AnnotationNode(ClassHelper.make(CompileStatic.class)));
             if (type.isScript()) plain(type);
-            type.getMethods().forEach(Sugar::typed);
+            type.getMethods().forEach(DslTransformer::typed);
             new ClassCodeExpressionTransformer() {
                 @Override protected SourceUnit getSourceUnit() { return source; }
 
@@ -2763,7 +2763,7 @@ final class Compiler {
 
         /** The script becomes a class of plain Java with our words, in place of a groovy.lang.Script. */
         private void plain(ClassNode script) {
-            script.setSuperClass(ClassHelper.make(Dsl.TopWords.class));
+            script.setSuperClass(ClassHelper.make(Dsl.RulesScript.class));
             script.getDeclaredConstructors().clear();
             List.copyOf(script.getMethods("main")).forEach(script::removeMethod);
             if (lean) script.addAnnotation(new AnnotationNode(ClassHelper.make(POJO.class)));
@@ -2830,7 +2830,7 @@ final class Compiler {
             if (word.equals("healthy") || word.equals("when")) {
                 asking = word;
                 List<Statement> lines = ((BlockStatement) b.getCode()).getStatements();
-                if (lines.stream().allMatch(Sugar::declares))
+                if (lines.stream().allMatch(DslTransformer::declares))
                     wrong("no condition in " + word + " { }; one is status == 200", b);
                 lines(b.getCode(), this::condition);
             }
@@ -2852,7 +2852,7 @@ final class Compiler {
             boolean known = declared(VOCABULARY.get(inside)).contains(word);
             boolean asks = Set.of("healthy", "when").contains(inside);
             String there = Set.of("watch", "heartbeat", "deadline", "path").contains(word) ? "the file"
-                : !inside.equals("watch") && declared(Dsl.WatchWords.class).contains(word) ? "watch" : null;
+                : !inside.equals("watch") && declared(Dsl.WatchSpec.class).contains(word) ? "watch" : null;
             if (known && asks && !(Set.of("header", "json").contains(word) && values == 1))
                 wrong(compared(word, inside), call);
             if (!known && there != null) wrong(belongs(word, there, inside), call);
@@ -2862,10 +2862,10 @@ final class Compiler {
         private void command(String word, Expression argument) {
             try {
                 if (argument instanceof ConstantExpression text && text.getValue() instanceof String command) {
-                    List<String> words = Words.of(command);
+                    List<String> words = ShellWords.of(command);
                     if (word.equals("stop")) StopStep.refuseTooShort(words);
                 }
-            } catch (StepFailed refused) {
+            } catch (StepFailedException refused) {
                 wrong(refused.getMessage(), argument);
             }
         }
@@ -2894,7 +2894,7 @@ final class Compiler {
         /** A line of a remedy that is no step is left out where it is only asked what the remedy would do. */
         private Statement plainly(ExpressionStatement line) {
             boolean step = line.getExpression() instanceof MethodCallExpression call && call.isImplicitThis()
-                && declared(Dsl.RestartWords.class).contains(String.valueOf(call.getMethodAsString()));
+                && declared(Dsl.RemedySpec.class).contains(String.valueOf(call.getMethodAsString()));
             if (step) return line;
             ClosureExpression own = new ClosureExpression(Parameter.EMPTY_ARRAY,
                 new BlockStatement(new ArrayList<>(List.of(line)), new VariableScope()));
@@ -3009,7 +3009,7 @@ interface Lean {
     /** What compiled code calls, in place of Groovy's own of the same names. */
     final class Adapter extends ScriptBytecodeAdapter {
         public static String render(String condition, ValueRecorder met) {
-            throw new Unmet(condition, met.getValues());
+            throw new FailedCondition(condition, met.getValues());
         }
 
         public static List<Object> createList(Object[] values) { return new ArrayList<>(Arrays.asList(values)); }
@@ -3037,10 +3037,10 @@ interface Lean {
     }
 
     /** A condition that does not hold, with the values it met; Groovy draws them only for those who want to look. */
-    final class Unmet extends AssertionError {
+    final class FailedCondition extends AssertionError {
         private final transient List<Value> met;
 
-        Unmet(String condition, List<Value> met) {
+        FailedCondition(String condition, List<Value> met) {
             super(condition);
             this.met = List.copyOf(met);
         }
@@ -3048,7 +3048,7 @@ interface Lean {
         String diagram() {
             ValueRecorder recorder = new ValueRecorder();
             for (Value one : met)
-                recorder.record(one.getValue() instanceof Duration time ? Say.time(time) : one.getValue(),
+                recorder.record(one.getValue() instanceof Duration time ? Text.time(time) : one.getValue(),
                     one.getColumn());
             return AssertionRenderer.render(getMessage(), recorder);
         }
@@ -3056,10 +3056,10 @@ interface Lean {
 }
 
 /** Compiled rules on disk: keyed by the text and by what compiled it, verified before they are loaded, pruned. */
-final class Compiled {
+final class CompiledRulesCache {
     final Path folder;
 
-    Compiled(Path folder) { this.folder = folder; }
+    CompiledRulesCache(Path folder) { this.folder = folder; }
 
     String key(String text) { return hash(text + maker()); }
 
@@ -3115,20 +3115,20 @@ final class Compiled {
             bytes.reset();
             bytes.write(digest(content));
             bytes.write(content);
-            Guard.folder(folder);
-            Guard.write(folder.resolve(key), bytes.toByteArray());
+            SecureFiles.folder(folder);
+            SecureFiles.write(folder.resolve(key), bytes.toByteArray());
             dropStaleArchive();
         } catch (IOException | URISyntaxException e) {
             return; // the next pass compiles again: slower, not wrong
         }
-        Guard.sweep(folder, name -> !Set.of(key, "last-good.groovy").contains(name));
+        SecureFiles.sweep(folder, name -> !Set.of(key, "last-good.groovy").contains(name));
     }
 
     /** The text itself is kept, so that an edit that does not compile leaves something to watch with. */
     void good(String text) {
         Path last = folder.resolve("last-good.groovy");
         try {
-            if (!Files.exists(last) || !Files.readString(last).equals(text)) Guard.write(last, text);
+            if (!Files.exists(last) || !Files.readString(last).equals(text)) SecureFiles.write(last, text);
         } catch (IOException e) {
             return; // the rules are good now; if they break later, that pass says that there are none to fall back to
         }
@@ -3171,7 +3171,7 @@ final class Secrets {
     String get(String name) {
         String value = env.getOrDefault(name, "");
         if (value.isEmpty()) value = file().getOrDefault(name, "");
-        if (value.isEmpty()) return MissingSecret.mark(name);
+        if (value.isEmpty()) return MissingSecretException.mark(name);
         hide(value);
         return value;
     }
@@ -3193,7 +3193,7 @@ final class Secrets {
                     fromFile.put(line.substring(0, line.indexOf('=')).trim(), unquoted(line));
                 else if (!line.matches("\\s*(#.*)?")) odd = "a line of " + file + " is not NAME=value; ";
         } catch (IOException e) {
-            refused = "cannot read " + file + ": " + Say.thrown(e);
+            refused = "cannot read " + file + ": " + Text.thrown(e);
         }
         return fromFile;
     }
@@ -3224,10 +3224,10 @@ final class Secrets {
 }
 
 /** Thrown where a value is needed that `secret` did not find. */
-final class MissingSecret extends RuntimeException {
+final class MissingSecretException extends RuntimeException {
     private static final Pattern MARK = Pattern.compile("\uE000(\\w*)\uE001");
 
-    MissingSecret(String name) { super("the secret " + name + " is missing", null, false, false); }
+    MissingSecretException(String name) { super("the secret " + name + " is missing", null, false, false); }
 
     static String mark(String name) { return "\uE000" + name.replaceAll("\\W", "_") + "\uE001"; }
 
@@ -3239,12 +3239,12 @@ final class MissingSecret extends RuntimeException {
     static String blanked(String text) { return MARK.matcher(text).replaceAll("missing"); }
 
     static void check(String text) {
-        if (in(text) != null) throw new MissingSecret(in(text));
+        if (in(text) != null) throw new MissingSecretException(in(text));
     }
 }
 
 /** A command line as a list of words, split as a shell would split it; nothing in it is expanded. */
-final class Words {
+final class ShellWords {
     static List<String> of(String command) {
         List<String> words = new ArrayList<>();
         StringBuilder word = null;
@@ -3263,7 +3263,7 @@ final class Words {
             else word.append(c);
         }
         if (quote != 0)
-            throw new StepFailed("the command \"" + Say.plain(command, 80) + "\" has a quote that is not closed");
+            throw new StepFailedException("the command \"" + Text.plain(command, 80) + "\" has a quote that is not closed");
         if (word != null) words.add(word.toString());
         return of(words);
     }
@@ -3272,7 +3272,7 @@ final class Words {
     static List<String> of(List<?> list) {
         List<String> words = list.stream().map(String::valueOf).toList();
         if (words.isEmpty() || words.get(0).isBlank())
-            throw new StepFailed("a command is empty; it needs a program, such as 'cloudflared tunnel run'");
+            throw new StepFailedException("a command is empty; it needs a program, such as 'cloudflared tunnel run'");
         return words;
     }
 }
@@ -3282,22 +3282,22 @@ final class Words {
 // both change in one atomic step; people can read it. history.jsonl has a line a pass; `lock` is the kernel's.
 
 /** What passes remember. A file that cannot be read is set aside; both that and one that cannot be written are said. */
-final class Notebook {
+final class StateStore {
     private static final int FORMAT = 1, MOST_HISTORY = 2 << 20;
 
     /** The file. */
-    private record Page(int format, String brokenRules, Map<String, Memory> watches, List<Letter> outbox) { }
+    private record StateFile(int format, String brokenRules, Map<String, WatchState> watches, List<OutboxEntry> outbox) { }
 
     private final Path folder;
-    private final World world;
+    private final Environment world;
     private final Secrets secrets;
     private final boolean writable;
-    private final Map<String, Memory> memories = new TreeMap<>();
-    private final List<Letter> outbox = new ArrayList<>();
+    private final Map<String, WatchState> memories = new TreeMap<>();
+    private final List<OutboxEntry> outbox = new ArrayList<>();
     private final Set<String> warnings = new LinkedHashSet<>();
     private String brokenRules = "", written;
 
-    Notebook(Path folder, boolean writable, World world, Secrets secrets) {
+    StateStore(Path folder, boolean writable, Environment world, Secrets secrets) {
         this.folder = folder;
         this.writable = writable;
         this.world = world;
@@ -3313,9 +3313,9 @@ final class Notebook {
 
     /** The memory, or the one under the temp folder if a full disk made that the newer one. */
     private Path latest() {
-        Path file = folder.resolve("memory.json"), spare = Guard.spare(folder).resolve("memory.json");
+        Path file = folder.resolve("memory.json"), spare = SecureFiles.spare(folder).resolve("memory.json");
         boolean spared = file.toFile().exists() && spare.toFile().lastModified() > file.toFile().lastModified();
-        return spared ? Guard.tried(() -> Guard.spareFolder(folder).resolve("memory.json"), notOurs -> file) : file;
+        return spared ? SecureFiles.tried(() -> SecureFiles.spareFolder(folder).resolve("memory.json"), notOurs -> file) : file;
     }
 
     private void read(Path file) throws IOException {
@@ -3323,7 +3323,7 @@ final class Notebook {
         Object json = new JsonSlurper().parseText(Files.readString(file));
         if (json instanceof Map<?, ?> map && map.get("format") instanceof Integer format && format > FORMAT)
             throw new IllegalStateException("it was written by a newer watchdog, in format " + format);
-        Page page = (Page) Json.as(Page.class, json);
+        StateFile page = (StateFile) Json.as(StateFile.class, json);
         if (page.watches.containsValue(null) || page.outbox.contains(null)) throw new IllegalArgumentException("null");
         brokenRules = page.brokenRules;
         memories.putAll(page.watches);
@@ -3335,30 +3335,30 @@ final class Notebook {
         Path aside = file.resolveSibling("memory.broken-" + one + ".json");
         boolean clear = broken instanceof FileSystemException || broken instanceof IllegalStateException;
         warnings.add("the memory could not be read ("
-            + (clear ? Say.plain(Say.thrown(broken), 120) : "it is damaged") + "); "
+            + (clear ? Text.plain(Text.thrown(broken), 120) : "it is damaged") + "); "
             + (writable ? "it is kept as " + aside + " and a new one begins" : "the next pass begins a new one")
             + ", so restart budgets begin anew");
         if (writable) file.toFile().renameTo(aside.toFile());
     }
 
     Collection<String> warnings() { return warnings; }
-    synchronized Memory of(Watch watch) { return memories.getOrDefault(watch.name(), Memory.NEW); }
-    synchronized void put(Watch watch, Memory memory) { memories.put(watch.name(), memory); }
-    synchronized List<Letter> outbox() { return List.copyOf(outbox); }
-    synchronized void drop(List<Letter> letters) { outbox.removeAll(letters); }
-    synchronized void postpone(List<Letter> letters, Instant until) {
+    synchronized WatchState of(Watch watch) { return memories.getOrDefault(watch.name(), WatchState.NEW); }
+    synchronized void put(Watch watch, WatchState memory) { memories.put(watch.name(), memory); }
+    synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
+    synchronized void drop(List<OutboxEntry> letters) { outbox.removeAll(letters); }
+    synchronized void postpone(List<OutboxEntry> letters, Instant until) {
         outbox.replaceAll(letter -> letters.contains(letter) ? letter.later(until) : letter);
     }
-    synchronized void post(Letter letter) {
+    synchronized void post(OutboxEntry letter) {
         Dsl.Event e = letter.event();
         String title = secrets.mask(e.title()), text = secrets.mask(e.text());
         Dsl.Event masked = new Dsl.Event(e.kind(), e.watch(), title, text, e.at(), e.since());
-        outbox.add(new Letter(masked, letter.hook(), letter.notBefore()));
+        outbox.add(new OutboxEntry(masked, letter.hook(), letter.notBefore()));
     }
 
     /** What is no longer in the rules is forgotten; returns it as it was. */
-    synchronized Map<String, Memory> forget(Set<String> known) {
-        Map<String, Memory> gone = new TreeMap<>(memories);
+    synchronized Map<String, WatchState> forget(Set<String> known) {
+        Map<String, WatchState> gone = new TreeMap<>(memories);
         gone.keySet().removeAll(known);
         memories.keySet().retainAll(known);
         return gone;
@@ -3377,16 +3377,16 @@ final class Notebook {
         if (!writable || now.equals(written)) return;
         written = now;
         String text = secrets.mask(now);
-        Guard.tried(() -> Guard.write(folder.resolve("memory.json"), text), e -> warnings.add("the memory cannot be "
-            + "written (" + Say.thrown(e) + "), so the restart budget may not hold; " + spare(text)));
+        SecureFiles.tried(() -> SecureFiles.write(folder.resolve("memory.json"), text), e -> warnings.add("the memory cannot be "
+            + "written (" + Text.thrown(e) + "), so the restart budget may not hold; " + spare(text)));
     }
 
     private String spare(String text) {
-        return Guard.tried(() -> {
-            Path spare = Guard.spareFolder(folder);
-            Guard.write(spare.resolve("memory.json"), text);
+        return SecureFiles.tried(() -> {
+            Path spare = SecureFiles.spareFolder(folder);
+            SecureFiles.write(spare.resolve("memory.json"), text);
             return "meanwhile it is in " + spare;
-        }, e -> "nor can another be written under the temp folder (" + Say.thrown(e) + ")");
+        }, e -> "nor can another be written under the temp folder (" + Text.thrown(e) + ")");
     }
 
     /** A line for each watch and each message, for people; groovy-json's pretty printer would start all of Groovy. */
@@ -3413,36 +3413,36 @@ final class Notebook {
     boolean resume(String name) throws IOException { return Files.deleteIfExists(fileOf("paused", name)); }
 
     /** What a service answered when it was found down, for whoever wants to know why; one file a watch. */
-    void evidence(String name, Answer is) {
+    void evidence(String name, Response is) {
         String text = is.url() + "\n" + is.status() + " " + is.troubleText() + "\n" + is.headers() + "\n"
-            + Say.cut(is.body(), 1 << 16);
-        if (writable) Guard.tried(() -> keep(fileOf("evidence", name + ".txt"), secrets.mask(text)),
-            e -> warnings.add("the answer of " + name + " cannot be kept: " + Say.thrown(e)));
+            + Text.cut(is.body(), 1 << 16);
+        if (writable) SecureFiles.tried(() -> keep(fileOf("evidence", name + ".txt"), secrets.mask(text)),
+            e -> warnings.add("the answer of " + name + " cannot be kept: " + Text.thrown(e)));
     }
 
     /** A file's name is 255 bytes at most, and a temporary one beside it has a longer one. */
     private Path fileOf(String kind, String name) {
         String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
-        return folder.resolve(kind).resolve(safe.length() < 200 ? safe : Compiled.hash(name));
+        return folder.resolve(kind).resolve(safe.length() < 200 ? safe : CompiledRulesCache.hash(name));
     }
 
     private static Path keep(Path file, String text) throws IOException {
-        return Guard.write(Guard.folder(file.getParent()).resolve(file), text);
+        return SecureFiles.write(SecureFiles.folder(file.getParent()).resolve(file), text);
     }
 
     /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds; two files of bounded size. */
-    void history(Collection<Outcome> outcomes) {
+    void history(Collection<WatchResult> outcomes) {
         Map<String, Object> line = new LinkedHashMap<>(Map.of("t", world.now().getEpochSecond()));
-        for (Outcome o : outcomes)
+        for (WatchResult o : outcomes)
             line.put(o.watch.name(), o.verdict().word().charAt(0) + "" + o.look.answer().time().toMillis());
         Path file = folder.resolve("history.jsonl");
         try {
             if (file.toFile().length() > MOST_HISTORY)
                 Files.move(file, folder.resolve("history.old.jsonl"), StandardCopyOption.REPLACE_EXISTING);
-            if (!Files.exists(file)) Files.createFile(file, Guard.OURS);
+            if (!Files.exists(file)) Files.createFile(file, SecureFiles.OURS);
             Files.writeString(file, Json.text(line) + "\n", StandardOpenOption.APPEND);
         } catch (IOException e) {
-            warnings.add("the history cannot be written: " + Say.thrown(e));
+            warnings.add("the history cannot be written: " + Text.thrown(e));
         }
     }
 
@@ -3459,13 +3459,13 @@ final class Notebook {
 
     private Stream<String> lines(String file) {
         Path ascii = folder.resolve(file); // so that a damaged byte is a damaged line and no more
-        return Guard.tried(() -> Files.readAllLines(ascii, StandardCharsets.ISO_8859_1),
+        return SecureFiles.tried(() -> Files.readAllLines(ascii, StandardCharsets.ISO_8859_1),
             none -> List.<String>of()).stream();
     }
 }
 
 /** Keeps what is ours from others, and whole. */
-final class Guard {
+final class SecureFiles {
     static final FileAttribute<?> OURS = only("rw-------");
     private static final String ME = System.getProperty("user.name");
 
@@ -3494,10 +3494,10 @@ final class Guard {
                 String fault = !List.of(ME, "root").contains(owner)
                     ? " belongs to " + owner + ", who could change the rules; chown " + ME + " it"
                     : open && !sticky ? " can be written by others; chmod go-w '" + at + "' mends that" : "";
-                if (!fault.isEmpty()) throw Ending.mistake("watchdog: " + at + fault);
+                if (!fault.isEmpty()) throw ExitException.mistake("watchdog: " + at + fault);
             }
         } catch (IOException e) {
-            throw Ending.mistake("watchdog: cannot read the permissions of " + file + ": " + Say.thrown(e));
+            throw ExitException.mistake("watchdog: cannot read the permissions of " + file + ": " + Text.thrown(e));
         }
     }
 
@@ -3547,10 +3547,10 @@ final class Guard {
         }
     }
 
-    interface Deed<T> { T done() throws IOException; }
+    interface IOSupplier<T> { T done() throws IOException; }
 
     /** The result, or what is made of the failure, be it that the file system knows no modes. */
-    static <T> T tried(Deed<T> deed, Function<Exception, T> otherwise) {
+    static <T> T tried(IOSupplier<T> deed, Function<Exception, T> otherwise) {
         try {
             return deed.done();
         } catch (IOException | UnsupportedOperationException e) {
@@ -3638,9 +3638,9 @@ final class Json implements JsonGenerator.Converter {
 // The only section that prints, and the words in which watchdog speaks.
 
 /** A command at work: finds the rules and the memory, does it, prints what came of it. */
-final class Session {
-    private final Web web = new Web(); // first, since it takes the longest to be ready
-    private final World world;
+final class Commands {
+    private final HttpClients web = new HttpClients(); // first, since it takes the longest to be ready
+    private final Environment world;
     private final watchdog options;
     private final Path file, folder;
     private final Secrets secrets;
@@ -3648,15 +3648,15 @@ final class Session {
     private Rules rules;
     private List<String> complaints;
     private String broken;
-    private Notebook notebook;
-    private Hands hands;
-    private Looker looker;
-    private Courier courier;
+    private StateStore notebook;
+    private CommandRunner hands;
+    private Checker looker;
+    private Notifier courier;
 
-    Session(World world, watchdog options) {
+    Commands(Environment world, watchdog options) {
         this.world = world;
         this.options = options;
-        this.file = RulesFile.find(options.rules, world);
+        this.file = RulesLoader.find(options.rules, world);
         this.secrets = new Secrets(world.env(), file);
         this.folder = folder();
     }
@@ -3666,35 +3666,35 @@ final class Session {
         Path all = options.state != null ? world.cwd().resolve(options.state)
             : world.folder("XDG_STATE_HOME", ".local/state").resolve("watchdog");
         String name = file.getFileName().toString().replaceFirst("\\.groovy$", "");
-        Path ours = all.resolve(name + "-" + Compiled.hash(file.toString()).substring(0, 8));
-        return Guard.tried(() -> Guard.folder(ours), unusable -> {
+        Path ours = all.resolve(name + "-" + CompiledRulesCache.hash(file.toString()).substring(0, 8));
+        return SecureFiles.tried(() -> SecureFiles.folder(ours), unusable -> {
             memoryLost = true;
-            warn("cannot use " + ours + " (" + Say.thrown(unusable) + "); this pass remembers under the "
+            warn("cannot use " + ours + " (" + Text.thrown(unusable) + "); this pass remembers under the "
                 + "temp folder, so the restart budget may not hold");
-            return need("there is no folder to remember in", () -> Guard.spareFolder(ours));
+            return need("there is no folder to remember in", () -> SecureFiles.spareFolder(ours));
         });
     }
 
-    private static <T> T need(String failed, Guard.Deed<T> deed) {
-        return Guard.tried(deed, e -> { throw Ending.broken("watchdog: " + failed + ": " + Say.thrown(e)); });
+    private static <T> T need(String failed, SecureFiles.IOSupplier<T> deed) {
+        return SecureFiles.tried(deed, e -> { throw ExitException.broken("watchdog: " + failed + ": " + Text.thrown(e)); });
     }
 
     /** With an edit that does not compile, the last good rules still watch. */
     private Rules open(boolean writable) {
-        Compiled cache = new Compiled(folder.resolve("compiled"));
-        RulesFile given = new RulesFile(file, world, secrets);
+        CompiledRulesCache cache = new CompiledRulesCache(folder.resolve("compiled"));
+        RulesLoader given = new RulesLoader(file, world, secrets);
         String text = "";
         try {
             text = given.read();
             Rules good = given.load(text, cache);
             return open(good, "", good.complaints(), writable);
-        } catch (Ending mistakes) {
+        } catch (ExitException mistakes) {
             String last = cache.lastGood();
             if (last == null || mistakes.exit != 2) throw mistakes;
             List<String> all = new ArrayList<>(mistakes.lines);
             all.add("watchdog: these rules cannot be used, so the last good ones still watch");
-            Rules good = new RulesFile(file, world, secrets).load(last, new Compiled(folder.resolve("last-good")));
-            return open(good, Compiled.hash(text), all, writable);
+            Rules good = new RulesLoader(file, world, secrets).load(last, new CompiledRulesCache(folder.resolve("last-good")));
+            return open(good, CompiledRulesCache.hash(text), all, writable);
         }
     }
 
@@ -3704,28 +3704,28 @@ final class Session {
         rules = good;
         broken = hash;
         complaints = mistakes;
-        notebook = new Notebook(folder, writable, world, secrets);
-        hands = new Hands(here, scratch, rules.path(), world.env(), Deadline.in(rules.deadline()), this::progress);
-        looker = new Looker(hands, web);
-        courier = new Courier(notebook, rules.hooks(), world, web, hands);
+        notebook = new StateStore(folder, writable, world, secrets);
+        hands = new CommandRunner(here, scratch, rules.path(), world.env(), Deadline.in(rules.deadline()), this::progress);
+        looker = new Checker(hands, web);
+        courier = new Notifier(notebook, rules.hooks(), world, web, hands);
         return rules;
     }
 
     int pass(List<String> names) {
-        try (FileChannel lock = Guard.lock(folder)) {
-            if (lock == null) throw Ending.busy(options.quiet ? "" : "watchdog: another pass is running");
-            Guard.sweep(folder, name -> name.endsWith(".tmp"));
+        try (FileChannel lock = SecureFiles.lock(folder)) {
+            if (lock == null) throw ExitException.busy(options.quiet ? "" : "watchdog: another pass is running");
+            SecureFiles.sweep(folder, name -> name.endsWith(".tmp"));
             List<Watch> watches = open(!options.dryRun).named(names);
             return options.dryRun ? look(watches) : heal(watches);
         } catch (IOException e) {
-            throw Ending.broken("watchdog: cannot take the lock in " + folder + ": " + Say.thrown(e));
+            throw ExitException.broken("watchdog: cannot take the lock in " + folder + ": " + Text.thrown(e));
         }
     }
 
     private int heal(List<Watch> watches) {
         endAt(rules.deadline(), world);
         tellOfRules();
-        Collection<Outcome> outcomes = passOver(watches).run();
+        Collection<WatchResult> outcomes = passOver(watches).run();
         notebook.history(outcomes);
         courier.send();
         if (rules.heartbeat() != null) courier.heartbeat(rules.heartbeat());
@@ -3738,10 +3738,10 @@ final class Session {
     }
 
     /** No child, response or script can hold the program past its deadline: this ends it from outside. */
-    private static void endAt(Duration deadline, World world) {
-        Daemon.run(() -> {
+    private static void endAt(Duration deadline, Environment world) {
+        DaemonThreads.run(() -> {
             Thread.sleep(deadline.plusSeconds(20).toMillis());
-            world.err().println("watchdog: the pass did not end at its deadline of " + Say.time(deadline)
+            world.err().println("watchdog: the pass did not end at its deadline of " + Text.time(deadline)
                 + " and was ended");
             world.halt().accept(4);
             return null;
@@ -3752,12 +3752,12 @@ final class Session {
         Instant now = world.now();
         if (notebook.brokenRulesAreNew(broken)) {
             String name = file.getFileName().toString(), first = complaints.get(0).lines().findFirst().orElse("");
-            courier.post(new Dsl.Event(Dsl.Kind.rules_broken, name, name + " has mistakes",
-                "The last good rules still watch. " + Say.plain(first, 400), now, now), rules.hooks());
+            courier.post(new Dsl.Event(Dsl.EventKind.rules_broken, name, name + " has mistakes",
+                "The last good rules still watch. " + Text.plain(first, 400), now, now), rules.hooks());
         }
         Set<String> known = rules.watches().stream().map(Watch::name).collect(Collectors.toSet());
         notebook.forget(known).forEach((name, memory) -> {
-            if (memory.incident() != null) courier.post(Story.unwatched(name, memory.incident(), now), rules.hooks());
+            if (memory.incident() != null) courier.post(MessageText.unwatched(name, memory.incident(), now), rules.hooks());
         });
     }
 
@@ -3776,12 +3776,12 @@ final class Session {
         String text = "watch(" + quoted + ") { url " + quoted + "; attempts 1; "
             + (conditions.isEmpty() ? "" : "healthy {\n" + String.join("\n", conditions) + "\n}") + "}";
         try {
-            RulesFile oneOff = new RulesFile(Path.of("condition"), world, secrets);
-            Rules one = oneOff.load(text, new Compiled(folder.resolve("one-off")));
+            RulesLoader oneOff = new RulesLoader(Path.of("condition"), world, secrets);
+            Rules one = oneOff.load(text, new CompiledRulesCache(folder.resolve("one-off")));
             return look(open(one, "", List.of(), false).watches());
-        } catch (Ending wrong) { // its first line is ours, not the user's
+        } catch (ExitException wrong) { // its first line is ours, not the user's
             Pattern place = Pattern.compile("^condition:(\\d+):(\\d+:)");
-            throw Ending.mistakes(wrong.lines.stream().map(line -> place.matcher(line).replaceFirst(at -> "condition "
+            throw ExitException.mistakes(wrong.lines.stream().map(line -> place.matcher(line).replaceFirst(at -> "condition "
                     + Math.min(conditions.size(), Integer.parseInt(at.group(1)) - 1) + ", column " + at.group(2)))
                 .map(line -> line.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1"))
                 .map(line -> line.replaceFirst("(?s)\n    }}\n.*", "")).toList());
@@ -3789,7 +3789,7 @@ final class Session {
     }
 
     int validate() {
-        RulesFile given = new RulesFile(file, world, secrets);
+        RulesLoader given = new RulesLoader(file, world, secrets);
         rules = given.load(given.read(), null);
         complaints = new ArrayList<>(rules.complaints());
         rules.watches().forEach(this::validate);
@@ -3797,7 +3797,7 @@ final class Session {
         int exit = complaints.isEmpty() ? 0 : 2;
         List<String> names = rules.watches().stream().map(Watch::name).toList();
         if (options.json) say(Json.text(new Validated(names, complaints, exit)));
-        else if (exit == 0) say(file.getFileName() + " is good: " + Say.count(names.size(), "watch", "watches"));
+        else if (exit == 0) say(file.getFileName() + " is good: " + Text.count(names.size(), "watch", "watches"));
         return exit;
     }
 
@@ -3806,25 +3806,25 @@ final class Session {
     private void detail(String text) { if (!options.json) say(text); }
 
     private void validate(Watch watch) {
-        Policy policy = watch.policy();
-        Patience patience = watch.patience();
-        String needs = watch.needs().isEmpty() ? "" : ", needs " + Say.list(watch.needs());
+        RestartPolicy policy = watch.policy();
+        CheckSettings patience = watch.patience();
+        String needs = watch.needs().isEmpty() ? "" : ", needs " + Text.list(watch.needs());
         detail(watch.name() + ": " + watch.probe().inWords() + needs + "; up to "
-            + Say.count(patience.attempts(), "attempt") + " of " + Say.time(patience.timeout()));
+            + Text.count(patience.attempts(), "attempt") + " of " + Text.time(patience.timeout()));
         for (Dsl.Remedy remedy : watch.remedies()) {
             detail("    restart" + (remedy.when() == null ? "" : " for its cause") + ": " + remedy.inWords());
-            String secret = MissingSecret.in(remedy.inWords());
+            String secret = MissingSecretException.in(remedy.inWords());
             if (secret != null) complaints.add(file.getFileName() + ": " + watch.name() + ": the secret " + secret
                 + " is missing, so its restart would fail; " + secrets.whereToPut(secret));
             for (Step step : remedy.planned()) find(watch, step.inWords(), step.program());
         }
         if (watch.probe() instanceof CommandProbe probe) find(watch, probe.inWords(), probe.words());
         for (Dsl.Hook hook : watch.hooks())
-            if (hook.sender() instanceof Services.Command command) find(watch, "notify command", command.words());
-        if (!watch.remedies().isEmpty()) detail("    at most " + policy.limit() + " per " + Say.time(policy.per())
-            + ", after " + Say.count(policy.failures(), "unhealthy pass", "unhealthy passes")
-            + ", healthy within " + Say.time(policy.within()));
-        String hooks = Say.list(watch.hooks().stream().map(Dsl.Hook::label).toList());
+            if (hook.sender() instanceof HookProviders.Command command) find(watch, "notify command", command.words());
+        if (!watch.remedies().isEmpty()) detail("    at most " + policy.limit() + " per " + Text.time(policy.per())
+            + ", after " + Text.count(policy.failures(), "unhealthy pass", "unhealthy passes")
+            + ", healthy within " + Text.time(policy.within()));
+        String hooks = Text.list(watch.hooks().stream().map(Dsl.Hook::label).toList());
         detail("    tells " + (hooks.isEmpty() ? "no one" : hooks));
     }
 
@@ -3837,22 +3837,22 @@ final class Session {
                 + ": no shell runs here, so '" + sign + "' is a word for the program; for a shell write sh '…'");
         String path = Stream.concat(rules.path().stream(), Stream.of("/usr/bin:/bin")).collect(Collectors.joining(":"));
         try {
-            if (!words.isEmpty()) Hands.resolve(words.get(0), file.getParent(), path);
-        } catch (StepFailed no) {
+            if (!words.isEmpty()) CommandRunner.resolve(words.get(0), file.getParent(), path);
+        } catch (StepFailedException no) {
             complaints.add(file.getFileName() + ": " + watch.name() + ", " + what + ": for cron, " + no.getMessage());
         }
     }
 
     /** What `status` says of one watch; its components are the fields of --json. */
     private record Status(String name, String state, Instant since, Instant pausedUntil, String reason,
-                          Restart lastRestart, int budgetLeft, int budget, Duration per, Map<String, Double> uptime) {
+                          RestartRecord lastRestart, int budgetLeft, int budget, Duration per, Map<String, Double> uptime) {
         String inWords() {
-            String text = name + ": " + state + (pausedUntil != null ? " " + Say.until(pausedUntil)
-                : since == null ? ", not looked at yet" : " since " + Say.at(since));
+            String text = name + ": " + state + (pausedUntil != null ? " " + Text.until(pausedUntil)
+                : since == null ? ", not looked at yet" : " since " + Text.at(since));
             if (reason != null) text += "\n    down: " + reason;
-            if (lastRestart != null) text += "\n    last restart " + Say.at(lastRestart.at()) + ": "
+            if (lastRestart != null) text += "\n    last restart " + Text.at(lastRestart.at()) + ": "
                 + lastRestart.what() + " (" + Objects.requireNonNullElse(lastRestart.result(), "cut off") + ")";
-            if (per != null) text += "\n    restarts left: " + budgetLeft + " of " + budget + " per " + Say.time(per);
+            if (per != null) text += "\n    restarts left: " + budgetLeft + " of " + budget + " per " + Text.time(per);
             return text + "\n    uptime: " + uptime.entrySet().stream().map(e -> (e.getValue() + " % in " + e.getKey())
                     .replace(".0 %", " %").replace("null %", "unknown")).collect(Collectors.joining(", "));
         }
@@ -3860,12 +3860,12 @@ final class Session {
 
     int status(List<String> names) {
         List<Status> all = open(false).named(names).stream().map(this::status).toList();
-        List<Letter> waiting = notebook.outbox();
+        List<OutboxEntry> waiting = notebook.outbox();
         if (options.json) say(Json.text(Map.of("watches", all, "waiting", waiting.size())));
         else {
             all.forEach(one -> say(one.inWords()));
-            waiting.forEach(letter -> say("waiting for " + Say.hook(letter.hook()) + " since "
-                + Say.at(letter.event().at()) + ": " + letter.event().title()));
+            waiting.forEach(letter -> say("waiting for " + Text.hook(letter.hook()) + " since "
+                + Text.at(letter.event().at()) + ": " + letter.event().title()));
         }
         notebook.warnings().forEach(this::warn);
         complaints.forEach(this::complain);
@@ -3874,10 +3874,10 @@ final class Session {
 
     private Status status(Watch watch) {
         String name = watch.name();
-        Memory memory = notebook.of(watch);
+        WatchState memory = notebook.of(watch);
         Incident incident = memory.incident();
-        Policy policy = watch.policy();
-        Instant until = notebook.pausedUntil(name), since = memory == Memory.NEW ? null : memory.since();
+        RestartPolicy policy = watch.policy();
+        Instant until = notebook.pausedUntil(name), since = memory == WatchState.NEW ? null : memory.since();
         Map<String, Double> uptime = new LinkedHashMap<>();
         for (int days : List.of(1, 7, 30)) uptime.put(days == 1 ? "24h" : days + "d", notebook.uptime(name, days));
         return new Status(name, until != null ? "paused" : memory.state(), since, until,
@@ -3888,9 +3888,9 @@ final class Session {
 
     int pause(String name, Duration time) {
         String known = open(false).one(name).name();
-        Instant until = time == null ? Say.ALWAYS : world.now().plus(time);
+        Instant until = time == null ? Text.ALWAYS : world.now().plus(time);
         need("cannot remember the pause", () -> notebook.pause(known, until));
-        say(name + " is paused " + Say.until(until) + "; `watchdog resume " + name + "` ends it");
+        say(name + " is paused " + Text.until(until) + "; `watchdog resume " + name + "` ends it");
         return 0;
     }
 
@@ -3905,13 +3905,13 @@ final class Session {
         var own = name == null ? open(false).hooks() : open(false).one(name).hooks();
         List<Dsl.Hook> hooks = own.stream().flatMap(hook -> Stream.of(hook, hook.orElse()))
             .filter(Objects::nonNull).distinct().toList();
-        Dsl.Event test = new Dsl.Event(Dsl.Kind.test, name == null ? "watchdog" : name, "test from watchdog",
+        Dsl.Event test = new Dsl.Event(Dsl.EventKind.test, name == null ? "watchdog" : name, "test from watchdog",
             "If you can read this, this hook works.", world.now(), world.now());
         int exit = complaints.isEmpty() ? 0 : 2;
         for (Dsl.Hook hook : hooks) {
-            Delivery delivery = courier.attempt(hook, test);
+            DeliveryResult delivery = courier.attempt(hook, test);
             say(hook.label() + ": " + delivery.text());
-            if (!delivery.taken()) exit = Ending.gravest(exit, 1);
+            if (!delivery.taken()) exit = ExitException.gravest(exit, 1);
         }
         if (hooks.isEmpty()) say("there is no hook to tell" + (name == null ? "" : " for " + name));
         complaints.forEach(this::complain);
@@ -3939,11 +3939,11 @@ final class Session {
         refuse(!(looker.lookAtAll(List.of(watch)).get(watch).verdict() instanceof Healthy),
             name + " is not healthy now; a drill begins with a healthy service");
         timeline(began, name + " is healthy");
-        Treatment stopping = new Treatment();
+        RestartRun stopping = new RestartRun();
         try {
             stops.forEach(stop -> stop.take(hands, stopping));
-        } catch (StepFailed failed) {
-            throw Ending.mistake("watchdog: the drill could not stop " + name + ": " + failed.getMessage());
+        } catch (StepFailedException failed) {
+            throw ExitException.mistake("watchdog: the drill could not stop " + name + ": " + failed.getMessage());
         }
         timeline(began, stopping.inWords());
         Deadline over = Deadline.in(watch.policy().within());
@@ -3957,7 +3957,7 @@ final class Session {
         return healed;
     }
 
-    private static void refuse(boolean wrong, String why) { if (wrong) throw Ending.mistake("watchdog: " + why); }
+    private static void refuse(boolean wrong, String why) { if (wrong) throw ExitException.mistake("watchdog: " + why); }
 
     private void timeline(long began, String what) {
         say(String.format(Locale.ROOT, "%7.1f s  %s", (System.nanoTime() - began) / 1e9, what));
@@ -3967,13 +3967,13 @@ final class Session {
     int launcher(Path to, String reference) {
         try {
             if (Files.exists(to) && !Files.readString(to).contains("Written by `watchdog launcher`"))
-                throw new StepFailed(to + " is there already and is no launcher");
+                throw new StepFailedException(to + " is there already and is no launcher");
             String script = launcher(reference);
             Files.createDirectories(to.toAbsolutePath().getParent());
-            Guard.write(to, script);
+            SecureFiles.write(to, script);
             Files.setPosixFilePermissions(to, PosixFilePermissions.fromString("rwxr-xr-x"));
         } catch (IOException | RuntimeException wrong) {
-            throw Ending.mistake("watchdog: cannot write a launcher: " + Say.plain(Say.thrown(wrong), 300));
+            throw ExitException.mistake("watchdog: cannot write a launcher: " + Text.plain(Text.thrown(wrong), 300));
         }
         say("wrote " + to + "; cron may call it in place of `jbang --offline " + reference + "`");
         return 0;
@@ -3981,11 +3981,11 @@ final class Session {
 
     private String launcher(String reference) throws IOException {
         Deadline deadline = Deadline.in(Duration.ofMinutes(2));
-        Hands hands = new Hands(world.cwd(), folder, List.of(), world.env(), deadline, this::progress);
+        CommandRunner hands = new CommandRunner(world.cwd(), folder, List.of(), world.env(), deadline, this::progress);
         Path jbang = hands.resolve(List.of(world.env().getOrDefault("JBANG_LAUNCH_CMD", "jbang"))).toRealPath();
         List<String> question = List.of(jbang.toString(), "--quiet", "--offline", "info", "tools", reference);
-        Ran ran = hands.run(question, Duration.ofMinutes(1), Map.of());
-        if (ran.exit() != 0) throw new StepFailed("jbang does not know '" + reference + "'" + ran.lastWords());
+        CommandResult ran = hands.run(question, Duration.ofMinutes(1), Map.of());
+        if (ran.exit() != 0) throw new StepFailedException("jbang does not know '" + reference + "'" + ran.lastWords());
         Map<?, ?> is = (Map<?, ?>) new JsonSlurper().parseText(ran.output().substring(ran.output().indexOf('{')));
         return LAUNCHER.formatted(quoted(jbang), quoted(reference), quoted(is.get("availableJdkPath")),
             quoted(is.get("backingResource")), quoted(is.get("applicationJar")),
@@ -3995,7 +3995,7 @@ final class Session {
     private static String quoted(Object word) { return "'" + word.toString().replace("'", "'\\''") + "'"; }
 
     private static String quoted(Object words, String between) {
-        return ((List<?>) words).stream().map(Session::quoted).collect(Collectors.joining(between));
+        return ((List<?>) words).stream().map(Commands::quoted).collect(Collectors.joining(between));
     }
 
     private static final String LAUNCHER = """
@@ -4023,49 +4023,49 @@ final class Session {
         """;
 
     /** What --json says of one watch; fields are only ever added. */
-    private record Told(String name, String verdict, String reason, int status, long millis, Act did, boolean healed,
+    private record Told(String name, String verdict, String reason, int status, long millis, Action did, boolean healed,
                         Map<String, Double> phases) {
-        static Told of(Outcome o) {
-            Answer answer = o.look.answer();
+        static Told of(WatchResult o) {
+            Response answer = o.look.answer();
             Map<String, Double> phases = new LinkedHashMap<>();
             answer.phases().forEach((phase, took) -> phases.put(phase, took.toNanos() / 1e6));
             return new Told(o.watch.name(), o.verdict().word(), o.verdict().reason(), answer.status(),
-                answer.time().toMillis(), o.due() ? Act.nothing : o.decision.act(), o.healed, phases);
+                answer.time().toMillis(), o.due() ? Action.nothing : o.decision.act(), o.healed, phases);
         }
     }
 
     private record Report(List<Told> watches, int exit) { }
 
-    private int report(Collection<Outcome> outcomes, boolean unable) {
+    private int report(Collection<WatchResult> outcomes, boolean unable) {
         int ours = unable ? 4 : complaints.isEmpty() ? 0 : 2;
-        int exit = outcomes.stream().map(Outcome::exit).reduce(ours, Ending::gravest);
+        int exit = outcomes.stream().map(WatchResult::exit).reduce(ours, ExitException::gravest);
         int width = outcomes.stream().mapToInt(o -> o.watch.name().length()).max().orElse(1);
         if (options.json) say(Json.text(new Report(outcomes.stream().map(Told::of).toList(), exit)));
-        else for (Outcome o : outcomes) if (!options.quiet || o.exit() != 0 || o.healed) say(line(o, width));
+        else for (WatchResult o : outcomes) if (!options.quiet || o.exit() != 0 || o.healed) say(line(o, width));
         complaints.forEach(this::complain);
         return exit;
     }
 
     /** What, why with the values met, what was done, how long it took. */
-    private String line(Outcome o, int width) {
+    private String line(WatchResult o, int width) {
         String word = String.format("%-12s", o.healed ? "healed" : o.verdict().word());
         if (world.terminal() && world.env().getOrDefault("NO_COLOR", "").isEmpty())
             word = (o.exit() == 0 ? "\u001b[32m" : "\u001b[31m") + word + "\u001b[0m";
         String text = String.format("%-" + width + "s  %s ", o.watch.name(), word) + what(o);
         if (options.dryRun && o.due()) text += "; would restart: " + o.remedy().inWords();
         if (!options.verbose) return text;
-        if (o.verdict() instanceof Unhealthy bad && bad.failed() != null) text += "\n" + Say.diagram(bad.failed());
+        if (o.verdict() instanceof Unhealthy bad && bad.failed() != null) text += "\n" + Text.diagram(bad.failed());
         Map<String, Duration> phases = o.look.answer().phases();
         return phases.isEmpty() ? text : text + "\n    " + phases.entrySet().stream()
-            .map(phase -> phase.getKey() + " " + Say.time(phase.getValue())).collect(Collectors.joining(", "));
+            .map(phase -> phase.getKey() + " " + Text.time(phase.getValue())).collect(Collectors.joining(", "));
     }
 
-    private static String what(Outcome o) {
+    private static String what(WatchResult o) {
         String reason = o.verdict().reason(), why = o.decision.why();
-        if (o.healed) return "in " + Say.time(o.took) + ": it was " + o.was + "; " + o.done;
+        if (o.healed) return "in " + Text.time(o.took) + ": it was " + o.was + "; " + o.done;
         if (!o.done.isEmpty()) {
-            boolean useless = Restart.USELESS.equals(o.decision.memory().lastRestart().result());
-            return reason + "; " + o.done + (useless ? ", but it did not help in " : ", after ") + Say.time(o.took);
+            boolean useless = RestartRecord.USELESS.equals(o.decision.memory().lastRestart().result());
+            return reason + "; " + o.done + (useless ? ", but it did not help in " : ", after ") + Text.time(o.took);
         }
         return reason + (o.verdict() instanceof Unhealthy && !o.due() && !why.isEmpty() ? "; " + why : "");
     }
@@ -4077,7 +4077,7 @@ final class Session {
 }
 
 /** How watchdog speaks: times, lists, quotations; nothing from outside passes with control characters in it. */
-final class Say {
+final class Text {
     static final Instant ALWAYS = Instant.parse("9999-01-01T00:00:00Z");
     private static final DateTimeFormatter AT = DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
 
@@ -4102,7 +4102,7 @@ final class Say {
     static String at(Instant time) { return AT.format(time.atZone(ZoneId.systemDefault())); }
     static String until(Instant time) { return "until " + (time.equals(ALWAYS) ? "it is resumed" : at(time)); }
     static String ago(Instant then, Instant now) {
-        return time(Duration.between(Memory.earlier(then, now), now)) + " ago";
+        return time(Duration.between(WatchState.earlier(then, now), now)) + " ago";
     }
 
     /** One line without control, formatting or bidirectional characters, cut. */
@@ -4127,7 +4127,7 @@ final class Say {
         return last < 1 ? String.join("", all) : String.join(", ", all.subList(0, last)) + " and " + all.get(last);
     }
 
-    static String names(List<Outcome> outcomes) { return list(outcomes.stream().map(o -> o.watch.name()).toList()); }
+    static String names(List<WatchResult> outcomes) { return list(outcomes.stream().map(o -> o.watch.name()).toList()); }
     static String count(int number, String one, String many) { return number + " " + (number == 1 ? one : many); }
     static String count(int number, String one) { return count(number, one, one + "s"); }
 
@@ -4168,7 +4168,7 @@ final class Say {
 
     /** Groovy's diagram of a failed condition; a body in it may be long. */
     static String diagram(AssertionError failed) {
-        String drawn = failed instanceof Lean.Unmet unmet ? unmet.diagram() : String.valueOf(failed.getMessage());
+        String drawn = failed instanceof Lean.FailedCondition unmet ? unmet.diagram() : String.valueOf(failed.getMessage());
         return drawn.replaceAll("[\\p{Cntrl}\\p{Cf}&&[^\r\n]]", "?").lines().limit(14)
             .map(line -> "    " + cut(line.replaceFirst("^(assert|      ) ?", ""), 110))
             .collect(Collectors.joining("\n"));

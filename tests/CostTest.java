@@ -31,10 +31,10 @@ class CostTest {
     private static final int SIDE_BY_SIDE = 64;
     /** Compiling and nothing else; the two exceptions only stand in signatures of Groovy's runtime and do nothing. */
     private static final Predicate<String> COMPILES = name ->
-        Pattern.matches("org\\.codehaus\\.groovy\\.(control|antlr)\\..*|org\\.apache\\.groovy\\.parser\\..*|groovyjarjarantlr4?\\..*|groovyjarjarasm\\..*|Compiler(\\$.*)?", name)
+        Pattern.matches("org\\.codehaus\\.groovy\\.(control|antlr)\\..*|org\\.apache\\.groovy\\.parser\\..*|groovyjarjarantlr4?\\..*|groovyjarjarasm\\..*|RulesCompiler(\\$.*)?", name)
             && !Set.of("org.codehaus.groovy.control.CompilationFailedException", "groovyjarjarasm.asm.ClassVisitor").contains(name);
     private static final Predicate<String> HEALS = name -> Pattern.matches(
-        "java\\.lang\\.ProcessBuilder(\\$.*)?|Processes(\\$.*)?|Treatment(\\$.*)?|Ran|Story(\\$.*)?"
+        "java\\.lang\\.ProcessBuilder(\\$.*)?|ProcessStopper(\\$.*)?|RestartRun(\\$.*)?|CommandResult|MessageText(\\$.*)?"
             + "|org\\.codehaus\\.groovy\\.runtime\\.powerassert\\.AssertionRenderer", name);
 
     /** Groovy's runtime, which any groovy.lang.Closure, Script or GString would start, and the parser of command lines. */
@@ -87,7 +87,7 @@ class CostTest {
             service.stop();
             Set<String> healing = pass();
             assertTrue(service.up());
-            assertTrue(healing.containsAll(Set.of("java.lang.ProcessBuilder", "Treatment", "Story")), healing.stream().filter(HEALS).toList().toString());
+            assertTrue(healing.containsAll(Set.of("java.lang.ProcessBuilder", "RestartRun", "MessageText")), healing.stream().filter(HEALS).toList().toString());
             assertEquals(List.of(), healing.stream().filter(name -> name.startsWith("groovyjarjarantlr4.")).toList(), "it parsed something");
         }
     }

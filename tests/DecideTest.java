@@ -23,10 +23,10 @@ import org.junit.jupiter.api.TestFactory;
  */
 class DecideTest {
     private static final Instant START = Instant.parse("2026-03-01T08:00:00Z");
-    private static final Policy ONCE = new Policy(1, 3, Duration.ofHours(1), Duration.ofSeconds(30), null);
-    private static final Policy THIRD = new Policy(3, 3, Duration.ofHours(1), Duration.ofSeconds(30), null);
-    private static final Policy PATIENT = new Policy(1, 3, Duration.ofHours(1), Duration.ofMinutes(12), null);
-    private static final Policy REMINDING = new Policy(1, 1, Duration.ofHours(24), Duration.ofSeconds(30), Duration.ofHours(6));
+    private static final RestartPolicy ONCE = new RestartPolicy(1, 3, Duration.ofHours(1), Duration.ofSeconds(30), null);
+    private static final RestartPolicy THIRD = new RestartPolicy(3, 3, Duration.ofHours(1), Duration.ofSeconds(30), null);
+    private static final RestartPolicy PATIENT = new RestartPolicy(1, 3, Duration.ofHours(1), Duration.ofMinutes(12), null);
+    private static final RestartPolicy REMINDING = new RestartPolicy(1, 1, Duration.ofHours(24), Duration.ofSeconds(30), Duration.ofHours(6));
 
     /**
      * What a pass may meet: `well`; `sick`, a restart of which does not help; `cured`: sick, and its restart helps;
@@ -56,14 +56,14 @@ class DecideTest {
             row("once over the threshold it stays over it", THIRD, "sick -> held, sick -> held, sick -> restart 0: down still_down, sick -> restart 1"),
             row("still_down is said once", ONCE, "sick -> restart 0: down still_down, sick -> restart 1, sick -> restart 2"),
             row("the next rung is taken when the last did not help", ONCE, "sick -> restart 0: down still_down, cured -> restart 1: healed"),
-            row("after the last rung the last is taken again", new Policy(1, 9, Duration.ofHours(1), Duration.ofSeconds(30), null),
+            row("after the last rung the last is taken again", new RestartPolicy(1, 9, Duration.ofHours(1), Duration.ofSeconds(30), null),
                 "sick -> restart 0: down still_down, sick -> restart 1, sick -> restart 2, sick -> restart 2, sick -> restart 2"),
             row("after recovery the ladder starts at its first rung", ONCE, "sick -> restart 0: down still_down, sick -> restart 1, well -> nothing: recovered, cured -> restart 0: down healed"),
             row("a step that fails is a restart that did not help", ONCE, "broken -> restart 0: down still_down, cured -> restart 1: healed"),
             row("the budget is spent: said once", ONCE, "sick -> restart 0: down still_down, sick -> restart 1, sick -> restart 2, sick -> gave_up: gave_up, sick -> gave_up, sick -> gave_up"),
             row("the budget re-arms as the window moves on, and that it is spent again is no news", ONCE,
                 "sick -> restart 0: down still_down, sick -> restart 1, sick -> restart 2, sick -> gave_up: gave_up, +50m sick -> restart 2, sick -> restart 2, sick -> restart 2, sick -> gave_up"),
-            row("a restart leaves the window at its end and not before", new Policy(1, 1, Duration.ofMinutes(20), Duration.ofSeconds(30), null),
+            row("a restart leaves the window at its end and not before", new RestartPolicy(1, 1, Duration.ofMinutes(20), Duration.ofSeconds(30), null),
                 "sick -> restart 0: down still_down, sick -> gave_up: gave_up, sick -> gave_up, sick -> gave_up, sick -> restart 1"),
             row("restarts that helped count against the budget as well", ONCE, "cured -> restart 0: down healed, cured -> restart 0: down healed, "
                 + "cured -> restart 0: down healed, sick -> gave_up: down gave_up, well -> nothing: recovered"),
@@ -83,7 +83,7 @@ class DecideTest {
             row("a story goes on over a pause", ONCE, "sick -> restart 0: down still_down, paused -> paused, sick -> restart 1, paused -> paused, well -> nothing: recovered"),
             row("reminders come at their time", REMINDING, "sick -> restart 0: down still_down, sick -> gave_up: gave_up, +5h sick -> gave_up, +1h sick -> gave_up: reminder, "
                 + "+5h sick -> gave_up, +1h sick -> gave_up: reminder, well -> nothing: recovered"),
-            row("giving up is reminder enough", new Policy(1, 1, Duration.ofHours(24), Duration.ofSeconds(30), Duration.ofHours(6)),
+            row("giving up is reminder enough", new RestartPolicy(1, 1, Duration.ofHours(24), Duration.ofSeconds(30), Duration.ofHours(6)),
                 "cut -> restart 0: down, +7h sick -> gave_up: gave_up, sick -> gave_up"),
             row("a reminder is for what is not restarted as well", REMINDING, "tls -> held: down, +7h tls -> held: reminder"),
             row("a clock that is set back does not free the budget", ONCE, "sick -> restart 0: down still_down, sick -> restart 1, sick -> restart 2, -30d sick -> gave_up: gave_up"),
@@ -94,7 +94,7 @@ class DecideTest {
             row("a clock that jumps ahead re-arms the budget", ONCE, "sick -> restart 0: down still_down, sick -> restart 1, sick -> restart 2, +30d sick -> restart 2"));
     }
 
-    private static DynamicTest row(String label, Policy policy, String story) {
+    private static DynamicTest row(String label, RestartPolicy policy, String story) {
         return dynamicTest(label, () -> {
             Life life = new Life(policy);
             List<String> lived = new ArrayList<>();
@@ -104,9 +104,9 @@ class DecideTest {
     }
 
     @Test void aRestartIsInTheMemoryWithoutAResultBeforeItRunsAndWithOneAfterwards() {
-        Life life = new Life(new Policy(1, 9, Duration.ofHours(1), Duration.ofSeconds(30), null));
+        Life life = new Life(new RestartPolicy(1, 9, Duration.ofHours(1), Duration.ofSeconds(30), null));
         life.pass("cut");
-        assertEquals(new Restart(START, "remedy 0", null), life.memory.lastRestart());
+        assertEquals(new RestartRecord(START, "remedy 0", null), life.memory.lastRestart());
         life.pass("sick");
         assertEquals("did not help", life.memory.lastRestart().result());
         life.pass("cured");
@@ -132,7 +132,7 @@ class DecideTest {
     }
 
     @Test void aBudgetThatIsLargerThanTheMemoryOfRestartsStillHolds() {
-        Life life = new Life(new Policy(1, 40, Duration.ofDays(2), Duration.ofSeconds(30), null));
+        Life life = new Life(new RestartPolicy(1, 40, Duration.ofDays(2), Duration.ofSeconds(30), null));
         for (int i = 0; i < 100; i++) life.pass("cured");
         assertEquals(40, life.restarts.size());
     }
@@ -141,7 +141,7 @@ class DecideTest {
         return IntStream.range(0, 60).mapToObj(seed -> dynamicTest("seed " + seed, () -> {
             Random random = new Random(seed);
             Duration remind = random.nextBoolean() ? null : Duration.ofMinutes(1 + random.nextInt(300));
-            Life life = new Life(new Policy(1 + random.nextInt(4), 1 + random.nextInt(12), Duration.ofMinutes(1 + random.nextInt(600)),
+            Life life = new Life(new RestartPolicy(1 + random.nextInt(4), 1 + random.nextInt(12), Duration.ofMinutes(1 + random.nextInt(600)),
                 Duration.ofSeconds(1 + random.nextInt(1200)), remind));
             List<String> words = List.copyOf(MET.keySet());
             String word = "well";
@@ -154,14 +154,14 @@ class DecideTest {
 
     /** One watch through many passes, as a pass leads it; each law that a step can break is looked at in that step. */
     private static final class Life {
-        final Policy policy;
-        Memory memory = Memory.NEW;
+        final RestartPolicy policy;
+        WatchState memory = WatchState.NEW;
         Instant now = START;
         final List<Instant> restarts = new ArrayList<>();
-        private final Map<Dsl.Kind, Integer> toldOfThis = new HashMap<>();
+        private final Map<Dsl.EventKind, Integer> toldOfThis = new HashMap<>();
         private int failuresInARow;
 
-        Life(Policy policy) { this.policy = policy; }
+        Life(RestartPolicy policy) { this.policy = policy; }
 
         String pass(String row) {
             String[] words = row.split(" ");
@@ -172,13 +172,13 @@ class DecideTest {
             assertEquals(decision, verdict.decide(policy, memory, now), "the same in, the same out");
             lawsOf(verdict, decision, met);
             memory = decision.memory();
-            List<Dsl.Kind> told = new ArrayList<>(decision.tell());
+            List<Dsl.EventKind> told = new ArrayList<>(decision.tell());
             if (decision.remedy() >= 0) told.addAll(restart(met, (Unhealthy) verdict, decision.remedy()));
             told.forEach(this::hears);
-            if (memory.incident() == null) assertTrue(toldOfThis.isEmpty() || told.contains(Dsl.Kind.healed) || told.contains(Dsl.Kind.recovered));
+            if (memory.incident() == null) assertTrue(toldOfThis.isEmpty() || told.contains(Dsl.EventKind.healed) || told.contains(Dsl.EventKind.recovered));
             if (memory.incident() == null) toldOfThis.clear();
             now = now.plus(Duration.ofMinutes(5));
-            String did = decision.act() == Act.restarted ? "restart " + decision.remedy() : decision.act().name();
+            String did = decision.act() == Action.restarted ? "restart " + decision.remedy() : decision.act().name();
             return row + " -> " + did + (told.isEmpty() ? "" : ": " + String.join(" ", told.stream().map(Enum::name).toList()));
         }
 
@@ -192,30 +192,30 @@ class DecideTest {
             if (verdict instanceof Healthy) failuresInARow = 0;
             boolean open = memory.incident() != null;
             if (decision.remedy() < 0) return;
-            assertEquals(Act.restarted, decision.act());
+            assertEquals(Action.restarted, decision.act());
             assertTrue(verdict instanceof Unhealthy, "restarted although " + met);
             assertTrue(open || failuresInARow >= policy.failures(), "restarted below the threshold");
             if (!open && !met.equals("dns")) assertEquals(0, decision.remedy(), "the first rung comes first");
         }
 
-        private List<Dsl.Kind> restart(String met, Unhealthy verdict, int remedy) {
+        private List<Dsl.EventKind> restart(String met, Unhealthy verdict, int remedy) {
             restarts.add(now);
             long within = restarts.stream().filter(at -> at.isAfter(now.minus(policy.per()))).count();
             assertTrue(within <= policy.limit() || restarts.stream().anyMatch(at -> at.isAfter(now)), within + " restarts within " + policy.per());
             memory = memory.intends("remedy " + remedy, policy, now);
             if (met.equals("cut")) return List.of();
             Decision after = met.equals("cured") ? MET.get("well").decide(policy, memory, now)
-                : verdict.afterRestart(met.equals("broken") ? "run 'x' failed" : met.equals("slow") ? Restart.WAITING : Restart.USELESS, memory, now);
+                : verdict.afterRestart(met.equals("broken") ? "run 'x' failed" : met.equals("slow") ? RestartRecord.WAITING : RestartRecord.USELESS, memory, now);
             memory = after.memory();
             return after.tell();
         }
 
         /** A story opens once, closes once, and says each thing in it once but for reminders. */
-        private void hears(Dsl.Kind kind) {
-            if (kind == Dsl.Kind.down) assertTrue(toldOfThis.isEmpty(), "down inside of a story");
-            else assertTrue(toldOfThis.containsKey(Dsl.Kind.down), kind + " outside of a story");
+        private void hears(Dsl.EventKind kind) {
+            if (kind == Dsl.EventKind.down) assertTrue(toldOfThis.isEmpty(), "down inside of a story");
+            else assertTrue(toldOfThis.containsKey(Dsl.EventKind.down), kind + " outside of a story");
             int times = toldOfThis.merge(kind, 1, Integer::sum);
-            assertTrue(times == 1 || kind == Dsl.Kind.reminder, kind + " told " + times + " times in one story");
+            assertTrue(times == 1 || kind == Dsl.EventKind.reminder, kind + " told " + times + " times in one story");
         }
     }
 }

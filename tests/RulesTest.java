@@ -634,13 +634,13 @@ class RulesTest {
     @Test void everyPublicWordStandsInTheShippedRules() throws IOException {
         String shipped = Files.readString(SHIPPED);
         Set<String> missing = new TreeSet<>();
-        for (Class<?> words : List.of(Dsl.TopWords.class, Dsl.WatchWords.class, Dsl.HealthyWords.class, Dsl.CauseWords.class,
-                Dsl.RestartWords.class, Dsl.ServerCertificate.class, Dsl.Event.class))
+        for (Class<?> words : List.of(Dsl.RulesScript.class, Dsl.WatchSpec.class, Dsl.Conditions.class, Dsl.CauseConditions.class,
+                Dsl.RemedySpec.class, Dsl.ServerCertificate.class, Dsl.Event.class))
             for (Method method : words.getDeclaredMethods()) {
                 String word = word(method);
                 if (isWord(method) && !shipped.matches("(?s).*\\b" + word + "\\b.*")) missing.add(words.getSimpleName() + "." + word);
             }
-        for (Class<?> words : List.of(Dsl.TopWords.class, Dsl.WatchWords.class, Dsl.CauseWords.class))
+        for (Class<?> words : List.of(Dsl.RulesScript.class, Dsl.WatchSpec.class, Dsl.CauseConditions.class))
             for (Field word : words.getFields())
                 if (!shipped.matches("(?s).*\\b" + word.getName() + "\\b.*")) missing.add(words.getSimpleName() + "." + word.getName());
         assertEquals(Set.of(), missing);

@@ -49,7 +49,7 @@ record Run(int exit, String out, String err) {
         /** Calls watchdog, for example {@code watchdog("check", "plex")}. */
         Run watchdog(String... args) {
             ByteArrayOutputStream out = new ByteArrayOutputStream(), err = new ByteArrayOutputStream();
-            World world = new World(Map.copyOf(env), folder, clock, print(out), print(err), false,
+            Environment world = new Environment(Map.copyOf(env), folder, clock, print(out), print(err), false,
                 code -> { throw new AssertionError("halted with " + code); });
             int exit = watchdog.run(world, args);
             return new Run(exit, out.toString(StandardCharsets.UTF_8), err.toString(StandardCharsets.UTF_8));

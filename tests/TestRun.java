@@ -2,8 +2,8 @@
 //JAVA 17+
 //DEPS org.junit.jupiter:junit-jupiter:5.14.4
 //DEPS org.junit.platform:junit-platform-launcher:1.14.4
-//DEPS com.squareup.okhttp3:mockwebserver3:5.4.0
-//DEPS com.squareup.okhttp3:okhttp-tls:5.4.0
+//DEPS com.squareup.okhttp3:mockwebserver3:5.5.1
+//DEPS com.squareup.okhttp3:okhttp-tls:5.5.1
 //SOURCES ../watchdog.java
 //SOURCES *.java
 
