@@ -93,6 +93,7 @@ watch('plex') {
 //-         run 'systemctl --user restart my-server', timeout: 1.minute
 //-         sh 'ip link | grep -q wlan0'        // a shell, for when one is meant
 //-         pause 3.seconds
+//-         call { println 'custom Groovy' }  // the other words of restart are read when the rules are loaded
 //-     }
 //-     within 30.seconds                       // how long it may take to be healthy after a restart
 //-     limit 3, per: 1.hour                    // the restart budget

@@ -7,25 +7,19 @@
 //DEPS org.apache.groovy:groovy:5.1.1
 //DEPS org.apache.groovy:groovy-json:5.1.1
 //DEPS com.squareup.okhttp3:okhttp-jvm:5.5.1
-//CDS
 //COMPILE_OPTIONS -encoding UTF-8 -XDstringConcat=inline
-//RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xms24m -Xmn12m -Xmx256m -Xshare:auto -Xlog:disable -Xlog:all=error:stderr -Dfile.encoding=UTF-8
+//RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xms24m -Xmn12m -Xmx256m -Xshare:auto -Xlog:disable -Xlog:all=error:stderr -Dfile.encoding=UTF-8 -Dpicocli.disable.closures=true
 
 import groovy.json.JsonGenerator;
 import groovy.json.JsonOutput;
 import groovy.json.JsonSlurper;
-import groovy.lang.*;
+import groovy.lang.Closure;
+import groovy.lang.DelegatesTo;
+import groovy.lang.GroovyClassLoader;
+import groovy.lang.Reference;
 import groovy.transform.CompileStatic;
-import groovy.transform.NamedParam;
-import groovy.transform.NamedParams;
-import groovy.transform.stc.POJO;
-import groovyjarjarasm.asm.ClassReader;
-import groovyjarjarasm.asm.ClassVisitor;
-import groovyjarjarasm.asm.ClassWriter;
-import groovyjarjarasm.asm.MethodVisitor;
-import groovyjarjarasm.asm.Opcodes;
-import groovyjarjarasm.asm.commons.ClassRemapper;
-import groovyjarjarasm.asm.commons.SimpleRemapper;
+import groovy.transform.stc.ClosureParams;
+import groovy.transform.stc.SimpleType;
 import java.io.*;
 import java.lang.ProcessBuilder.Redirect;
 import java.lang.annotation.*;
@@ -68,16 +62,14 @@ import org.codehaus.groovy.ast.stmt.*;
 import org.codehaus.groovy.classgen.GeneratorContext;
 import org.codehaus.groovy.control.*;
 import org.codehaus.groovy.control.customizers.CompilationCustomizer;
-import org.codehaus.groovy.control.messages.ExceptionMessage;
 import org.codehaus.groovy.control.messages.SyntaxErrorMessage;
-import org.codehaus.groovy.runtime.FormatHelper;
 import org.codehaus.groovy.runtime.MethodRankHelper;
-import org.codehaus.groovy.runtime.ScriptBytecodeAdapter;
-import org.codehaus.groovy.runtime.powerassert.AssertionRenderer;
-import org.codehaus.groovy.runtime.powerassert.Value;
-import org.codehaus.groovy.runtime.powerassert.ValueRecorder;
 import org.codehaus.groovy.syntax.SyntaxException;
-import org.codehaus.groovy.tools.GroovyClass;
+import org.codehaus.groovy.syntax.Types;
+import org.codehaus.groovy.ast.tools.WideningCategories.LowestUpperBoundClassNode;
+import org.codehaus.groovy.transform.stc.AbstractTypeCheckingExtension;
+import org.codehaus.groovy.transform.stc.StaticTypeCheckingSupport;
+import org.codehaus.groovy.transform.stc.StaticTypeCheckingVisitor;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -154,6 +146,10 @@ public final class watchdog implements Callable<Integer> {
         return true;
     }
 
+    static Set<String> commands() {
+        return new CommandLine(new watchdog(null)).getSubcommands().keySet();
+    }
+
     private static int byPicocli(Environment world, String... args) {
         CommandLine line = new CommandLine(new watchdog(world));
         line.registerConverter(Duration.class, Text::parseDuration);
@@ -191,17 +187,6 @@ public final class watchdog implements Callable<Integer> {
     @Command(description = "Fire drill: stop a service on purpose, and prove that a pass notices and heals it.")
     int drill(@Parameters(paramLabel = "NAME") String name,
               @Option(names = "--yes", description = "Do not ask.") boolean yes) { return session().drill(name, yes); }
-
-    @Command(description = {
-        "Write a small script for cron that starts this program by Java alone, without JBang's own start.",
-        "It comes back to JBang when the script or a dependency changed or is gone."})
-    int launcher(@Parameters(paramLabel = "FILE", description = "Where to write it.") Path file,
-                 @Option(names = "--from", paramLabel = "REF", defaultValue = "watchdog@catalog",
-                     description = "What JBang calls this program; default: ${DEFAULT-VALUE}.") String reference) {
-        Path script = world.cwd().resolve(reference); // cron calls from elsewhere
-        String from = Files.isRegularFile(script) ? script.toString() : reference;
-        return session().launcher(world.cwd().resolve(file), from);
-    }
 
     /** One funnel for everything that goes wrong: a clear sentence and an exit code, never a stack trace. */
     private static int explain(Exception thrown, Environment world) {
@@ -284,9 +269,51 @@ final class ExitException extends RuntimeException {
 // === 2. The model ====================================================================================================
 // A Watch is what the rules say; an Answer is what the service said; a Memory is what earlier passes learned.
 
+/** What rules and the rest of watchdog share. Public, because a script lives in another class loader. */
+interface Model {
+    /** The kinds of event, for `on: [healed, gave_up]`. */
+    enum EventKind { down, healed, still_down, gave_up, recovered, reminder, rules_broken, test }
+
+    /** Why there is no response, for `restart(when: { error == refused })`. */
+    enum Failure { none, refused, unknownHost, unreachable, timeout, tls, reset, closed }
+
+    /** A message, as blocks and webhooks get it. */
+    record Event(EventKind kind, String watch, String title, String text, Instant at,
+                 Instant since) { }
+
+    /** A way to notify somebody. Two with the same settings are the same hook. */
+    record Hook(String label, String id, Sender sender, Set<EventKind> on, Hook orElse,
+                String missing) {
+        Hook with(Set<EventKind> kinds, Hook fallback) {
+            return new Hook(label, id, sender, kinds, fallback, missing);
+        }
+    }
+
+    /** Steps in order, and for which cause; {@code when} null: for any. The same list of steps
+     *  runs once a pass. */
+    record Remedy(Expectation when, List<Step> steps) {
+        String inWords() {
+            return steps.isEmpty() ? "nothing"
+                : steps.stream().map(Step::inWords).collect(Collectors.joining(", then "));
+        }
+    }
+}
+
+/** How a hook sends a message. */
+interface Sender { DeliveryResult send(Notifier notifier, Model.Event event); }
+
+/** What must be true of a response. */
+interface Expectation {
+    /** The first condition that is not true, or null. */
+    FailedCondition firstFailure(Response response);
+}
+
+/** A condition that is not true: on one line, and as a diagram of its values, or null. */
+record FailedCondition(String reason, String diagram) { }
+
 /** One service under watch, as its rules describe it. */
-record Watch(String name, Probe probe, Callable<?> healthy, List<Dsl.Remedy> remedies, List<String> needs,
-             CheckSettings patience, RestartPolicy policy, List<Dsl.Hook> hooks) {
+record Watch(String name, Probe probe, Expectation healthy, List<Model.Remedy> remedies,
+             List<String> dependencies, CheckSettings patience, RestartPolicy policy, List<Model.Hook> hooks) {
     /** Its name is unique; and a record's own equals would be made of method handles in every pass. */
     @Override public boolean equals(Object other) { return other instanceof Watch watch && watch.name.equals(name); }
     @Override public int hashCode() { return name.hashCode(); }
@@ -300,10 +327,18 @@ record RestartPolicy(int failures, int limit, Duration per, Duration within, Dur
 
 /** What one look met: an answer, or the trouble that prevented it. Bounded in size; status 0 stands for no answer. */
 record Response(int status, Headers headers, String body, String url, String protocol, X509Certificate certificate,
-              Duration time, Map<String, Duration> phases, Dsl.Failure trouble, String troubleText) {
-    static Response none(Dsl.Failure trouble, String text, Duration time, Map<String, Duration> phases) {
+              Duration time, Map<String, Duration> phases, Model.Failure trouble, String troubleText) {
+    static Response none(Model.Failure trouble, String text, Duration time, Map<String, Duration> phases) {
         return new Response(0, Headers.of(), "", "", "", null, time, phases, trouble, text);
     }
+
+    /** What came, for a condition that does not show it. */
+    String got() {
+        String begin = body.isEmpty() ? "" : ", " + Text.value(body);
+        return status == 0 && body.isEmpty() ? "" : "; got " + (url.isEmpty() ? "exit code " : "HTTP ") + status + begin;
+    }
+
+    Model.Failure failure() { return trouble; }
 
     /** A short run of the body, for messages and to tell whether an answer has changed at all. */
     String excerpt() { return Text.plain(status + " " + body, 160); }
@@ -382,8 +417,8 @@ record WatchState(String state, Instant since, int failures, Incident incident, 
 enum Action { nothing, restarted, held, gave_up, blocked, paused }
 
 /** What is due now, why, which remedy (an index), what to tell, and what to remember. */
-record Decision(Action act, String why, int remedy, List<Dsl.EventKind> tell, WatchState memory) {
-    static Decision rest(Action act, String why, List<Dsl.EventKind> tell, WatchState memory) {
+record Decision(Action act, String why, int remedy, List<Model.EventKind> tell, WatchState memory) {
+    static Decision rest(Action act, String why, List<Model.EventKind> tell, WatchState memory) {
         return new Decision(act, why, -1, tell, memory);
     }
 }
@@ -404,13 +439,13 @@ record Healthy(String reason) implements Verdict {
         RestartRecord last = memory.lastRestart();
         boolean ours = memory.incident().restarts() > 0 && last != null
             && (last.result() == null || last.result().equals(RestartRecord.WAITING));
-        return ours ? Decision.rest(Action.nothing, "", List.of(Dsl.EventKind.healed), next.restartEnded(RestartRecord.HELPED))
-            : Decision.rest(Action.nothing, "", List.of(Dsl.EventKind.recovered), next);
+        return ours ? Decision.rest(Action.nothing, "", List.of(Model.EventKind.healed), next.restartEnded(RestartRecord.HELPED))
+            : Decision.rest(Action.nothing, "", List.of(Model.EventKind.recovered), next);
     }
 }
 
 /** It does not. {@code cures}: the remedies that fit the cause, as a ladder; empty with {@code noCure} saying why. */
-record Unhealthy(String reason, AssertionError failed, String excerpt, List<Integer> cures, String noCure)
+record Unhealthy(String reason, String diagram, String excerpt, List<Integer> cures, String noCure)
         implements Verdict {
     public Decision decide(RestartPolicy policy, WatchState memory, Instant now) {
         WatchState next = memory.until(now).becomes(word(), memory.failures() + 1, now);
@@ -420,15 +455,15 @@ record Unhealthy(String reason, AssertionError failed, String excerpt, List<Inte
                 + " passes before a restart", List.of(), next);
         if (open == null)
             return act(policy, next.incident(new Incident(now, reason, excerpt, 0, 0, 0, false, false, now)), now,
-                List.of(Dsl.EventKind.down));
+                List.of(Model.EventKind.down));
         if (policy.remind() != null && !now.isBefore(open.lastTold().plus(policy.remind())))
-            return act(policy, next.incident(open.told(false, now)), now, List.of(Dsl.EventKind.reminder));
+            return act(policy, next.incident(open.told(false, now)), now, List.of(Model.EventKind.reminder));
         return act(policy, next, now, List.of());
     }
 
-    private Decision act(RestartPolicy policy, WatchState next, Instant now, List<Dsl.EventKind> news) {
+    private Decision act(RestartPolicy policy, WatchState next, Instant now, List<Model.EventKind> news) {
         RestartRecord last = next.lastRestart();
-        List<Dsl.EventKind> tell = new ArrayList<>(news);
+        List<Model.EventKind> tell = new ArrayList<>(news);
         if (cures.isEmpty()) return Decision.rest(Action.held, noCure, tell, next);
         if (last != null && RestartRecord.WAITING.equals(last.result())) {
             if (now.isBefore(last.at().plus(policy.within())))
@@ -442,8 +477,8 @@ record Unhealthy(String reason, AssertionError failed, String excerpt, List<Inte
         if (next.spent(policy, now) < policy.limit())
             return new Decision(Action.restarted, "", cures.get(Math.min(open.rung(), cures.size() - 1)), tell, next);
         if (!open.toldGivenUp()) {
-            tell.remove(Dsl.EventKind.reminder);
-            tell.add(Dsl.EventKind.gave_up);
+            tell.remove(Model.EventKind.reminder);
+            tell.add(Model.EventKind.gave_up);
             next = next.incident(open.told(true, now));
         }
         return Decision.rest(Action.gave_up, "the budget of " + policy.limit() + " restarts per "
@@ -455,7 +490,7 @@ record Unhealthy(String reason, AssertionError failed, String excerpt, List<Inte
         WatchState next = memory.restartEnded(result);
         Incident open = memory.incident();
         if (result.equals(RestartRecord.WAITING)) return Decision.rest(Action.restarted, "", List.of(), next);
-        return Decision.rest(Action.restarted, "", open.toldStillDown() ? List.of() : List.of(Dsl.EventKind.still_down),
+        return Decision.rest(Action.restarted, "", open.toldStillDown() ? List.of() : List.of(Model.EventKind.still_down),
             next.incident(open.uselessly(excerpt.equals(open.excerpt()), now)));
     }
 }
@@ -493,20 +528,20 @@ final class WatchResult {
 
     Verdict verdict() { return look.verdict(); }
     boolean due() { return decision.remedy() >= 0; }
-    Dsl.Remedy remedy() { return watch.remedies().get(decision.remedy()); }
+    Model.Remedy remedy() { return watch.remedies().get(decision.remedy()); }
     int exit() { return verdict().exit(); }
 }
 
 /** One look: the last answer that was met and what it means. */
 record CheckResult(Response answer, Verdict verdict) {
     static CheckResult without(Verdict verdict) {
-        return new CheckResult(Response.none(Dsl.Failure.none, "", Duration.ZERO, Map.of()), verdict);
+        return new CheckResult(Response.none(Model.Failure.none, "", Duration.ZERO, Map.of()), verdict);
     }
 }
 
 /** One check-and-heal pass over some watches, which stand in an order where each comes after what it needs. */
 record Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore notebook, Notifier courier, Environment world,
-            Consumer<String> progress, Map<String, WatchResult> outcomes, Map<Callable<?>, RestartRun> treatments) {
+            Consumer<String> progress, Map<String, WatchResult> outcomes, Map<List<Step>, RestartRun> treatments) {
     Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore notebook, Notifier courier, Environment world,
          Consumer<String> progress) {
         this(watches, looker, hands, notebook, courier, world, progress,
@@ -546,7 +581,7 @@ record Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore
 
     /** What a watch needs and does not have; null: nothing that was looked at. */
     private WatchResult missing(Watch watch) {
-        return watch.needs().stream().map(outcomes::get).filter(need -> need != null && need.exit() != 0)
+        return watch.dependencies().stream().map(outcomes::get).filter(need -> need != null && need.exit() != 0)
             .findFirst().orElse(null);
     }
 
@@ -557,7 +592,7 @@ record Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore
     }
 
     private void heal(WatchResult first) {
-        Dsl.Remedy remedy = first.remedy();
+        Model.Remedy remedy = first.remedy();
         List<WatchResult> patients = outcomes.values().stream()
             .filter(o -> o.due() && o.remedy().steps() == remedy.steps()).toList();
         long began = System.nanoTime();
@@ -607,12 +642,12 @@ record Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore
     private void settle(WatchResult outcome, Decision decision) {
         outcome.decision = decision;
         if (outcome.due()) outcome.was = outcome.verdict().reason();
-        if (decision.tell().contains(Dsl.EventKind.down)) notebook.evidence(outcome.watch.name(), outcome.look.answer());
+        if (decision.tell().contains(Model.EventKind.down)) notebook.evidence(outcome.watch.name(), outcome.look.answer());
         synchronized (notebook) { // a hook's thread may save in between
             Incident before = notebook.of(outcome.watch).incident(), after = decision.memory().incident();
             Incident about = after != null ? after : before;
             notebook.put(outcome.watch, decision.memory());
-            for (Dsl.EventKind kind : decision.tell())
+            for (Model.EventKind kind : decision.tell())
                 courier.post(MessageText.about(kind, outcome, about, world.now()), outcome.watch.hooks());
         }
     }
@@ -678,7 +713,7 @@ record Checker(CommandRunner hands, HttpClients web) {
             if (look.verdict() instanceof Healthy && ++good >= wanted) return look;
             if (look.verdict() instanceof Unhealthy why && ++bad > samples - wanted)
                 return samples == 1 ? look : new CheckResult(look.answer(), new Unhealthy("only " + good + " good of " + wanted
-                    + " wanted in " + samples + " looks, last " + why.reason(), why.failed(), why.excerpt(),
+                    + " wanted in " + samples + " looks, last " + why.reason(), why.diagram(), why.excerpt(),
                     why.cures(), why.noCure()));
         }
     }
@@ -688,7 +723,7 @@ record Checker(CommandRunner hands, HttpClients web) {
         Duration timeout = Collections.min(List.of(watch.patience().timeout(), hands.deadline().left()));
         String most = Text.time(timeout);
         Response answer = DaemonThreads.get(DaemonThreads.run(() -> watch.probe().ask(this, timeout)), timeout.plusMillis(500),
-            Response.none(Dsl.Failure.timeout, "no answer within " + most, timeout, Map.of()));
+            Response.none(Model.Failure.timeout, "no answer within " + most, timeout, Map.of()));
         return new CheckResult(answer, DaemonThreads.get(DaemonThreads.run(() -> ConditionEvaluator.of(watch, answer)), timeout,
             new Inconclusive("its conditions took longer than " + most, false)));
     }
@@ -696,12 +731,9 @@ record Checker(CommandRunner hands, HttpClients web) {
 
 /** Answer -> verdict, by the conditions of the rules. */
 final class ConditionEvaluator {
-    /** A condition that does not hold: on one line for messages, and as it was thrown; null: there was no answer. */
-    private record FailedCondition(String line, AssertionError failed) { }
-
     static Verdict of(Watch watch, Response answer) {
         try {
-            FailedCondition unmet = unmet(watch, answer);
+            FailedCondition unmet = firstFailure(watch, answer);
             return unmet == null ? new Healthy(watch.probe().inWords(answer)) : unhealthy(watch, answer, unmet);
         } catch (MissingSecretException missing) {
             return new Inconclusive(missing.getMessage(), false);
@@ -711,38 +743,29 @@ final class ConditionEvaluator {
         }
     }
 
-    private static FailedCondition unmet(Watch watch, Response answer) throws Exception {
-        if (answer.trouble() != Dsl.Failure.none) return new FailedCondition(answer.troubleText(), null);
-        if (watch.healthy() != null) return unmet(watch.healthy(), new Dsl.Conditions(answer));
+    private static FailedCondition firstFailure(Watch watch, Response answer) {
+        if (answer.trouble() != Model.Failure.none) return new FailedCondition(answer.troubleText(), null);
+        if (watch.healthy() != null) return watch.healthy().firstFailure(answer);
         boolean http = watch.probe() instanceof HttpProbe;
         if (http ? answer.status() / 100 == 2 : answer.status() == 0) return null;
-        return new FailedCondition("not status " + (http ? "in 200..299" : "== 0") + " (status: " + answer.status() + ")", null);
-    }
-
-    /** The first condition that does not hold, with the values it met; null: all hold. */
-    private static FailedCondition unmet(Callable<?> conditions, Dsl.Conditions words) throws Exception {
-        try {
-            Lean.apply(conditions, words);
-            return null;
-        } catch (AssertionError failed) {
-            return new FailedCondition("not " + Text.condition(failed) + words.metIn(Text.condition(failed)), failed);
-        }
+        return new FailedCondition("expected status " + (http ? "in 200..299" : "== 0") + ", but status was "
+            + answer.status(), null);
     }
 
     /** With the remedy that is bound to the cause, or else with all that are bound to none. */
-    private static Unhealthy unhealthy(Watch watch, Response answer, FailedCondition unmet) throws Exception {
-        boolean useless = answer.trouble() == Dsl.Failure.tls;
+    private static Unhealthy unhealthy(Watch watch, Response answer, FailedCondition unmet) {
+        boolean useless = answer.trouble() == Model.Failure.tls;
         String noCure = useless ? "a restart renews no certificate" : "no restart in its rules for this cause";
         List<Integer> ladder = new ArrayList<>();
         for (int i = 0; i < watch.remedies().size(); i++) {
-            Dsl.Remedy remedy = watch.remedies().get(i);
-            List<Integer> steps = remedy.planned().isEmpty() ? List.of() : List.of(i);
-            if (remedy.when() != null && unmet(remedy.when(), new Dsl.CauseConditions(answer)) == null)
-                return new Unhealthy(unmet.line, unmet.failed, answer.excerpt(), steps,
+            Model.Remedy remedy = watch.remedies().get(i);
+            List<Integer> steps = remedy.steps().isEmpty() ? List.of() : List.of(i);
+            if (remedy.when() != null && remedy.when().firstFailure(answer) == null)
+                return new Unhealthy(unmet.reason(), unmet.diagram(), answer.excerpt(), steps,
                     "its rules restart nothing for this cause");
             if (remedy.when() == null && !useless) ladder.addAll(steps);
         }
-        return new Unhealthy(unmet.line, unmet.failed, answer.excerpt(), ladder,
+        return new Unhealthy(unmet.reason(), unmet.diagram(), answer.excerpt(), ladder,
             watch.remedies().isEmpty() ? "" : noCure);
     }
 }
@@ -766,7 +789,7 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust, String m
                     if (next == null) return answer(response, phases);
                 }
             }
-            return phases.none(Dsl.Failure.closed, "more than " + MOST_REDIRECTS + " redirects");
+            return phases.none(Model.Failure.closed, "more than " + MOST_REDIRECTS + " redirects");
         } catch (IOException | RuntimeException thrown) { // OkHttp throws more than IOException at hostile answers
             return HttpClients.trouble(thrown, request.url().host(), timeout, phases);
         }
@@ -779,7 +802,7 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust, String m
         X509Certificate certificate = response.handshake() == null ? null
             : (X509Certificate) response.handshake().peerCertificates().get(0);
         return new Response(response.code(), response.headers(), body, response.request().url().toString(),
-            response.protocol().toString(), certificate, phases.time(), phases.took, Dsl.Failure.none, "");
+            response.protocol().toString(), certificate, phases.time(), phases.took, Model.Failure.none, "");
     }
 }
 
@@ -808,7 +831,7 @@ record TcpProbe(String host, int port) implements Probe {
         try (Socket socket = new Socket(Proxy.NO_PROXY)) {
             socket.connect(new InetSocketAddress(host, port), (int) timeout.toMillis());
             return new Response(0, Headers.of(), "", "tcp://" + host + ":" + port, "tcp", null, phases.time(),
-                phases.took, Dsl.Failure.none, "");
+                phases.took, Model.Failure.none, "");
         } catch (IOException thrown) {
             return HttpClients.trouble(thrown, host, timeout, phases);
         }
@@ -826,10 +849,10 @@ record CommandProbe(List<String> words) implements Probe {
         try {
             CommandResult ran = looker.hands().run(words, timeout, Map.of());
             return new Response(ran.exit(), Headers.of(), ran.output(), "", "command", null, phases.time(),
-                phases.took, Dsl.Failure.none, "");
+                phases.took, Model.Failure.none, "");
         } catch (StepFailedException failed) {
             boolean late = phases.time().compareTo(timeout) >= 0;
-            return phases.none(late ? Dsl.Failure.timeout : Dsl.Failure.closed, failed.getMessage());
+            return phases.none(late ? Model.Failure.timeout : Model.Failure.closed, failed.getMessage());
         }
     }
 }
@@ -842,7 +865,7 @@ final class ExchangeTimer extends EventListener {
     private volatile long since = began;
 
     Duration time() { return Duration.ofNanos(System.nanoTime() - began); }
-    Response none(Dsl.Failure trouble, String text) { return Response.none(trouble, text, time(), took); }
+    Response none(Model.Failure trouble, String text) { return Response.none(trouble, text, time(), took); }
 
     private void ends(String phase, String next) {
         took.merge(phase, Duration.ofNanos(System.nanoTime() - since), Duration::plus);
@@ -933,22 +956,22 @@ final class HttpClients {
     static Response trouble(Throwable thrown, String host, Duration timeout, ExchangeTimer phases) {
         String text = String.valueOf(thrown.getMessage());
         if (thrown instanceof UnknownHostException)
-            return phases.none(Dsl.Failure.unknownHost, host + " does not resolve");
+            return phases.none(Model.Failure.unknownHost, host + " does not resolve");
         if (thrown instanceof InterruptedIOException)
-            return phases.none(Dsl.Failure.timeout, "no answer within " + Text.time(timeout) + " (" + phases.now + ")");
+            return phases.none(Model.Failure.timeout, "no answer within " + Text.time(timeout) + " (" + phases.now + ")");
         if (thrown instanceof NoRouteToHostException || text.contains("unreachable"))
-            return phases.none(Dsl.Failure.unreachable, host + " is unreachable");
+            return phases.none(Model.Failure.unreachable, host + " is unreachable");
         if (thrown instanceof ConnectException)
-            return phases.none(Dsl.Failure.refused, "connection refused by " + host);
+            return phases.none(Model.Failure.refused, "connection refused by " + host);
         String certificate = certificateTrouble(thrown, host);
-        if (certificate != null) return phases.none(Dsl.Failure.tls, certificate);
+        if (certificate != null) return phases.none(Model.Failure.tls, certificate);
         if (thrown instanceof SSLHandshakeException && !text.contains("terminated"))
-            return phases.none(Dsl.Failure.closed, "TLS failed: " + Text.plain(text, 120));
+            return phases.none(Model.Failure.closed, "TLS failed: " + Text.plain(text, 120));
         if (thrown instanceof SocketException || thrown.getClass().getSimpleName().equals("StreamResetException"))
-            return phases.none(Dsl.Failure.reset, "the connection was reset (" + phases.now + ")");
+            return phases.none(Model.Failure.reset, "the connection was reset (" + phases.now + ")");
         if (thrown instanceof EOFException || text.contains("unexpected end of stream"))
-            return phases.none(Dsl.Failure.closed, "the connection was closed before the end of the answer");
-        return phases.none(Dsl.Failure.closed, "unreadable answer: " + Text.plain(text, 120));
+            return phases.none(Model.Failure.closed, "the connection was closed before the end of the answer");
+        return phases.none(Model.Failure.closed, "unreadable answer: " + Text.plain(text, 120));
     }
 
     private static String certificateTrouble(Throwable thrown, String host) {
@@ -967,7 +990,7 @@ final class HttpClients {
 // The only section that runs processes. Commands are lists of words: no shell unless `sh` asks for one.
 
 /** A step of a remedy, as data: `validate` and --dry-run print what a pass would run. */
-sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, OwnStep {
+sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, CallStep {
     String inWords();
 
     /** Does it; returns what a command printed. Fails with a sentence. */
@@ -984,9 +1007,9 @@ record StopStep(List<String> words, Duration grace) implements Step {
         return "";
     }
 
-    static void refuseTooShort(List<String> words) {
-        String what = Text.command(words);
-        if (what.length() < 3) throw new StepFailedException("stop '" + what + "' is too short to be safe");
+    StopStep {
+        if (Text.command(words).length() < 3) throw new IllegalArgumentException(
+            "stop '" + Text.command(words) + "' is too short to be safe");
     }
 }
 
@@ -1025,10 +1048,13 @@ record PauseStep(Duration time) implements Step {
     }
 }
 
-/** Stands for lines of plain Groovy where it is only asked what a remedy would do. */
-record OwnStep() implements Step {
-    public String inWords() { return "Groovy of its own"; }
-    public String take(CommandRunner hands, RestartRun treatment) { return ""; }
+record CallStep(Runnable code) implements Step {
+    public String inWords() { return "call { … }"; }
+
+    public String take(CommandRunner hands, RestartRun treatment) {
+        code.run();
+        return "";
+    }
 }
 
 /** A step that could not be done; its message is for people. */
@@ -1089,10 +1115,10 @@ record CommandRunner(Path folder, Path scratch, List<String> before, Map<String,
     private static final int KEPT = 16 * 1024, MOST_LOG = 1 << 20, MOST_OUTPUT = 64 << 20;
 
     /** All steps, in order; the first that fails ends the remedy. */
-    RestartRun carryOut(Callable<?> steps) {
+    RestartRun carryOut(List<Step> steps) {
         RestartRun treatment = new RestartRun();
         try {
-            Lean.apply(steps, new Dsl.RemedySpec(step -> take(step, treatment), true));
+            for (Step step : steps) take(step, treatment);
         } catch (StepFailedException | MissingSecretException failed) {
             treatment.failed(failed.getMessage());
         } catch (Throwable thrown) { // plain Groovy of the rules
@@ -1135,7 +1161,7 @@ record CommandRunner(Path folder, Path scratch, List<String> before, Map<String,
     }
 
     /** A script that ends in `exec` runs under another name: so which process these words started is kept. */
-    private Path startedBy(List<String> words) { return scratch.resolve("started/" + CompiledRulesCache.hash(words.toString())); }
+    private Path startedBy(List<String> words) { return scratch.resolve("started/" + Text.hash(words.toString())); }
 
     private static String born(ProcessHandle process) { return process.pid() + " " + process.info().startInstant(); }
 
@@ -1228,7 +1254,6 @@ record ProcessStopper(CommandRunner hands) {
 
     /** SIGTERM, SIGCONT so that a stopped one can die, then SIGKILL; with children. Returns what was done, in words. */
     String stop(List<String> words, Duration grace) {
-        StopStep.refuseTooShort(words);
         String program = Text.program(words);
         List<ProcessHandle> roots = matching(words);
         if (roots.isEmpty()) return program + " was not running";
@@ -1420,7 +1445,7 @@ final class DaemonThreads {
 // Messages change together with memory, in one file, and stay there until their hook has taken them.
 
 /** One message for one hook, on its way. */
-record OutboxEntry(Dsl.Event event, String hook, Instant notBefore) {
+record OutboxEntry(Model.Event event, String hook, Instant notBefore) {
     OutboxEntry later(Instant when) { return new OutboxEntry(event, hook, when); }
 }
 
@@ -1438,7 +1463,7 @@ final class Notifier {
     private static final int MOST_WAITING = 50;
     private static final CompletableFuture<?> NOTHING = CompletableFuture.completedFuture(null);
     private final StateStore notebook;
-    private final Map<String, Dsl.Hook> hooks = new HashMap<>();
+    private final Map<String, Model.Hook> hooks = new HashMap<>();
     private final Environment world;
     private final HttpClients web;
     final CommandRunner hands;
@@ -1446,17 +1471,17 @@ final class Notifier {
     private final Set<String> resting = ConcurrentHashMap.newKeySet(); // they failed in this pass already
     private final Map<String, CompletableFuture<?>> sending = new HashMap<>();
 
-    Notifier(StateStore notebook, List<Dsl.Hook> hooks, Environment world, HttpClients web, CommandRunner hands) {
+    Notifier(StateStore notebook, List<Model.Hook> hooks, Environment world, HttpClients web, CommandRunner hands) {
         this.notebook = notebook;
-        for (Dsl.Hook hook : hooks) // also by its service: settings may be edited while a message waits
+        for (Model.Hook hook : hooks) // also by its service: settings may be edited while a message waits
             for (String name : List.of(hook.id(), hook.label())) this.hooks.putIfAbsent(name, hook);
         this.world = world;
         this.web = web;
         this.hands = hands;
     }
 
-    void post(Dsl.Event event, Collection<Dsl.Hook> to) {
-        for (Dsl.Hook hook : new LinkedHashSet<>(to))
+    void post(Model.Event event, Collection<Model.Hook> to) {
+        for (Model.Hook hook : new LinkedHashSet<>(to))
             if (hook.on().contains(event.kind())) notebook.post(new OutboxEntry(event, hook.id(), event.at()));
     }
 
@@ -1478,7 +1503,7 @@ final class Notifier {
     private void deliver(String id) {
         List<OutboxEntry> letters = notebook.outbox().stream().filter(letter -> letter.hook().equals(id)).toList();
         if (resting.contains(id) || letters.stream().anyMatch(this::early)) return;
-        Dsl.Hook hook = hooks.getOrDefault(id, hooks.get(Text.hook(id)));
+        Model.Hook hook = hooks.getOrDefault(id, hooks.get(Text.hook(id)));
         List<OutboxEntry> fresh = fresh(id, letters, hook != null);
         if (!fresh.isEmpty()) deliver(hook, fresh);
         notebook.save();
@@ -1502,8 +1527,8 @@ final class Notifier {
         return fresh;
     }
 
-    private void deliver(Dsl.Hook hook, List<OutboxEntry> fresh) {
-        Dsl.Event event = MessageText.merged(fresh.stream().map(OutboxEntry::event).toList(), world.now());
+    private void deliver(Model.Hook hook, List<OutboxEntry> fresh) {
+        Model.Event event = MessageText.merged(fresh.stream().map(OutboxEntry::event).toList(), world.now());
         DeliveryResult delivery = attempt(hook, event);
         boolean elsewhere = !delivery.taken() && hook.orElse() != null && attempt(hook.orElse(), event).taken();
         boolean waits = delivery.again() != null && !elsewhere;
@@ -1516,7 +1541,7 @@ final class Notifier {
     }
 
     /** A hook may fail in any way it likes, closures of the rules among them; that is all that happens. */
-    DeliveryResult attempt(Dsl.Hook hook, Dsl.Event event) {
+    DeliveryResult attempt(Model.Hook hook, Model.Event event) {
         Future<DeliveryResult> sent = CompletableFuture.supplyAsync(() -> hook.sender().send(this, event), DaemonThreads::begin)
             .exceptionally(failed -> DeliveryResult.later(Text.plain(Text.thrown(failed.getCause()), 200)));
         return DaemonThreads.get(sent, PATIENCE.plusSeconds(1), DeliveryResult.later("no answer within " + Text.time(PATIENCE)));
@@ -1564,7 +1589,7 @@ final class Notifier {
 
 /** What messages say: what, why, since when, what was done, how long it took. */
 final class MessageText {
-    static Dsl.Event about(Dsl.EventKind kind, WatchResult outcome, Incident incident, Instant now) {
+    static Model.Event about(Model.EventKind kind, WatchResult outcome, Incident incident, Instant now) {
         String name = outcome.watch.name();
         String is = switch (kind) {
             case down -> " is down";
@@ -1572,10 +1597,10 @@ final class MessageText {
             case gave_up -> " is down and is not restarted any more";
             default -> " is still down";
         };
-        return new Dsl.Event(kind, name, name + is, text(kind, outcome, incident, now), now, incident.since());
+        return new Model.Event(kind, name, name + is, text(kind, outcome, incident, now), now, incident.since());
     }
 
-    private static String text(Dsl.EventKind kind, WatchResult outcome, Incident incident, Instant now) {
+    private static String text(Model.EventKind kind, WatchResult outcome, Incident incident, Instant now) {
         String time = Text.time(Duration.between(WatchState.earlier(incident.since(), now), now));
         String why = outcome.verdict().reason() + ".", was = "It was down for " + time + ": " + incident.reason() + ".";
         String did = outcome.done.contains(" was not running") ? outcome.done : Text.upperFirst(outcome.done);
@@ -1595,30 +1620,30 @@ final class MessageText {
         };
     }
 
-    static Dsl.Event unwatched(String name, Incident incident, Instant now) {
-        return new Dsl.Event(Dsl.EventKind.recovered, name, name + " is no longer watched",
+    static Model.Event unwatched(String name, Incident incident, Instant now) {
+        return new Model.Event(Model.EventKind.recovered, name, name + " is no longer watched",
             "It was removed from the rules while it was down: " + incident.reason() + ".", now, incident.since());
     }
 
     /** What waits for one hook becomes one message; of an incident that is over, only its end is told. */
-    static Dsl.Event merged(List<Dsl.Event> events, Instant now) {
-        Set<Dsl.EventKind> ends = EnumSet.of(Dsl.EventKind.healed, Dsl.EventKind.recovered);
-        Function<Dsl.Event, String> story = e -> e.watch() + e.since();
+    static Model.Event merged(List<Model.Event> events, Instant now) {
+        Set<Model.EventKind> ends = EnumSet.of(Model.EventKind.healed, Model.EventKind.recovered);
+        Function<Model.Event, String> story = e -> e.watch() + e.since();
         Set<String> over = events.stream().filter(e -> ends.contains(e.kind())).map(story).collect(Collectors.toSet());
-        List<Dsl.Event> told = events.stream()
+        List<Model.Event> told = events.stream()
             .filter(e -> ends.contains(e.kind()) || !over.contains(story.apply(e))).toList();
-        Dsl.Event first = told.get(0), last = told.get(told.size() - 1);
+        Model.Event first = told.get(0), last = told.get(told.size() - 1);
         boolean old = first.at().isBefore(now.minus(Duration.ofMinutes(10)));
         String text = told.stream().map(e -> (old ? Text.at(e.at()) + " " : "") + e.title() + ". " + e.text())
             .collect(Collectors.joining("\n"));
         if (told.size() == 1) text = last.text()
             + (old ? " (This was at " + Text.at(last.at()) + "; it could not be sent before.)" : "");
-        String watches = told.stream().map(Dsl.Event::watch).distinct().collect(Collectors.joining(", "));
-        return new Dsl.Event(last.kind(), watches, title(told), text, first.at(), first.since());
+        String watches = told.stream().map(Model.Event::watch).distinct().collect(Collectors.joining(", "));
+        return new Model.Event(last.kind(), watches, title(told), text, first.at(), first.since());
     }
 
-    private static String title(List<Dsl.Event> told) {
-        List<String> names = told.stream().map(Dsl.Event::watch).distinct().toList();
+    private static String title(List<Model.Event> told) {
+        List<String> names = told.stream().map(Model.Event::watch).distinct().toList();
         List<String> are = told.stream().map(e -> e.title().substring(e.watch().length())).distinct().toList();
         if (names.size() == 1) return told.get(told.size() - 1).title();
         return are.size() > 1 ? told.size() + " messages about " + Text.list(names)
@@ -1628,19 +1653,19 @@ final class MessageText {
 
 /** The services that take messages: where each wants them, in which shape, and how long they may be. */
 final class HookProviders {
-    static Dsl.Sender of(String service, Map<String, ?> o) { return (by, event) -> send(service, o, by, event); }
+    static Sender of(String service, Map<String, ?> o) { return (by, event) -> send(service, o, by, event); }
 
-    private static DeliveryResult send(String service, Map<String, ?> o, Notifier by, Dsl.Event event) {
+    private static DeliveryResult send(String service, Map<String, ?> o, Notifier by, Model.Event event) {
         String title = Text.cut(event.title(), 250), all = event.title() + "\n" + event.text();
         boolean urgent = Integer.valueOf(2).equals(o.get("priority")); // Pushover insists on being told how to insist
         return switch (service) {
-            case "pushover" -> by.post(url(o, "https://api.pushover.net") + "/1/messages.json", Map.of(), filled(
+            case "pushover" -> by.post(url(o, "https://api.pushover.net") + "/1/messages.json", Map.of(), withoutNulls(
                 "token", o.get("token"), "user", o.get("user"), "title", title, "message", Text.cut(event.text(), 1024),
                 "timestamp", event.at().getEpochSecond(), "priority", o.get("priority"), "sound", o.get("sound"),
                 "device", o.get("device"), "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null), true);
             case "ntfy" -> by.post(url(o, "https://ntfy.sh") + "/",
                 o.get("token") == null ? Map.of() : Map.of("Authorization", "Bearer " + o.get("token")),
-                filled("topic", o.get("topic"), "title", title, "message", Text.cut(event.text(), 1300),
+                withoutNulls("topic", o.get("topic"), "title", title, "message", Text.cut(event.text(), 1300),
                     "priority", o.get("priority"), "tags", o.get("tags")), false);
             case "slack" -> by.post(url(o, ""), Map.of(), Map.of("text", Text.cut(all, 3000)
                 .replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")), false);
@@ -1656,456 +1681,493 @@ final class HookProviders {
         return (o.get("url") == null ? otherwise : o.get("url").toString()).replaceFirst("/+$", "");
     }
 
-    private static Map<String, Object> filled(Object... pairs) {
+    static Map<String, Object> withoutNulls(Object... pairs) {
         Map<String, Object> map = new LinkedHashMap<>();
         for (int i = 0; i < pairs.length; i += 2) if (pairs[i + 1] != null) map.put((String) pairs[i], pairs[i + 1]);
         return map;
     }
 
-    static Dsl.Sender webhook(String url, Map<?, ?> headers, Function<Dsl.Event, ?> json) {
+    static Sender webhook(String url, Map<?, ?> headers, Function<Model.Event, ?> json) {
         return (by, event) -> by.post(url, headers == null ? Map.of() : headers, json.apply(event), false);
     }
 
-    static Dsl.Sender closure(Consumer<Dsl.Event> block) {
+    static Sender block(Consumer<Model.Event> block) {
         return (by, event) -> {
             block.accept(event);
             return DeliveryResult.DONE;
         };
     }
+}
 
-    /** The message as last argument, and all of it as variables: text from the network never meets a shell. */
-    record Command(List<String> words) implements Dsl.Sender {
-        public DeliveryResult send(Notifier by, Dsl.Event event) {
-            List<String> all = new ArrayList<>(words);
-            all.add(Text.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
-            CommandResult ran = by.hands.run(all, Notifier.PATIENCE, Map.of("WATCHDOG_EVENT", event.kind().name(),
-                "WATCHDOG_WATCH", event.watch(), "WATCHDOG_TITLE", event.title(),
-                "WATCHDOG_TEXT", Text.cut(event.text(), 8000),
-                "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
-            return ran.exit() == 0 ? DeliveryResult.DONE : DeliveryResult.later("exit code " + ran.exit() + ran.lastWords());
-        }
+/** The message as last argument, and all of it as variables: text from the network never meets a shell. */
+record CommandSender(List<String> words) implements Sender {
+    public DeliveryResult send(Notifier by, Model.Event event) {
+        List<String> all = new ArrayList<>(words);
+        all.add(Text.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
+        CommandResult ran = by.hands.run(all, Notifier.PATIENCE, Map.of("WATCHDOG_EVENT", event.kind().name(),
+            "WATCHDOG_WATCH", event.watch(), "WATCHDOG_TITLE", event.title(),
+            "WATCHDOG_TEXT", Text.cut(event.text(), 8000),
+            "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
+        return ran.exit() == 0 ? DeliveryResult.DONE : DeliveryResult.later("exit code " + ran.exit() + ran.lastWords());
     }
 }
 
-// === 8. The rules file ===============================================================================================
-// rules.groovy is plain Groovy, statically compiled: each block declares its words, so that a mistake anywhere is found
-// when the file is loaded. The public methods below are the language; their comments are its reference. Words that take
-// options have them as a first parameter; the compiler fills in an empty one where a line has none.
+// === 8. The rules language ======================================================================
+// rules.groovy is plain Groovy, statically compiled. Each block declares its words, so that a
+// mistake anywhere is found when the file is loaded. The public methods below are the language;
+// their comments are its reference.
 
-/** The words of rules.groovy, and what its lines may hold. Public, since scripts live in another class loader. */
-interface Dsl {
-    /** The options of a word and their types, of which the compiler tells Groovy's type checker; !: must be given. */
-    @Retention(RetentionPolicy.RUNTIME) @Target(ElementType.PARAMETER) @interface Options { String value(); }
+/** The words of rules.groovy. Public, because a script lives in another class loader. */
+interface Language {
+    /** A parameter that is given by name, as in `limit 3, per: 1.hour`; null if it is not given. */
+    @Retention(RetentionPolicy.RUNTIME) @Target(ElementType.PARAMETER)
+    @interface Named { boolean required() default false; }
 
-    /** The kinds of message, for `on: [healed, gave_up]`. */
-    enum EventKind { down, healed, still_down, gave_up, recovered, reminder, rules_broken, test }
-
-    /** Why there is no usable answer, for `restart(when: { error == refused })`. */
-    enum Failure { none, refused, unknownHost, unreachable, timeout, tls, reset, closed }
-
-    /** A message, as closures and webhooks get it. */
-    record Event(EventKind kind, String watch, String title, String text, Instant at, Instant since) { }
-
-    /** How a hook sends a message. */
-    interface Sender { DeliveryResult send(Notifier by, Event event); }
-
-    /** A way to tell somebody. Two with the same settings are the same hook. */
-    record Hook(String label, String id, Sender sender, Set<EventKind> on, Hook orElse, String missing) {
-        Hook with(Set<EventKind> kinds, Hook otherwise) { return new Hook(label, id, sender, kinds, otherwise, missing); }
-    }
-
-    /** What can be restarted, and for which cause ({@code when} null: for any). The same steps run once a pass. */
-    record Remedy(Callable<?> when, Callable<?> steps) {
-        private static final int MOST_PLANNED = 100; // a loop that counts itself does not count while nothing is done
-
-        /** The steps as data, none of them done; up to where plain Groovy needs what only doing them would give. */
-        List<Step> planned() {
-            List<Step> planned = new ArrayList<>();
-            try {
-                Lean.apply(steps, new RemedySpec(step -> {
-                    if (planned.add(step) && planned.size() > MOST_PLANNED) throw new StepFailedException("a loop without end");
-                    return "";
-                }, false));
-            } catch (Exception | AssertionError | StackOverflowError told) { // when it is carried out
-                planned.add(new OwnStep());
-            }
-            return planned;
-        }
-
-        String inWords() {
-            List<Step> planned = planned();
-            return planned.isEmpty() ? "nothing"
-                : planned.stream().map(Step::inWords).distinct().collect(Collectors.joining(", then "));
-        }
-    }
-
-    /** The words at the top of the file; they can be used in every block. */
+    /** The words at the top of the file. They can be used in every block. */
     abstract class RulesScript {
-        RulesLoader rulesFile;
+        RulesLoader loader;
 
-        /** The rules themselves. */
         protected abstract Object run();
 
-        /** A service under watch; its name is unique. */
-        public void watch(String name,
-                          @DelegatesTo(value = WatchSpec.class, strategy = Closure.DELEGATE_FIRST) Callable<?> block)
-                throws Exception {
-            WatchBuilder draft = new WatchBuilder(rulesFile, name);
-            Lean.apply(block, new WatchSpec(draft));
-            rulesFile.add(draft);
+        /** A service to watch; its name is unique, on one line, up to 60 characters. */
+        public void watch(String name, @DelegatesTo(value = WatchSpec.class,
+                strategy = Closure.DELEGATE_FIRST) Closure<?> block) {
+            WatchBuilder builder = new WatchBuilder(loader, name);
+            Blocks.run(block, new WatchSpec(builder));
+            loader.add(builder);
         }
-        /** A hook for every watch; `on:` the kinds to tell (default all), `orElse:` a hook for when it is not taken. */
-        public void notifying(@Options("on: List, orElse: Hook") Map<String, ?> o, Hook hook) {
-            rulesFile.attach(rulesFile.everywhere, o, hook, "every watch");
+        /** A hook for every watch. `on:` lists the kinds of event, default all; `orElse:` is a
+         *  second hook for when this one fails. */
+        public void notifying(Model.Hook hook, @Named List<?> on, @Named Model.Hook orElse) {
+            loader.attach(loader.globalHooks, hook, on, orElse, "every watch");
         }
-        /** Folders that are searched before PATH for commands: absolute, or beginning with ~/. */
-        public void path(String... folders) { rulesFile.path(folders); }
-        /** A dead man's switch to GET at the end of each pass. */
-        public void heartbeat(String url) { rulesFile.heartbeat = rulesFile.url("heartbeat", url); }
-        /** How long a whole pass may take at most; default 4.minutes. */
-        public void deadline(Duration time) { rulesFile.deadline = rulesFile.positive("deadline", time); }
-        /** A remedy that several watches can name: `def tunnel = restart { … }`, then `restart tunnel`. */
-        public Remedy restart(@Options("") Map<String, ?> none,
-                @DelegatesTo(value = RemedySpec.class, strategy = Closure.DELEGATE_FIRST) Callable<?> steps) {
-            return new Remedy(null, steps);
+        public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
+                Closure<?> block, @Named List<?> on, @Named Model.Hook orElse) {
+            notifying(loader.blockHook(block), on, orElse);
         }
-        /** A value from the environment, else from the secrets file beside the rules; never printed. */
-        public String secret(String name) { return rulesFile.secrets.get(name); }
-        /** This machine's name. */
-        public String getHost() { return rulesFile.host(); }
+        /** Folders to search for programs before PATH: absolute, or beginning with ~/. */
+        public void path(String... folders) { loader.path(folders); }
+        /** A URL to request at the end of each pass: a dead man's switch. */
+        public void heartbeat(String url) { loader.heartbeat = loader.url("heartbeat", url); }
+        /** How long a whole pass may take; default 4.minutes. */
+        public void deadline(Duration time) { loader.deadline = loader.positive("deadline", time); }
+        /** A remedy for several watches: `def tunnel = restart { … }`, then `restart tunnel`. */
+        public Model.Remedy restart(@DelegatesTo(value = RemedySpec.class,
+                strategy = Closure.DELEGATE_FIRST) Closure<?> steps) {
+            return new Model.Remedy(null, loader.steps(steps));
+        }
+        /** A value from the environment, or else from the secrets file; it is never printed. */
+        public String secret(String name) { return loader.secrets.get(name); }
+        /** The name of this machine. */
+        public String getHost() { return loader.host(); }
 
-        /** pushover.net; both keys are on its dashboard. */
-        public Hook pushover(@Options("token: String!, user: String!, priority: Integer, sound: String, "
-            + "device: String, url: String") Map<String, ?> o) { return rulesFile.hook("pushover", o); }
-        /** ntfy.sh, or your own by `url:`. */
-        public Hook ntfy(@Options("topic: String!, token: String, priority: Integer, tags: List, url: String")
-            Map<String, ?> o) { return rulesFile.hook("ntfy", o); }
+        /** pushover.net; both keys are on its dashboard; `priority:` -2 to 2. */
+        public Model.Hook pushover(@Named(required = true) String token,
+                @Named(required = true) String user, @Named Integer priority, @Named String sound,
+                @Named String device, @Named String url) {
+            return loader.hook("pushover", "token", token, "user", user, "priority", priority,
+                "sound", sound, "device", device, "url", url);
+        }
+        /** ntfy.sh, or your own server with `url:`; `priority:` 1 to 5. */
+        public Model.Hook ntfy(@Named(required = true) String topic, @Named String token,
+                @Named Integer priority, @Named List<String> tags, @Named String url) {
+            return loader.hook("ntfy", "topic", topic, "token", token, "priority", priority,
+                "tags", tags, "url", url);
+        }
         /** A Slack incoming webhook. */
-        public Hook slack(@Options("url: String!") Map<String, ?> o) { return rulesFile.hook("slack", o); }
+        public Model.Hook slack(@Named(required = true) String url) {
+            return loader.hook("slack", "url", url);
+        }
         /** A Discord webhook. */
-        public Hook discord(@Options("url: String!") Map<String, ?> o) { return rulesFile.hook("discord", o); }
-        /** A Telegram bot and the chat it writes to. */
-        public Hook telegram(@Options("token: String!, chat: String!, url: String") Map<String, ?> o) {
-            return rulesFile.hook("telegram", o);
+        public Model.Hook discord(@Named(required = true) String url) {
+            return loader.hook("discord", "url", url);
         }
-        /** POSTs {kind, watch, title, text, at, since} as JSON, with `headers:`. */
-        public Hook webhook(@Options("headers: Map") Map<String, ?> o, String url) {
-            return webhook(o, url, event -> event);
+        /** A Telegram bot, and the chat that it writes to. */
+        public Model.Hook telegram(@Named(required = true) String token,
+                @Named(required = true) String chat, @Named String url) {
+            return loader.hook("telegram", "token", token, "chat", chat, "url", url);
         }
-        /** POSTs what the block makes of the event: `webhook(url) { [text: it.title] }`. */
-        public Hook webhook(@Options("headers: Map") Map<String, ?> o, String url, Function<Event, ?> json) {
-            return rulesFile.hook("webhook", Map.of("url", rulesFile.url("webhook", url), "o", o),
-                HookProviders.webhook(url, (Map<?, ?>) o.get("headers"), json));
+        /** POSTs {kind, watch, title, text, at, since} as JSON. */
+        public Model.Hook webhook(String url, @Named Map<String, String> headers) {
+            return loader.webhook(url, headers, event -> event);
         }
-        /** Runs a command with the message as its last argument and WATCHDOG_* variables. */
-        public Hook command(String command) {
-            return rulesFile.hook("command", Map.of("command", command),
-                new HookProviders.Command(rulesFile.words(command)));
+        /** POSTs what the block returns: `webhook(url) { event -> [text: event.title] }`. */
+        public Model.Hook webhook(String url, @ClosureParams(value = SimpleType.class,
+                options = "Model$Event") Closure<?> json, @Named Map<String, String> headers) {
+            return loader.webhook(url, headers, Blocks.keepValues(json)::call);
         }
-        /** A block of your own: `notify { event -> … }`. */
-        public Hook closure(Consumer<Event> block) {
-            return rulesFile.hook("closure", Map.of("number", rulesFile.closures++), HookProviders.closure(block));
-        }
+        /** Runs a command with the message as last argument, and in WATCHDOG_* variables. */
+        public Model.Hook commandHook(String command) { return loader.commandHook(command); }
 
-        public EventKind getDown() { return EventKind.down; }
-        public EventKind getHealed() { return EventKind.healed; }
-        public EventKind getStill_down() { return EventKind.still_down; }
-        public EventKind getGave_up() { return EventKind.gave_up; }
-        public EventKind getRecovered() { return EventKind.recovered; }
-        public EventKind getReminder() { return EventKind.reminder; }
-        public EventKind getRules_broken() { return EventKind.rules_broken; }
+        public Model.EventKind getDown() { return Model.EventKind.down; }
+        public Model.EventKind getHealed() { return Model.EventKind.healed; }
+        public Model.EventKind getStill_down() { return Model.EventKind.still_down; }
+        public Model.EventKind getGave_up() { return Model.EventKind.gave_up; }
+        public Model.EventKind getRecovered() { return Model.EventKind.recovered; }
+        public Model.EventKind getReminder() { return Model.EventKind.reminder; }
+        public Model.EventKind getRules_broken() { return Model.EventKind.rules_broken; }
     }
 
     /** The words of watch { }. */
     class WatchSpec {
-        private final WatchBuilder draft;
+        private final WatchBuilder watch;
+        public final RedirectPolicy none = RedirectPolicy.none, any = RedirectPolicy.any,
+            sameHost = RedirectPolicy.sameHost;
 
-        WatchSpec(WatchBuilder draft) { this.draft = draft; }
+        WatchSpec(WatchBuilder watch) { this.watch = watch; }
 
-        /** What to ask, http or https. */
-        public void url(String url) { draft.url = draft.once("url", draft.url, draft.rules.url("url", url)); }
+        /** What to request; http or https. */
+        public void url(String url) { watch.url(url); }
         /** A port that must accept a connection, as 'host:port'. */
-        public void tcp(String address) { draft.tcp = draft.once("tcp", draft.tcp, address); }
-        /** A command that must exit with 0; in healthy, status is its exit code and body what it prints. */
-        public Hook command(String command) { return draft.command(command); }
-        /** GET unless said otherwise; POST when there is something to send. */
-        public void method(String method) { draft.method = method; }
+        public void tcp(String address) { watch.tcp(address); }
+        /** A command that must exit with 0. In healthy, status is its exit code and body its output. */
+        public void command(String command) { watch.command(command); }
+        /** The HTTP method; default GET, or POST with send. */
+        public void method(String method) { watch.method = method; }
         /** A request header. */
-        public void header(String name, String value) { draft.headers.put(name, value); }
+        public void header(String name, String value) { watch.headers.put(name, value); }
         /** User and password for HTTP basic authentication. */
-        public void basicAuth(String user, String password) { header("Authorization", draft.basic(user, password)); }
+        public void basicAuth(String user, String password) { watch.basicAuth(user, password); }
         /** A bearer token. */
         public void bearer(String token) { header("Authorization", "Bearer " + token); }
-        /** The request's body; `type:` its media type, default application/json. */
-        public void send(@Options("type: String") Map<String, ?> o, String body) {
-            draft.body = body;
-            draft.type = o.get("type") == null ? draft.type : (String) o.get("type");
+        /** The body of the request; `type:` its media type, default application/json. */
+        public void send(String body, @Named String type) {
+            watch.body = body;
+            if (type != null) watch.bodyType = type;
         }
-        /** A PEM file with a certificate authority of your own, trusted beside the system's. */
-        public void trust(String file) { draft.trust = draft.rules.certificates(file); }
-        /** none, sameHost (default) or any: which redirects are followed; never from https to http. */
-        public void followRedirects(RedirectPolicy which) { draft.redirects = which; }
-        public final RedirectPolicy none = RedirectPolicy.none, sameHost = RedirectPolicy.sameHost, any = RedirectPolicy.any;
-        /** Conditions, one a line, that must all hold; default status in 200..299. */
-        public void healthy(@DelegatesTo(value = Conditions.class, strategy = Closure.DELEGATE_FIRST)
-                            Callable<?> conditions) {
-            draft.healthy = draft.once("healthy", draft.healthy, conditions);
+        /** A PEM file with your own certificate authorities, trusted beside the system's. */
+        public void trust(String file) { watch.trust = watch.loader.certificates(file); }
+        /** none, sameHost (default) or any; a redirect from https to http is never followed. */
+        public void followRedirects(RedirectPolicy policy) { watch.redirects = policy; }
+        /** Conditions that must all be true, one a line; default `status in 200..299`. */
+        public void healthy(@DelegatesTo(value = Conditions.class,
+                strategy = Closure.DELEGATE_FIRST) Closure<?> conditions) {
+            watch.healthy(new ConditionBlock(conditions, Conditions::new));
         }
-        /** The whole exchange: name, connection, TLS, body; default 10.seconds. */
-        public void timeout(Duration time) { draft.timeout = draft.rules.positive("timeout", time); }
-        /** How often a bad look is repeated before it counts, default 2; `every:` the time between, default 2 s. */
-        public void attempts(@Options("every: Duration") Map<String, ?> o, int number) {
-            draft.attempts = draft.rules.atLeastOne("attempts", number);
-            draft.every = draft.time(o, "every", draft.every);
+        /** How long a check may take: DNS, connection, TLS and body; default 10.seconds. */
+        public void timeout(Duration time) { watch.timeout = watch.positive("timeout", time); }
+        /** How often to try before it counts as unhealthy, default 2; `every:` the pause between,
+         *  default 2.seconds. */
+        public void attempts(int number, @Named Duration every) {
+            watch.attempts = watch.atLeastOne("attempts", number);
+            if (every != null) watch.every = watch.positive("every", every);
         }
-        /** Looks on fresh connections, default 1, of which `good:` must be healthy, default all. */
-        public void samples(@Options("good: Integer") Map<String, ?> o, int number) {
-            draft.samples = draft.rules.atLeastOne("samples", number);
-            draft.good = o.get("good") == null ? number : draft.rules.atLeastOne("good", (Integer) o.get("good"));
+        /** Checks on fresh connections, default 1; `good:` how many must be healthy, default all. */
+        public void samples(int number, @Named Integer good) {
+            watch.samples = watch.atLeastOne("samples", number);
+            watch.good = good == null ? number : watch.atLeastOne("good", good);
         }
         /** Unhealthy passes in a row before a restart and a message; default 1. */
-        public void failures(int passes) { draft.failures = draft.rules.atLeastOne("failures", passes); }
-        /** Watches that must be healthy for this one to be judged; else it is blocked. */
-        public void needs(String... watches) { draft.needs.addAll(List.of(watches)); }
-        /** The remedy; several are a ladder, of which the next is taken when the last did not help. `when:` a block of
-         *  conditions: this one is only for that cause, and goes before those without. */
-        public void restart(@Options("when: Callable") Map<String, ?> o,
-                @DelegatesTo(value = RemedySpec.class, strategy = Closure.DELEGATE_FIRST) Callable<?> steps) {
-            draft.remedies.add(new Remedy((Callable<?>) o.get("when"), steps));
+        public void failures(int passes) { watch.failures = watch.atLeastOne("failures", passes); }
+        /** Watches above this one; while one of them is unhealthy, this one is not judged. */
+        public void needs(String... watches) { watch.needs(watches); }
+        /** The remedy. Of several the next one is used when the last did not help. `when:` a block
+         *  of conditions: this remedy is only for that cause, and comes before those without. */
+        public void restart(@DelegatesTo(value = RemedySpec.class,
+                strategy = Closure.DELEGATE_FIRST) Closure<?> steps,
+                @Named @DelegatesTo(value = CauseConditions.class,
+                    strategy = Closure.DELEGATE_FIRST) Closure<?> when) {
+            restart(new Model.Remedy(null, watch.loader.steps(steps)), when);
         }
         /** A remedy that was made at the top of the file. */
-        public void restart(@Options("when: Callable") Map<String, ?> o, Remedy remedy) {
-            restart(o, remedy.steps());
+        public void restart(Model.Remedy remedy, @Named @DelegatesTo(value = CauseConditions.class,
+                strategy = Closure.DELEGATE_FIRST) Closure<?> when) {
+            Expectation cause = when == null ? null : new ConditionBlock(when, CauseConditions::new);
+            watch.remedies.add(new Model.Remedy(cause, remedy.steps()));
         }
-        /** What the compiler makes of `when:`. */
-        public Callable<?> cause(@DelegatesTo(value = CauseConditions.class, strategy = Closure.DELEGATE_FIRST)
-                                Callable<?> conditions) { return conditions; }
-        /** How long it may take to be healthy after a restart; default 30.seconds. */
-        public void within(Duration time) { draft.within = draft.rules.positive("within", time); }
-        /** The restart budget: at most so many, default 3, within any `per:`, default 1.hour. */
-        public void limit(@Options("per: Duration") Map<String, ?> o, int restarts) {
-            draft.limit = draft.rules.atLeastOne("limit", restarts);
-            draft.per = draft.time(o, "per", draft.per);
+        /** How long the service may take to be healthy after a restart; default 30.seconds. */
+        public void within(Duration time) { watch.within = watch.positive("within", time); }
+        /** The restart limit: default 3 in any `per:`, default 1.hour. */
+        public void limit(int restarts, @Named Duration per) {
+            watch.limit = watch.atLeastOne("limit", restarts);
+            if (per != null) watch.per = watch.positive("per", per);
         }
-        /** Say again that it is still down; default never. */
-        public void remind(Duration every) { draft.remind = draft.rules.positive("remind", every); }
-        /** A hook for this watch; `on:` the kinds to tell (default all), `orElse:` a hook for when it is not taken. */
-        public void notifying(@Options("on: List, orElse: Hook") Map<String, ?> o, Hook hook) {
-            draft.commands.keySet().removeIf(command -> command == hook || command == o.get("orElse"));
-            draft.rules.attach(draft.hooks, o, hook, draft.name);
+        /** How often to report again that the service is still down; default never. */
+        public void remind(Duration every) { watch.remind = watch.positive("remind", every); }
+        /** A hook for this watch, with the same options as at the top of the file. */
+        public void notifying(Model.Hook hook, @Named List<?> on, @Named Model.Hook orElse) {
+            watch.loader.attach(watch.hooks, hook, on, orElse, watch.name);
+        }
+        public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
+                Closure<?> block, @Named List<?> on, @Named Model.Hook orElse) {
+            notifying(watch.loader.blockHook(block), on, orElse);
         }
     }
 
-    /** The words of healthy { }: the answer. */
+    /** The words of healthy { }: what the service answered. */
     class Conditions {
-        private final Response is;
-        private final Map<String, Object> met = new LinkedHashMap<>();
+        private final Response response;
+        private final Map<String, Object> seen = new LinkedHashMap<>();
 
-        Conditions(Response answer) { is = answer; }
+        Conditions(Response response) { this.response = response; }
 
-        /** The HTTP status, such as 200. */
-        public int getStatus() { return meet("status", is.status()); }
+        /** The HTTP status, such as 200; of a command its exit code. */
+        public int getStatus() { return saw("status", response.status()); }
         /** The body as text, up to 1 MiB after decompression. */
-        public String getBody() { return meet("body", is.body()); }
-        /** A response header, null if there is none of that name. */
-        public String header(String name) { return meet("header('" + name + "')", is.headers().get(name)); }
+        public String getBody() { return saw("body", response.body()); }
+        /** A response header, or null. */
+        public String header(String name) {
+            return saw("header('" + name + "')", response.headers().get(name));
+        }
         /** All response headers by lower-case name; of several with one name, the last. */
         public Map<String, String> getHeaders() {
-            Map<String, String> all = new TreeMap<>();
-            is.headers().forEach(pair -> all.put(pair.getFirst().toLowerCase(Locale.ROOT), pair.getSecond()));
-            return meet("headers", all);
+            Map<String, String> headers = new TreeMap<>();
+            response.headers().forEach(header ->
+                headers.put(header.getFirst().toLowerCase(Locale.ROOT), header.getSecond()));
+            return saw("headers", headers);
         }
-        /** A value out of a JSON body, by a path such as 'a.b[0].c'; null if it is not there or the body is no JSON. */
+        /** A value in a JSON body, by a path such as 'a.b[0].c' or 'list.size'; null if there is
+         *  no such value, or the body is not JSON. */
         @SuppressWarnings("rawtypes")
-        public Comparable json(String path) { return meet("json('" + path + "')", Json.at(is.body(), path)); }
+        public Comparable json(String path) {
+            return saw("json('" + path + "')", Json.at(response.body(), path));
+        }
         /** How long the whole exchange took. */
-        public Duration getTime() { return meet("time", is.time()); }
+        public Duration getTime() { return saw("time", response.time()); }
         /** The URL that answered, after redirects. */
-        public String getUrl() { return meet("url", is.url()); }
+        public String getUrl() { return saw("url", response.url()); }
         /** http/1.1, h2, tcp or command. */
-        public String getProtocol() { return meet("protocol", is.protocol()); }
-        /** The server's certificate; it is an error to ask where there is none. */
+        public String getProtocol() { return saw("protocol", response.protocol()); }
+        /** The certificate of the server; without https there is none, and this line fails. */
         public ServerCertificate getCertificate() {
-            if (is.certificate() == null)
-                throw new IllegalStateException("no certificate: the answer did not come over https");
-            ServerCertificate certificate = new ServerCertificate(is.certificate());
-            meet("certificate.expiresIn", certificate.getExpiresIn());
+            if (response.certificate() == null)
+                throw new IllegalStateException("no certificate: the URL is not https");
+            ServerCertificate certificate = new ServerCertificate(response.certificate());
+            saw("certificate.expiresIn", certificate.getExpiresIn());
             return certificate;
         }
 
-        private <T> T meet(String word, T value) {
-            met.put(word, value);
+        private <T> T saw(String word, T value) {
+            seen.put(word, value);
             return value;
         }
 
-        /** The words that stand in a condition, with the values they had: (status: 530). */
-        String metIn(String condition) {
-            String values = met.entrySet().stream()
-                .filter(e -> condition.contains(e.getKey().replaceFirst("\\(.*", "")))
-                .map(e -> e.getKey() + ": " + Text.value(e.getValue())).collect(Collectors.joining(", "));
-            return values.isEmpty() ? "" : " (" + values + ")";
+        /** A condition that is not true, with the values that its words had. */
+        String explain(String condition) {
+            List<String> words = seen.keySet().stream()
+                .filter(word -> condition.contains(word.split("\\(")[0])).toList();
+            String expected = "expected " + condition;
+            if (words.isEmpty() || words.equals(List.of("body"))) return expected + response.got();
+            return expected + ", but " + Text.list(words.stream()
+                .map(word -> word + " was " + Text.value(seen.get(word))).toList());
         }
     }
 
-    /** The words of restart(when: { }): those of healthy, and why there is no answer. */
+    /** The words of restart(when: { }): those of healthy, and why there is no response. */
     class CauseConditions extends Conditions {
-        /** none when there was an answer; else one of the words below. */
-        public final Failure error;
-        public final Failure none = Failure.none, refused = Failure.refused, unknownHost = Failure.unknownHost,
-            unreachable = Failure.unreachable, timeout = Failure.timeout, tls = Failure.tls, reset = Failure.reset,
-            closed = Failure.closed;
+        /** none if there was a response; otherwise one of the words below. */
+        public final Model.Failure error;
+        public final Model.Failure none = Model.Failure.none, refused = Model.Failure.refused,
+            unknownHost = Model.Failure.unknownHost, unreachable = Model.Failure.unreachable,
+            timeout = Model.Failure.timeout, tls = Model.Failure.tls, reset = Model.Failure.reset,
+            closed = Model.Failure.closed;
 
-        CauseConditions(Response answer) {
-            super(answer);
-            error = answer.trouble();
+        CauseConditions(Response response) {
+            super(response);
+            error = response.failure();
         }
     }
 
     /** A certificate, for conditions. */
     record ServerCertificate(X509Certificate certificate) {
-        /** How long it is still valid: certificate.expiresIn > 14.days */
+        /** How long it is still valid: `certificate.expiresIn > 14.days`. */
         public Duration getExpiresIn() {
             return Duration.between(Instant.now(), certificate.getNotAfter().toInstant());
         }
-        @Override public String toString() { return "of " + getSubject(); }
         public String getSubject() { return certificate.getSubjectX500Principal().getName(); }
         public String getIssuer() { return certificate.getIssuerX500Principal().getName(); }
+        @Override public String toString() { return "of " + getSubject(); }
     }
 
-    /** The words of restart { }: steps, done in order; one that fails ends the remedy. A command is a string, split as
-     *  a shell splits words, or a list in parentheses. */
+    /** The words of restart { }: steps, in order; one that fails ends the remedy. A command is a
+     *  text, split into words as a shell splits it, or a list of words; no shell runs it. */
     class RemedySpec {
-        private final Function<Step, String> take;
-        private final boolean forReal;
+        final List<Step> steps = new ArrayList<>();
 
-        RemedySpec(Function<Step, String> take, boolean forReal) {
-            this.take = take;
-            this.forReal = forReal;
+        /** Ends each process of this user that runs these words: SIGTERM, then SIGKILL after
+         *  `grace:`, default 10.seconds. No such process is fine. */
+        public void stop(String command, @Named Duration grace) {
+            stop(ShellWords.split(command), grace);
+        }
+        public void stop(List<?> words, @Named Duration grace) {
+            add(new StopStep(ShellWords.of(words), orSeconds(grace, 10)));
+        }
+        /** Starts a program that outlives the pass; `log:` a file for its output, default none. */
+        public void start(String command, @Named String log) {
+            start(ShellWords.split(command), log);
+        }
+        public void start(List<?> words, @Named String log) {
+            add(new StartStep(ShellWords.of(words), log));
+        }
+        /** Runs a command to its end. It fails if the exit code is not 0, or if it takes longer
+         *  than `timeout:`, default 1.minute. */
+        public void running(String command, @Named Duration timeout) {
+            running(ShellWords.split(command), timeout);
+        }
+        public void running(List<?> words, @Named Duration timeout) {
+            add(new RunStep(ShellWords.of(words), orSeconds(timeout, 60)));
+        }
+        /** Like run, but by /bin/sh: for pipes and variables. */
+        public void sh(String script, @Named Duration timeout) {
+            running(List.of("/bin/sh", "-c", script), timeout);
+        }
+        /** Waits. Rarely needed: after the last step watchdog waits until the service is healthy. */
+        public void pause(Duration time) { add(new PauseStep(time)); }
+        /** Runs custom Groovy code as a step, when the others have run. */
+        public void calling(Closure<?> code) { add(new CallStep(Blocks.keepValues(code)::call)); }
+
+        private void add(Step step) {
+            if (steps.size() >= 100) throw new IllegalArgumentException(
+                "restart has more than 100 steps; is its loop endless?");
+            steps.add(step);
         }
 
-        /** Ends each process of this user that runs these words: SIGTERM, after `grace:` (default 10.seconds) SIGKILL;
-         *  no such process is fine. */
-        public void stop(@Options("grace: Duration") Map<String, ?> o, String command) {
-            stop(o, ShellWords.of(command));
-        }
-        public void stop(@Options("grace: Duration") Map<String, ?> o, List<?> words) {
-            take.apply(new StopStep(ShellWords.of(words), time(o, "grace", 10)));
-        }
-        /** Starts a daemon that outlives the pass; `log:` a file for its output, anew beyond 1 MiB, default none. */
-        public void start(@Options("log: String") Map<String, ?> o, String command) {
-            start(o, ShellWords.of(command));
-        }
-        public void start(@Options("log: String") Map<String, ?> o, List<?> words) {
-            take.apply(new StartStep(ShellWords.of(words), (String) o.get("log")));
-        }
-        /** Runs a command to its end and returns what it printed; fails when its exit code is not 0, or when it takes
-         *  longer than `timeout:`, default 1.minute. */
-        public String running(@Options("timeout: Duration") Map<String, ?> o, String command) {
-            return running(o, ShellWords.of(command));
-        }
-        public String running(@Options("timeout: Duration") Map<String, ?> o, List<?> words) {
-            return take.apply(new RunStep(ShellWords.of(words), time(o, "timeout", 60)));
-        }
-        /** As run, by /bin/sh: for pipes and variables. */
-        public String sh(@Options("timeout: Duration") Map<String, ?> o, String script) {
-            return running(o, List.of("/bin/sh", "-c", script));
-        }
-        /** What the compiler makes of a line of plain Groovy. */
-        public void plainly(Callable<?> line) throws Exception {
-            if (forReal) line.call();
-            else take.apply(new OwnStep());
-        }
-        /** Waits. Seldom needed: after the last step watchdog itself waits until the service is healthy. */
-        public void pause(Duration time) { take.apply(new PauseStep(time)); }
-
-        private static Duration time(Map<String, ?> o, String option, int seconds) {
-            return o.get(option) == null ? Duration.ofSeconds(seconds) : (Duration) o.get(option);
+        private static Duration orSeconds(Duration time, int seconds) {
+            return time == null ? Duration.ofSeconds(seconds) : time;
         }
     }
 }
 
-/** A watch while its block is read. Kept apart from the words, so that `url = …` cannot reach a field. */
+/** Runs the blocks of the rules. */
+final class Blocks {
+    /** Runs a block with the words of {@code spec}; the block itself does not change. */
+    static void run(Closure<?> block, Object spec) {
+        Closure<?> copy = block.rehydrate(spec, block.getOwner(), block.getThisObject());
+        copy.setResolveStrategy(Closure.DELEGATE_FIRST);
+        copy.call();
+    }
+
+    /** A copy with the present values of its variables: Groovy's `for` changes one variable. */
+    static Closure<?> keepValues(Closure<?> block) {
+        Closure<?> copy = (Closure<?>) block.clone();
+        try {
+            for (Field field : copy.getClass().getDeclaredFields()) {
+                if (field.getType() != Reference.class) continue;
+                field.setAccessible(true);
+                field.set(copy, new Reference<>(((Reference<?>) field.get(copy)).get()));
+            }
+            return copy;
+        } catch (IllegalAccessException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+}
+
+/** A block of conditions, as the rest of watchdog sees it. */
+final class ConditionBlock implements Expectation {
+    private final Closure<?> block;
+    private final Function<Response, Language.Conditions> words;
+
+    ConditionBlock(Closure<?> block, Function<Response, Language.Conditions> words) {
+        this.block = Blocks.keepValues(block);
+        this.words = words;
+    }
+
+    @Override public FailedCondition firstFailure(Response response) {
+        Language.Conditions values = words.apply(response);
+        try {
+            Blocks.run(block, values);
+            return null;
+        } catch (AssertionError failed) {
+            String reason = values.explain(Text.condition(failed));
+            return new FailedCondition(reason, String.valueOf(failed.getMessage()));
+        }
+    }
+}
+
+/** A watch while its block runs; it has the defaults. */
 final class WatchBuilder {
-    final RulesLoader rules;
+    final RulesLoader loader;
     final String name;
-    final int line = RulesLoader.line();
-    final List<Dsl.Remedy> remedies = new ArrayList<>();
-    final List<String> needs = new ArrayList<>();
-    final List<Dsl.Hook> hooks = new ArrayList<>();
+    final int line = RulesLoader.currentLine();
+    final List<Model.Remedy> remedies = new ArrayList<>();
+    final List<Model.Hook> hooks = new ArrayList<>();
     final Map<String, String> headers = new LinkedHashMap<>();
-    final Map<Dsl.Hook, List<String>> commands = new IdentityHashMap<>();
-    String url, tcp, method, body, type = "application/json";
+    String method, body, bodyType = "application/json";
     RedirectPolicy redirects = RedirectPolicy.sameHost;
     Path trust;
-    Callable<?> healthy;
-    Duration timeout = Duration.ofSeconds(10), every = Duration.ofSeconds(2), per = Duration.ofHours(1),
-        within = Duration.ofSeconds(30), remind;
+    Duration timeout = Duration.ofSeconds(10), every = Duration.ofSeconds(2),
+        per = Duration.ofHours(1), within = Duration.ofSeconds(30), remind;
     int attempts = 2, samples = 1, good = 1, failures = 1, limit = 3;
+    private final List<String> dependencies = new ArrayList<>();
+    private String url, tcp;
+    private List<String> command;
+    private Expectation healthy;
 
-    WatchBuilder(RulesLoader rules, String name) {
-        this.rules = rules;
+    WatchBuilder(RulesLoader loader, String name) {
+        this.loader = loader;
         this.name = name;
     }
 
-    /** A command to ask, until `notify command('…')` takes it for a hook. */
-    Dsl.Hook command(String command) {
-        List<String> words = rules.words(command);
-        Dsl.Hook either = rules.hook("command", Map.of("command", command), new HookProviders.Command(words));
-        commands.put(either, words);
-        return either;
+    void url(String address) { url = setOnce("url", url, loader.url("url", address)); }
+    void tcp(String address) { tcp = setOnce("tcp", tcp, address); }
+    void command(String line) { command = setOnce("command", command, loader.words(line)); }
+    void healthy(Expectation block) { healthy = setOnce("healthy", healthy, block); }
+    Duration positive(String word, Duration time) { return loader.positive(word, time); }
+    int atLeastOne(String word, int number) { return loader.atLeastOne(word, number); }
+
+    private <T> T setOnce(String word, T before, T value) {
+        refuse(before != null, "has two " + word + " lines; write one");
+        return value;
     }
 
-    String basic(String user, String password) {
+    void basicAuth(String user, String password) {
         String basic = Credentials.basic(user, password, StandardCharsets.UTF_8);
-        rules.secrets.hide(basic);
-        return MissingSecretException.in(password) == null ? basic : password;
+        loader.secrets.hide(basic);
+        headers.put("Authorization", MissingSecretException.in(password) == null ? basic : password);
     }
 
-    Duration time(Map<String, ?> o, String option, Duration otherwise) {
-        return o.get(option) == null ? otherwise : rules.positive(option, (Duration) o.get(option));
+    /** A watch can only depend on one above it, so there are no circles. */
+    void needs(String... watches) {
+        for (String dependency : watches) {
+            if (!loader.isAbove(dependency)) loader.mistake("watch '" + name + "' needs '" + dependency
+                + "', and no watch above it has that name" + loader.didYouMean(dependency));
+            dependencies.add(dependency);
+        }
     }
 
-    <T> T once(String word, T before, T now) {
-        if (before != null) rules.mistake("watch '" + name + "' has two " + word + " lines; it takes one");
-        return now;
-    }
-
-    /** All that is missing or contradicts itself is told, not the first thing only. */
-    Watch checked() {
-        long asked = Stream.of(url, tcp).filter(Objects::nonNull).count() + commands.size();
-        refuse(asked == 0, "has nothing to ask; it needs url, tcp or command");
-        refuse(asked > 1, "has more than one of url, tcp and command; it takes one");
-        refuse(url == null && (method != null || body != null || !headers.isEmpty() || trust != null),
-            "has no url, without which method, header, send and trust mean nothing");
-        refuse(name.isBlank() || !Text.plain(name, 60).equals(name), "needs a name of one line and up to 60 characters");
-        refuse(good > samples, "has samples " + samples + ", good: " + good + "; good cannot be more than the samples");
-        List<Dsl.Hook> told = new ArrayList<>(rules.everywhere);
-        told.addAll(hooks);
-        return new Watch(name, probe(), healthy, List.copyOf(remedies), List.copyOf(needs),
+    /** Reports everything that is missing or contradictory, not only the first mistake. */
+    Watch build() {
+        long targets = Stream.of(url, tcp, command).filter(Objects::nonNull).count();
+        boolean http = method != null || body != null || !headers.isEmpty() || trust != null;
+        refuse(targets == 0, "checks nothing; add url, tcp or command");
+        refuse(targets > 1, "has more than one of url, tcp and command; write one");
+        refuse(url == null && http, "has no url, so method, header, send and trust mean nothing");
+        refuse(name.isBlank() || !Text.plain(name, 60).equals(name),
+            "needs a name of one line and at most 60 characters");
+        refuse(good > samples, "has samples " + samples + ", good: " + good
+            + "; good cannot be more than samples");
+        return new Watch(name, probe(), healthy, List.copyOf(remedies), List.copyOf(dependencies),
             new CheckSettings(timeout, attempts, every, samples, good),
-            new RestartPolicy(failures, limit, per, within, remind), told);
+            new RestartPolicy(failures, limit, per, within, remind), loader.hooksFor(hooks));
     }
 
     private void refuse(boolean wrong, String why) {
-        if (wrong) rules.mistakeAt(line, "watch '" + Text.plain(name, 60) + "' " + why);
+        if (wrong) loader.mistakeAt(line, "watch '" + Text.plain(name, 60) + "' " + why);
     }
 
     private Probe probe() {
-        String missing = MissingSecretException.in(url + headers.values() + body + commands.values());
-        if (missing != null) rules.missing(line, missing, name + " is not asked");
-        if (!commands.isEmpty()) return new CommandProbe(commands.values().iterator().next());
+        String missing = MissingSecretException.in("" + url + headers.values() + body + command);
+        if (missing != null) loader.reportMissing(line, missing, name + " is not checked");
+        if (command != null) return new CommandProbe(command);
         if (tcp != null) return tcpProbe();
-        if (url == null || HttpUrl.parse(MissingSecretException.blanked(url)) == null) return null; // said already
+        String blanked = url == null ? "" : MissingSecretException.withPlaceholders(url);
+        return HttpUrl.parse(blanked) == null ? null : httpProbe(blanked, missing);
+    }
+
+    private Probe httpProbe(String address, String missing) {
+        String verb = method != null ? method.toUpperCase(Locale.ROOT) : body != null ? "POST" : "GET";
+        boolean hasBody = body != null || Set.of("POST", "PUT", "PATCH").contains(verb);
+        String text = MissingSecretException.withPlaceholders(body == null ? "" : body);
+        byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
         try {
-            Request.Builder request = new Request.Builder().url(MissingSecretException.blanked(url));
-            headers.forEach((name, value) -> request.header(name, MissingSecretException.blanked(value)));
-            String verb = method != null ? method.toUpperCase(Locale.ROOT) : body != null ? "POST" : "GET";
-            String sent = body != null ? body : Set.of("POST", "PUT", "PATCH").contains(verb) ? "" : null;
-            byte[] bytes = sent == null ? null : MissingSecretException.blanked(sent).getBytes(StandardCharsets.UTF_8);
-            request.method(verb, bytes == null ? null : RequestBody.create(bytes, MediaType.get(type)));
+            Request.Builder request = new Request.Builder().url(address);
+            headers.forEach((name, value) ->
+                request.header(name, MissingSecretException.withPlaceholders(value)));
+            request.method(verb, hasBody ? RequestBody.create(bytes, MediaType.get(bodyType)) : null);
             return new HttpProbe(request.build(), redirects, trust, missing);
-        } catch (IllegalArgumentException wrong) {
-            refuse(true, "cannot be asked: " + Text.lowerFirst(Text.plain(wrong.getMessage(), 120)));
+        } catch (IllegalArgumentException e) {
+            refuse(true, "cannot be requested: " + Text.lowerFirst(Text.plain(e.getMessage(), 120)));
             return null;
         }
     }
@@ -2115,239 +2177,260 @@ final class WatchBuilder {
         String port = tcp.substring(colon + 1);
         if (colon > 0 && port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535)
             return new TcpProbe(tcp.substring(0, colon), Integer.parseInt(port));
-        refuse(true, "has tcp '" + tcp + "', which is not host:port, such as 'localhost:32400'");
+        refuse(true, "has tcp '" + tcp + "'; write host:port, for example 'localhost:32400'");
         return null;
     }
 }
 
-/** What the rules say, once they have been found good. Watches stand after what they need. */
-record Rules(List<Watch> watches, List<Dsl.Hook> hooks, String heartbeat, Duration deadline, List<String> path,
-             List<String> complaints) {
-    /** These watches and, in front of each, what it needs. */
-    List<Watch> named(List<String> names) {
+// === 9. Loading the rules =======================================================================
+// Text -> compiled classes (kept for the next pass) -> the script runs -> Rules, or all mistakes.
+
+/** What the rules say, without a mistake. A watch stands below those that it depends on. */
+record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Duration deadline,
+             List<String> path, List<String> warnings) {
+    /** The watches with these names and, above each, those that it depends on. */
+    List<Watch> select(List<String> names) {
         if (names == null || names.isEmpty()) return watches;
-        Set<String> wanted = new LinkedHashSet<>(names);
+        for (String name : names) if (find(name) == null) throw unknown(name);
+        Set<String> wanted = new HashSet<>(names);
         for (int i = watches.size() - 1; i >= 0; i--)
-            if (wanted.contains(watches.get(i).name())) wanted.addAll(watches.get(i).needs());
-        List<String> known = watches.stream().map(Watch::name).toList();
-        for (String name : wanted) {
-            if (known.contains(name)) continue;
-            List<String> meant = new ArrayList<>(known);
-            meant.addAll(List.of("check", "validate", "status", "pause", "resume", "tell", "drill", "launcher"));
-            throw ExitException.mistake("watchdog: no watch and no command is called '" + name + "'"
-                + Text.didYouMean(name, meant) + (name.contains(".") ? "; a URL begins with https:// or http://" : ""));
-        }
+            if (wanted.contains(watches.get(i).name())) wanted.addAll(watches.get(i).dependencies());
         return watches.stream().filter(watch -> wanted.contains(watch.name())).toList();
     }
 
-    Watch one(String name) {
-        List<Watch> found = named(List.of(name));
-        return found.get(found.size() - 1);
+    Watch get(String name) {
+        Watch found = find(name);
+        if (found == null) throw unknown(name);
+        return found;
+    }
+
+    private Watch find(String name) {
+        return watches.stream().filter(watch -> watch.name().equals(name)).findFirst().orElse(null);
+    }
+
+    private ExitException unknown(String name) {
+        List<String> known = new ArrayList<>(watches.stream().map(Watch::name).toList());
+        known.addAll(watchdog.commands());
+        return ExitException.mistake("watchdog: no watch and no command is called '" + name + "'"
+            + Text.didYouMean(name, known)
+            + (name.contains(".") ? "; a URL begins with https:// or http://" : ""));
     }
 }
 
-/** Reads a rules file: compiles it or takes the compiled one, runs it, collects what it says and all its mistakes. */
+/** Loads a rules file, and collects what it says and all its mistakes. */
 final class RulesLoader {
-    static final String SCRIPT = "rules"; // a fixed class name: no rules file can shadow a class of ours
-    private static final Duration MOST_LOADING = Duration.ofSeconds(10);
-    final Path file;
+    static final String SCRIPT = "rules"; // a fixed class name: rules cannot shadow a class of ours
+    private static final Duration MAX_LOADING = Duration.ofSeconds(10);
     final Secrets secrets;
-    final List<Dsl.Hook> everywhere = new ArrayList<>();
-    int closures;
-    Duration deadline = Duration.ofMinutes(4);
+    final List<Model.Hook> globalHooks = new ArrayList<>();
     String heartbeat;
-    private final Environment world;
+    Duration deadline = Duration.ofMinutes(4);
+    private final Path file;
+    private final Environment environment;
+    private final Mistakes mistakes;
     private final Map<String, WatchBuilder> watches = new LinkedHashMap<>();
-    private final List<String> path = new ArrayList<>();
-    private final Map<String, Dsl.Hook> hooks = new LinkedHashMap<>();
-    private final Set<String> mistakes = new LinkedHashSet<>(), circled = new HashSet<>();
-    private final List<String> complaints = new ArrayList<>();
-    private List<String> lines = List.of();
+    private final Map<String, Model.Hook> hooks = new LinkedHashMap<>();
+    private final List<String> path = new ArrayList<>(), warnings = new ArrayList<>();
+    private int blockHooks;
 
-    RulesLoader(Path file, Environment world, Secrets secrets) {
+    private RulesLoader(Path file, String text, Environment environment, Secrets secrets) {
         this.file = file;
-        this.world = world;
+        this.environment = environment;
         this.secrets = secrets;
+        mistakes = new Mistakes(file.getFileName().toString(), text, secrets);
     }
 
-    static Path find(Path named, Environment world) {
-        if (named != null) return world.cwd().resolve(named).normalize();
-        Path here = world.cwd().resolve("rules.groovy");
+    static Path find(Path option, Environment environment) {
+        if (option != null) return environment.cwd().resolve(option).normalize();
+        Path here = environment.cwd().resolve("rules.groovy");
         if (Files.exists(here)) return here;
-        Path config = world.folder("XDG_CONFIG_HOME", ".config").resolve("watchdog/rules.groovy");
-        return Files.exists(config) ? config : here;
+        Path config = environment.folder("XDG_CONFIG_HOME", ".config");
+        Path home = config.resolve("watchdog/rules.groovy");
+        return Files.exists(home) ? home : here;
     }
 
-    /** The bytes are read once, so that what was checked is what is compiled. */
-    String read() {
-        if (!Files.exists(file)) throw ExitException.mistake("watchdog: there are no rules at " + file
-            + "; write that file, or name another by --rules FILE");
-        if (!Files.isRegularFile(file)) throw ExitException.mistake("watchdog: " + file + " is not a file");
+    /** Reads the bytes once, so that what was checked is what is compiled. */
+    static String read(Path file) {
+        if (!Files.exists(file)) throw ExitException.mistake("watchdog: there is no rules file "
+            + file + "; write it, or name another with --rules FILE");
+        if (!Files.isRegularFile(file))
+            throw ExitException.mistake("watchdog: " + file + " is not a file");
         SecureFiles.onlyOursWrite(file);
         try {
             String text = Files.readString(file);
             return text.startsWith("\uFEFF") ? text.substring(1) : text;
-        } catch (java.nio.charset.CharacterCodingException e) {
+        } catch (CharacterCodingException e) {
             throw ExitException.mistake("watchdog: " + file + " is not a text in UTF-8");
         } catch (IOException e) {
             throw ExitException.mistake("watchdog: cannot read " + file + ": " + Text.thrown(e));
         }
     }
 
-    /** From the compiled classes if this very text was compiled before. */
-    Rules load(String text, CompiledRulesCache cache) {
-        lines = text.lines().toList();
-        String key = cache == null ? "" : cache.key(text);
-        Map<String, byte[]> classes = cache == null ? null : cache.get(key);
-        boolean fresh = classes == null;
-        if (fresh) classes = new RulesCompiler(file.getFileName().toString(), text).compile();
-        Rules rules = evaluate(classes);
-        if (fresh && cache != null) cache.put(key, classes);
-        if (cache != null) cache.good(text);
-        return rules;
-    }
-
-    /** The script may loop or sleep for ever: it gets its time, and no more. */
-    private Rules evaluate(Map<String, byte[]> classes) {
-        Future<Boolean> run = DaemonThreads.run(() -> {
-            run(classes);
-            return true;
-        });
-        if (!DaemonThreads.get(run, MOST_LOADING, false))
-            throw ExitException.mistake(file.getFileName() + ": the rules did not end within " + Text.time(MOST_LOADING)
-                + "; only blocks such as restart may take long");
-        List<Watch> all = watches.values().stream().map(WatchBuilder::checked).toList();
-        if (all.isEmpty() && mistakes.isEmpty())
-            mistakeAt(0, "no watch in it; it needs at least watch('name') { url 'https://…' }");
-        List<Watch> ordered = ordered(all);
-        if (!mistakes.isEmpty()) throw ExitException.mistakes(List.copyOf(mistakes));
-        return new Rules(ordered, List.copyOf(hooks.values()), heartbeat, deadline, List.copyOf(path),
-            List.copyOf(complaints));
-    }
-
-    private void run(Map<String, byte[]> classes) {
+    /** Uses the compiled classes of this very text, if there are any and they are intact. */
+    static Rules load(Path file, String text, Environment environment, Secrets secrets,
+                      CompiledRules compiled) {
+        Class<?> cached = compiled.load(text);
+        if (cached != null) {
+            RulesLoader loader = new RulesLoader(file, text, environment, secrets);
+            Throwable thrown = loader.run(cached);
+            if (!(thrown instanceof LinkageError)) return loader.rules(thrown);
+        }
+        RulesLoader loader = new RulesLoader(file, text, environment, secrets);
+        Path classes = compiled.newFolder();
         try {
-            Class<?> rules = new Loader(classes).loadClass(SCRIPT);
-            Dsl.RulesScript script = (Dsl.RulesScript) rules.getDeclaredConstructor().newInstance();
-            script.rulesFile = this;
-            script.run();
-        } catch (Throwable thrown) { // whatever a script may throw
-            Throwable cause = thrown instanceof InvocationTargetException ? thrown.getCause() : thrown;
-            mistakeAt(lineIn(cause), cause instanceof NullPointerException ? "a value here is null"
-                : cause instanceof AssertionError failed ? "this does not hold: " + Text.condition(failed)
-                : Text.plain(Text.thrown(cause), 200));
+            Rules rules = loader.rules(loader.run(
+                RulesCompiler.compile(text, classes, loader.mistakes)));
+            compiled.keep(text, classes);
+            return rules;
+        } finally {
+            CompiledRules.delete(classes);
         }
     }
 
-    private static final class Loader extends ClassLoader {
-        private final Map<String, byte[]> classes;
-
-        Loader(Map<String, byte[]> classes) {
-            super(RulesLoader.class.getClassLoader());
-            this.classes = classes;
-        }
-
-        @Override protected Class<?> findClass(String name) throws ClassNotFoundException {
-            byte[] code = classes.get(name);
-            if (code == null) throw new ClassNotFoundException(name);
-            return defineClass(name, code, 0, code.length);
-        }
+    /** Runs the script in its own thread, as it may loop or sleep for ever. Returns what it threw. */
+    private Throwable run(Class<?> type) {
+        Future<Throwable> run = DaemonThreads.run(() -> {
+            try {
+                var script = (Language.RulesScript) type.getDeclaredConstructor().newInstance();
+                script.loader = this;
+                script.run();
+                return null;
+            } catch (Throwable thrown) { // a script may throw anything
+                return thrown;
+            }
+        });
+        return DaemonThreads.get(run, MAX_LOADING, new TimeoutException());
     }
 
-    private List<Watch> ordered(List<Watch> all) {
-        Map<String, Watch> named = new LinkedHashMap<>();
-        all.forEach(watch -> named.put(watch.name(), watch));
-        Set<Watch> done = new LinkedHashSet<>();
-        all.forEach(watch -> visit(watch, named, new ArrayList<>(), done));
-        return List.copyOf(done);
+    private Rules rules(Throwable thrown) {
+        if (thrown instanceof TimeoutException)
+            throw ExitException.mistake(file.getFileName() + ": the rules were still running after "
+                + Text.time(MAX_LOADING) + "; is there an endless loop?");
+        if (thrown != null) mistakeAt(lineIn(thrown), describe(thrown));
+        List<Watch> built = watches.values().stream().map(WatchBuilder::build).toList();
+        if (built.isEmpty() && mistakes.isEmpty())
+            mistakeAt(0, "there is no watch; write at least watch('name') { url 'https://…' }");
+        mistakes.throwIfAny();
+        return new Rules(built, List.copyOf(hooks.values()), heartbeat, deadline,
+            List.copyOf(path), List.copyOf(warnings));
     }
 
-    private void visit(Watch watch, Map<String, Watch> named, List<String> way, Set<Watch> done) {
-        int line = watches.get(watch.name()).line;
-        if (way.contains(watch.name())) {
-            if (circled.addAll(way)) mistakeAt(line, "watch '" + watch.name() + "' needs itself: "
-                + String.join(" needs ", way) + " needs " + watch.name());
-            return;
-        }
-        way.add(watch.name());
-        for (String need : watch.needs()) {
-            if (named.containsKey(need)) visit(named.get(need), named, way, done);
-            else mistakeAt(line, "watch '" + watch.name() + "' needs '" + need + "', which is no watch"
-                + Text.didYouMean(need, named.keySet().stream().filter(name -> !name.equals(watch.name())).toList()));
-        }
-        way.remove(watch.name());
-        done.add(watch);
+    private static String describe(Throwable thrown) {
+        if (thrown instanceof NullPointerException) return "a value here is null";
+        if (thrown instanceof AssertionError failed)
+            return "this is not true: " + Text.condition(failed);
+        return Text.plain(Text.thrown(thrown), 200);
     }
 
-    // -- what the words of the rules call
+    // -- called by the words of the rules
 
     void add(WatchBuilder watch) {
         WatchBuilder first = watches.putIfAbsent(watch.name, watch);
-        if (first != null) mistakeAt(watch.line,
-            "there are two watches named '" + watch.name + "', the first in line " + first.line);
+        if (first != null) mistakeAt(watch.line, "there are two watches with the name '" + watch.name
+            + "'; the first is in line " + first.line);
     }
 
-    Dsl.Hook hook(String service, Map<String, ?> o) { return hook(service, o, HookProviders.of(service, o)); }
+    boolean isAbove(String name) { return watches.containsKey(name); }
+    String didYouMean(String name) { return Text.didYouMean(name, watches.keySet()); }
 
-    Dsl.Hook hook(String label, Map<String, ?> settings, Dsl.Sender sender) {
-        boolean given = settings.get("url") instanceof String url && MissingSecretException.in(url) == null;
-        if (given && !label.equals("webhook")) url(label + "'s url", (String) settings.get("url")); // it told its own
-        String id = label + "-" + CompiledRulesCache.hash(new TreeMap<>(settings).toString()).substring(0, 8);
-        String missing = MissingSecretException.in(settings.toString());
-        return new Dsl.Hook(label, id, sender, EnumSet.allOf(Dsl.EventKind.class), null, missing);
+    List<Model.Hook> hooksFor(List<Model.Hook> own) {
+        return Stream.concat(globalHooks.stream(), own.stream()).toList();
     }
 
-    void attach(List<Dsl.Hook> to, Map<String, ?> options, Dsl.Hook hook, String whose) {
-        Dsl.Hook otherwise = (Dsl.Hook) options.get("orElse");
-        for (Dsl.Hook one : otherwise == null ? List.of(hook) : List.of(hook, otherwise))
-            if (one.missing() != null) {
-                missing(line(), one.missing(), one.label() + " is left out for " + whose);
-                if (one == hook) return;
-                otherwise = null;
-            }
-        Set<Dsl.EventKind> kinds = EnumSet.allOf(Dsl.EventKind.class);
-        if (options.get("on") instanceof List<?> given) {
-            kinds = EnumSet.of(Dsl.EventKind.test);
-            for (Object kind : given)
-                if (kind instanceof Dsl.EventKind known) kinds.add(known);
-                else mistake("on: takes kinds such as [healed, gave_up], not " + Text.value(kind));
+    List<Step> steps(Closure<?> block) {
+        Language.RemedySpec spec = new Language.RemedySpec();
+        try {
+            Blocks.run(block, spec);
+        } catch (IllegalArgumentException wrong) {
+            mistakeAt(lineIn(wrong), wrong.getMessage());
         }
-        Dsl.Hook attached = hook.with(kinds, otherwise);
+        return List.copyOf(spec.steps);
+    }
+
+    Model.Hook hook(String service, Object... settings) {
+        Map<String, Object> values = HookProviders.withoutNulls(settings);
+        boolean hasUrl = values.get("url") instanceof String url
+            && MissingSecretException.in(url) == null;
+        if (hasUrl) url(service + "'s url", (String) values.get("url"));
+        return hook(service, values, HookProviders.of(service, values));
+    }
+
+    Model.Hook webhook(String url, Map<String, String> headers, Function<Model.Event, ?> json) {
+        url("webhook", url);
+        Map<String, Object> settings = HookProviders.withoutNulls("url", url, "headers", headers);
+        return hook("webhook", settings, HookProviders.webhook(url, headers, json));
+    }
+
+    Model.Hook commandHook(String command) {
+        return hook("command", Map.of("command", command), new CommandSender(words(command)));
+    }
+
+    Model.Hook blockHook(Closure<?> block) {
+        Consumer<Model.Event> consumer = Blocks.keepValues(block)::call;
+        return hook("closure", Map.of("number", blockHooks++), HookProviders.block(consumer));
+    }
+
+    private static Model.Hook hook(String label, Map<String, ?> settings, Sender sender) {
+        String id = label + "-" + Text.hash(new TreeMap<>(settings).toString()).substring(0, 8);
+        String missing = MissingSecretException.in(settings.toString());
+        return new Model.Hook(label, id, sender, EnumSet.allOf(Model.EventKind.class), null, missing);
+    }
+
+    /** A hook whose secret is missing is left out, and reported by each pass. */
+    void attach(List<Model.Hook> hooksOfWatch, Model.Hook hook, List<?> on, Model.Hook orElse, String owner) {
+        for (Model.Hook each : orElse == null ? List.of(hook) : List.of(hook, orElse))
+            if (each.missing() != null) reportMissing(currentLine(), each.missing(),
+                each.label() + " is not used for " + owner);
+        if (hook.missing() != null) return;
+        Set<Model.EventKind> kinds = EnumSet.of(Model.EventKind.test);
+        kinds.addAll(on == null ? EnumSet.allOf(Model.EventKind.class) : kinds(on));
+        Model.Hook attached = hook.with(kinds, orElse == null || orElse.missing() != null ? null : orElse);
         hooks.putIfAbsent(attached.id(), attached);
-        to.add(attached);
+        hooksOfWatch.add(attached);
+    }
+
+    private Set<Model.EventKind> kinds(List<?> on) {
+        Set<Model.EventKind> kinds = EnumSet.noneOf(Model.EventKind.class);
+        for (Object kind : on) {
+            if (kind instanceof Model.EventKind known) kinds.add(known);
+            else mistake("on: needs kinds such as [healed, gave_up]; found " + Text.value(kind));
+        }
+        return kinds;
     }
 
     void path(String... folders) {
         for (String folder : folders) {
-            String at = folder.startsWith("~/") ? world.home() + folder.substring(1) : folder;
-            if (at.startsWith("/") && !at.contains(":")) path.add(at);
-            else mistake("path '" + folder + "' is not an absolute folder, such as '/opt/homebrew/bin' or '~/bin'");
+            String home = folder.startsWith("~/") ? environment.home() + folder.substring(1) : folder;
+            if (home.startsWith("/") && !home.contains(":")) path.add(home);
+            else mistake("path '" + folder + "' is not an absolute folder; write, for example, "
+                + "'/opt/homebrew/bin' or '~/bin'");
         }
     }
 
     String url(String word, String url) {
-        HttpUrl parsed = HttpUrl.parse(MissingSecretException.blanked(url));
-        if (parsed == null) mistake(word + " '" + Text.plain(url, 80) + "' is not a URL; it begins with https:// or "
-            + "http://, such as 'https://plex.example.com/identity'");
-        else secrets.hide(parsed.password());
+        HttpUrl parsed = HttpUrl.parse(MissingSecretException.withPlaceholders(url));
+        if (parsed != null) secrets.hide(parsed.password());
+        else mistake(word + " '" + Text.plain(url, 80) + "' is not a URL; write, for example, "
+            + "'https://plex.example.com/identity'");
         return url;
     }
 
     Duration positive(String word, Duration time) {
         if (time.isZero() || time.isNegative() || time.toDays() > 3650)
-            mistake(word + " takes a time above zero, such as 10.seconds");
+            mistake(word + " needs a duration above zero, for example 10.seconds");
         return time;
     }
 
     int atLeastOne(String word, int number) {
-        if (number < 1 || number > 1000) mistake(word + " takes a whole number from 1 to 1000, not " + number);
+        if (number < 1 || number > 1000)
+            mistake(word + " needs a whole number from 1 to 1000; found " + number);
         return number;
     }
 
     List<String> words(String command) {
         try {
-            return ShellWords.of(command);
-        } catch (StepFailedException wrong) {
+            return ShellWords.split(command);
+        } catch (IllegalArgumentException wrong) {
             mistake(wrong.getMessage());
             return List.of("?");
         }
@@ -2371,27 +2454,24 @@ final class RulesLoader {
         }
     }
 
-    void missing(int line, String secret, String so) {
-        complaints.add(file.getFileName() + ":" + line + ": the secret " + secret + " is missing, so " + so + "; "
-            + secrets.whereToPut(secret));
+    void reportMissing(int line, String secret, String effect) {
+        warnings.add(file.getFileName() + ":" + line + ": the secret " + secret + " is missing, so "
+            + effect + "; " + secrets.whereToPut(secret));
     }
 
-    void mistake(String what) { mistakeAt(line(), what); }
+    void mistake(String text) { mistakeAt(currentLine(), text); }
+    void mistakeAt(int line, String text) { mistakes.add(line, 0, text); }
 
-    void mistakeAt(int line, String what) {
-        boolean known = line > 0 && line <= lines.size();
-        mistakes.add(secrets.mask(file.getFileName() + (line > 0 ? ":" + line : "") + ": " + what
-            + (known ? "\n    " + lines.get(line - 1).strip() : "")));
-    }
-
-    /** The line of the rules that is being run now. */
-    static int line() {
-        return StackWalker.getInstance().walk(frames -> frames.filter(f -> (SCRIPT + ".groovy").equals(f.getFileName()))
+    /** The line of the rules that runs now. */
+    static int currentLine() {
+        return StackWalker.getInstance().walk(frames -> frames
+            .filter(frame -> (SCRIPT + ".groovy").equals(frame.getFileName()))
             .mapToInt(StackWalker.StackFrame::getLineNumber).findFirst().orElse(0));
     }
 
     private static int lineIn(Throwable thrown) {
-        return Arrays.stream(thrown.getStackTrace()).filter(f -> (SCRIPT + ".groovy").equals(f.getFileName()))
+        return Arrays.stream(thrown.getStackTrace())
+            .filter(frame -> (SCRIPT + ".groovy").equals(frame.getFileName()))
             .mapToInt(StackTraceElement::getLineNumber).findFirst().orElse(0);
     }
 
@@ -2401,784 +2481,737 @@ final class RulesLoader {
     }
 }
 
-/** Text of the rules -> classes, or all mistakes in the words of the rules. Loaded only after an edit. */
-final class RulesCompiler {
-    private static final Map<String, Class<?>> VOCABULARY = Map.of("the file", Dsl.RulesScript.class,
-        "watch", Dsl.WatchSpec.class, "healthy", Dsl.Conditions.class, "when", Dsl.CauseConditions.class,
-        "restart", Dsl.RemedySpec.class);
-    private static final Map<String, Class<?>> OPTION_TYPES = Stream.of(String.class, Integer.class, List.class,
-        Map.class, Duration.class, Callable.class, Dsl.Hook.class)
-        .collect(Collectors.toMap(Class::getSimpleName, type -> type));
-    // Held for as long as this class is: Groovy keeps its nodes weakly, and made anew they would know no options.
-    private static final List<ClassNode> WORDS = VOCABULARY.values().stream().map(RulesCompiler::checked).toList();
-    private static final Map<String, Long> UNITS = units();
-
-    private static final String UNTYPED =
-        " (what a function takes and gives needs a type to be checked: String name(String x) { … })";
-    private static final Set<String> TEXT = Arrays.stream(String.class.getMethods()).map(Method::getName)
-        .collect(Collectors.toSet());
-
-    /** A block of the rules and where it stands. */
-    private record Block(String name, int line, int column, int lastLine, int lastColumn) {
-        boolean holds(int l, int c) {
-            return (l > line || l == line && c >= column) && (l < lastLine || l == lastLine && c < lastColumn);
-        }
-    }
+/** All mistakes of a rules file, sorted by place, each with its line. */
+final class Mistakes {
+    private record Mistake(int line, int column, String text) { }
 
     private final String fileName;
-    private final String text;
     private final List<String> lines;
-    private final List<Block> blocks = new ArrayList<>();
-    private final Map<String, String> owned = new HashMap<>();
-    private final List<SyntaxException> misplaced = new ArrayList<>();
-    private final boolean lean;
-    private boolean foreign; // a block that is not one of ours, as in list.each { … }
+    private final Secrets secrets;
+    private final List<Mistake> found = new ArrayList<>();
+    private final List<Runnable> later = new ArrayList<>();
 
-    RulesCompiler(String fileName, String text) { this(fileName, text, true); }
-
-    private RulesCompiler(String fileName, String text, boolean lean) {
+    Mistakes(String fileName, String text, Secrets secrets) {
         this.fileName = fileName;
-        this.text = text;
-        this.lean = lean;
         this.lines = text.lines().toList();
+        this.secrets = secrets;
     }
 
-    private static Map<String, Long> units() {
-        Map<String, Long> nanos = new TreeMap<>();
-        Map.of("millisecond", ChronoUnit.MILLIS, "second", ChronoUnit.SECONDS, "minute", ChronoUnit.MINUTES,
-            "hour", ChronoUnit.HOURS, "day", ChronoUnit.DAYS).forEach((name, unit) -> {
-                nanos.put(name, unit.getDuration().toNanos());
-                nanos.put(name + "s", unit.getDuration().toNanos());
-            });
-        return nanos;
+    void add(ASTNode node, String text) { add(node.getLineNumber(), node.getColumnNumber(), text); }
+
+    /** Column 0: the whole line. Of several mistakes in one column the first is the cause. */
+    void add(int line, int column, String text) {
+        boolean known = found.stream().anyMatch(mistake -> mistake.line == line
+            && mistake.column == column && (column > 0 || mistake.text.equals(text)));
+        if (!known) found.add(new Mistake(line, column, text));
     }
 
-    /** Groovy's type checker knows the options of a word by an annotation for each, which would hide the words. */
-    private static ClassNode checked(Class<?> words) {
-        ClassNode node = ClassHelper.make(words);
-        for (MethodNode word : node.getMethods())
-            for (Parameter given : word.getParameters())
-                for (AnnotationNode options : List.copyOf(given.getAnnotations(ClassHelper.make(Dsl.Options.class))))
-                    given.addAnnotation(named(options.getMember("value").getText()));
-        return node;
+    /** Added unless another mistake on that line explains it. */
+    void addLater(ASTNode node, String text) { later.add(() -> { if (!isOnLine(node.getLineNumber())) add(node, text); }); }
+
+    boolean isEmpty() { return found.isEmpty(); }
+    boolean isOnLine(int line) { return found.stream().anyMatch(mistake -> mistake.line == line); }
+    boolean isAtEnd(int line, int column) {
+        return line > lines.size() || lines.get(line - 1).substring(column - 1).matches("[\\s})]*")
+            && lines.subList(line, lines.size()).stream().allMatch(String::isBlank);
+    }
+    char charAt(int line, int column) { return (lines.get(line - 1) + " ").charAt(column - 1); }
+
+    void throwIfAny() {
+        later.forEach(Runnable::run);
+        if (found.isEmpty()) return;
+        found.sort(Comparator.comparingInt(Mistake::line).thenComparingInt(Mistake::column));
+        throw ExitException.mistakes(found.stream().map(this::show).toList());
     }
 
-    private static AnnotationNode named(String options) {
-        ListExpression all = new ListExpression();
-        Pattern.compile("(\\w+): (\\w+)(!?)").matcher(options).results().forEach(option -> {
-            AnnotationNode one = new AnnotationNode(ClassHelper.make(NamedParam.class));
-            one.setMember("value", new ConstantExpression(option.group(1)));
-            one.setMember("type", new ClassExpression(ClassHelper.make(OPTION_TYPES.get(option.group(2)))));
-            one.setMember("required", new ConstantExpression(!option.group(3).isEmpty()));
-            all.addExpression(new AnnotationConstantExpression(one));
-        });
-        AnnotationNode named = new AnnotationNode(ClassHelper.make(NamedParams.class));
-        named.setMember("value", all);
-        return named;
-    }
-
-    Map<String, byte[]> compile() {
-        CompilerConfiguration how = new CompilerConfiguration();
-        how.setTolerance(1000);
-        how.getOptimizationOptions().put(CompilerConfiguration.INVOKEDYNAMIC, false);
-        how.addCompilationCustomizers(new DslTransformer());
-        ClassLoader ours = RulesCompiler.class.getClassLoader();
-        CompilationUnit unit = new CompilationUnit(how, null, new GroovyClassLoader(ours, how));
-        unit.addSource("rules.groovy", text);
-        try {
-            unit.compile(org.codehaus.groovy.control.Phases.CLASS_GENERATION); // the next phase would write files here
-        } catch (MultipleCompilationErrorsException wrong) {
-            throw ExitException.mistakes(mistakes(wrong.getErrorCollector().getErrors()));
-        } catch (RuntimeException | StackOverflowError | OutOfMemoryError wrong) {
-            throw ExitException.mistake(fileName + ": cannot be compiled: " + Text.plain(Text.thrown(wrong), 200));
-        }
-        if (!misplaced.isEmpty()) throw ExitException.mistakes(mistakes(List.of()));
-        if (lean && !foreign) {
-            Leaner leaner = new Leaner(unit.getClasses());
-            Map<String, byte[]> classes = leaner.classes();
-            if (leaner.fits) return classes;
-        }
-        if (lean) return new RulesCompiler(fileName, text, false).compile(); // once for an edit
-        Map<String, byte[]> classes = new LinkedHashMap<>();
-        unit.getClasses().forEach(type -> classes.put(type.getName(), type.getBytes()));
-        return classes;
-    }
-
-    /** Compiled rules on {@link Lean}; they fit where they ask no more of Groovy's Closure than a block of ours has. */
-    private static final class Leaner extends SimpleRemapper {
-        private static final String CLOSURE = "groovy/lang/Closure";
-        private final List<GroovyClass> compiled;
-        private final Set<String> known = new HashSet<>(List.of("<init>", "call", "getOwner", "getThisObject",
-            "getDelegate"));
-        private boolean rules, fits = true;
-
-        Leaner(List<GroovyClass> compiled) {
-            super(Opcodes.ASM9, Map.of(CLOSURE, "Lean$Block", "groovy/lang/Reference", "Lean$Shared",
-                "org/codehaus/groovy/runtime/ScriptBytecodeAdapter", "Lean$Adapter",
-                "org/codehaus/groovy/runtime/powerassert/AssertionRenderer", "Lean$Adapter"));
-            this.compiled = compiled;
-            for (Method word : Dsl.RulesScript.class.getMethods()) known.add(word.getName());
-        }
-
-        Map<String, byte[]> classes() {
-            for (GroovyClass type : compiled)
-                new ClassReader(type.getBytes()).accept(new ClassVisitor(Opcodes.ASM9) {
-                    @Override public MethodVisitor visitMethod(int way, String name, String d, String g, String[] t) {
-                        known.add(name);
-                        return null;
-                    }
-                }, ClassReader.SKIP_CODE);
-            Map<String, byte[]> classes = new LinkedHashMap<>();
-            for (GroovyClass type : compiled) {
-                rules = type.getName().startsWith(RulesLoader.SCRIPT);
-                ClassWriter lean = new ClassWriter(0);
-                new ClassReader(type.getBytes()).accept(new ClassRemapper(lean, this), 0);
-                classes.put(type.getName(), lean.toByteArray());
-            }
-            return classes;
-        }
-
-        @Override public String mapMethodName(String owner, String name, String takes) {
-            boolean ours = owner.equals(CLOSURE) || owner.startsWith(RulesLoader.SCRIPT);
-            fits &= ours ? known.contains(name) : !takes.contains(CLOSURE);
-            return super.mapMethodName(owner, name, takes);
-        }
-
-        @Override public String mapFieldName(String owner, String name, String type) {
-            fits &= !owner.equals(CLOSURE) && !(owner.equals(RulesLoader.SCRIPT) && name.startsWith("__$"));
-            return super.mapFieldName(owner, name, type);
-        }
-
-        @Override public Object mapValue(Object constant) {
-            fits &= !(constant instanceof groovyjarjarasm.asm.Type type && type.getInternalName().equals(CLOSURE));
-            return super.mapValue(constant);
-        }
-
-        @Override public String map(String type) {
-            fits &= !(rules && type.equals("groovy/lang/GroovyObject"));
-            return super.map(type);
-        }
-    }
-
-    private List<String> mistakes(List<?> errors) {
-        TreeMap<String, String> sorted = new TreeMap<>();
-        misplaced.forEach(at -> sorted.put(place(at), told(at)));
-        for (Object error : errors)
-            if (error instanceof SyntaxErrorMessage at) sorted.putIfAbsent(place(at.getCause()), told(at.getCause()));
-            else sorted.put(":", fileName + ": " + Text.plain(error instanceof ExceptionMessage e
-                ? Text.thrown(e.getCause()) : error.toString(), 200));
-        owned.forEach((from, to) -> { // a block of an unknown word cannot be judged
-            if (sorted.containsKey(from)) sorted.subMap(from, false, to, false).clear();
-        });
-        Set<String> clear = sorted.entrySet().stream().filter(e -> !e.getValue().contains(UNTYPED))
-            .map(e -> e.getKey().split(":")[0]).collect(Collectors.toSet());
-        sorted.entrySet().removeIf(e -> e.getValue().contains(UNTYPED) && clear.contains(e.getKey().split(":")[0]));
-        return List.copyOf(new LinkedHashSet<>(sorted.values()));
-    }
-
-    private static String place(SyntaxException at) { return place(at.getStartLine(), at.getStartColumn()); }
-
-    private static String place(int line, int column) { return String.format("%06d:%06d", line, column); }
-
-    private String told(SyntaxException at) {
-        int line = at.getStartLine(), column = at.getStartColumn();
-        String quoted = line > 0 && line <= lines.size() ? lines.get(line - 1).replaceAll("\\p{Cntrl}", " ") : "";
-        String caret = " ".repeat(Math.max(0, Math.min(column, quoted.length() + 1) - 1)) + "^";
-        return fileName + ":" + line + ":" + column + ": " + plainly(at.getOriginalMessage(), line, column, quoted)
-            + "\n    " + quoted + "\n    " + caret;
-    }
-
-    /** The type checker's sentences in the words of the rules: pattern by pattern, what is said instead. */
-    private String plainly(String said, int line, int column, String quoted) {
-        String message = said.replace("[Static type checking] - ", "").replace("#notifying(", "#notify(")
-            .replace("#running(", "#run(").replaceAll("\\s*@ line \\d+, column \\d+\\.?", "").trim();
-        Block block = blocks.stream().filter(b -> b.holds(line, column)).reduce((one, inner) -> inner)
-            .orElse(new Block("the file", 0, 0, 0, 0));
-        Map<String, Function<MatchResult, String>> instead = new LinkedHashMap<>();
-        instead.put("Cannot find matching method ([^#]*)#(\\w+)\\((.*?)\\)\\..*", m -> m.group(1).equals("rules")
-            ? wrongCall(m.group(2), m.group(3), block) : Text.type(m.group(1)) + " has no '" + m.group(2) + "'"
-                + (TEXT.contains(m.group(2)) ? " with " + types(m.group(3)) : Text.didYouMean(m.group(2), TEXT))
-                + (m.group(1).equals("java.lang.Object") ? UNTYPED : ""));
-        instead.put("Cannot call ([\\w.]+)#compareTo\\(.*\\) with arguments \\[(.*)\\].*", m -> Text.type(m.group(1))
-            + " cannot be compared with " + types(m.group(2)));
-        instead.put("Cannot set read-only property: (\\w+).*",
-            m -> "'" + m.group(1) + "' is compared by '==', not by '='");
-        instead.put("The variable \\[(\\w+)\\] is undeclared\\.", m -> wrongName(m.group(1), block, quoted, column));
-        instead.put("unexpected named arg: (\\w+)", m -> "no option '" + m.group(1) + "' here"
-            + Text.didYouMean(m.group(1), options(block)));
-        instead.put("required named param '(\\w+)' not found\\.",
-            m -> "the option '" + m.group(1) + "' is missing; write " + m.group(1) + ": …");
-        instead.put("argument for named param '(\\w+)' has type '(.*)' but expected '(.*)'\\.", m -> "the option '"
-            + m.group(1) + "' takes " + Text.type(m.group(3)) + ", not " + Text.type(m.group(2)));
-        instead.put("No such property: (\\w+) for class: (.*)", m -> UNITS.containsKey(m.group(1))
-            ? "'" + m.group(1) + "' follows a plain number, as in 3." + m.group(1)
-                + "; for a variable write Duration.ofSeconds(…)"
-            : Text.type(m.group(2)) + " has no '" + m.group(1) + "'"
-                + (m.group(2).matches(".*(Integer|BigDecimal)") ? Text.didYouMean(m.group(1), UNITS.keySet()) : ""));
-        boolean end = line >= lines.size() && column >= quoted.length() || quoted.matches("[\\s})]+");
-        instead.put("Unexpected (input|character): .*", m -> end ? "a { or ( or quote somewhere before is not closed"
-            : message.matches(".*'.?['\"]'.*") ? "this quote is not closed"
-            : "this is not Groovy: " + Text.plain(Text.lowerFirst(message), 60));
-        for (var known : instead.entrySet()) {
-            Matcher met = Pattern.compile(known.getKey(), Pattern.DOTALL).matcher(message);
-            if (met.matches()) return known.getValue().apply(met);
-        }
-        return Text.lowerFirst(Text.plain(message, 200));
-    }
-
-    private String wrongCall(String word, String given, Block block) {
-        List<String> takes = methods(block).filter(method -> nameOf(method).equals(word)).map(RulesCompiler::signature)
-            .distinct().sorted(Comparator.comparing(String::length)).toList();
-        if (takes.isEmpty()) return unknown(word, block);
-        return "'" + word + "' does not take " + types(given) + "; it takes " + String.join(", or ", takes)
-            + (given.matches(".*java.lang.Object.*|.* & .*") ? UNTYPED : "");
-    }
-
-    private static String types(String given) {
-        String got = Arrays.stream(given.split(", (?![^<]*>)"))
-            .filter(type -> !type.isEmpty() && !type.startsWith("java.util.LinkedHashMap"))
-            .map(Text::type).collect(Collectors.joining(" and "));
-        return got.isEmpty() ? "nothing" : got;
-    }
-
-    private static String signature(Method method) {
-        Stream<String> values = Arrays.stream(method.getParameterTypes()).filter(type -> type != Map.class)
-            .map(type -> Text.type(type.getName()));
-        Stream<String> options = optionsOf(method).map(option -> option + ": …");
-        return Stream.concat(values, options).collect(Collectors.joining(" and "));
-    }
-
-    private String wrongName(String word, Block block, String quoted, int column) {
-        String rest = quoted.substring(Math.min(quoted.length(), column - 1 + word.length())).stripLeading();
-        boolean known = words(block).contains(word);
-        if (known && rest.matches("(?s)=[^=].*")) return "'" + word + "' is set without '=', as in: " + word + " …";
-        if (known && !rest.startsWith("[")) return "'" + word + "' needs a value, as in: " + word + " …";
-        if (known) return "a list goes into parentheses here: " + word + "(['…', '…'])";
-        String said = unknown(word, block);
-        boolean clear = said.contains("; did") || said.contains("belongs");
-        return clear ? said : said + "; a text stands in quotes: '" + word + "'";
-    }
-
-    private String unknown(String word, Block block) {
-        Set<String> here = words(block);
-        for (String other : List.of("watch", "healthy", "restart", "the file"))
-            if (!here.contains(word) && declared(VOCABULARY.get(other)).contains(word))
-                return belongs(word, other, block.name());
-        return "no such word '" + word + "' in " + block.name() + Text.didYouMean(word, here);
-    }
-
-    private static String belongs(String word, String there, String here) {
-        String all = "'" + word + "' belongs in " + there + " { }, not in " + here + " { }";
-        return all.replace("the file { }", "the file");
-    }
-
-    /** The words that fit into a block: its own and those of the top of the file. */
-    private static Set<String> words(Block block) {
-        Set<String> words = methods(block).map(RulesCompiler::nameOf).collect(Collectors.toCollection(TreeSet::new));
-        classes(block).flatMap(c -> Arrays.stream(c.getFields())).map(Field::getName).forEach(words::add);
-        return words;
-    }
-
-    private static Stream<Method> methods(Block block) {
-        return classes(block).flatMap(RulesCompiler::vocabulary);
-    }
-
-    private static Stream<Class<?>> classes(Block block) {
-        return Stream.<Class<?>>of(VOCABULARY.get(block.name()), Dsl.RulesScript.class).distinct();
-    }
-
-    private static Stream<Method> vocabulary(Class<?> words) {
-        return Arrays.stream(words.getMethods()).filter(m -> m.getDeclaringClass().getEnclosingClass() == Dsl.class);
-    }
-
-    static Set<String> declared(Class<?> words) {
-        return vocabulary(words).map(RulesCompiler::nameOf).collect(Collectors.toCollection(TreeSet::new));
-    }
-
-    private static String nameOf(Method method) {
-        String name = method.getName().replace("notifying", "notify").replace("running", "run");
-        return name.matches("get[A-Z].*") ? Text.lowerFirst(name.substring(3)) : name;
-    }
-
-    private static List<String> options(Block block) {
-        return methods(block).flatMap(RulesCompiler::optionsOf).distinct().toList();
-    }
-
-    private static Stream<String> optionsOf(Method method) {
-        return Arrays.stream(method.getParameters()).map(p -> p.getAnnotation(Dsl.Options.class))
-            .filter(Objects::nonNull).flatMap(o -> Pattern.compile("\\w+(?=:)").matcher(o.value()).results())
-            .map(MatchResult::group);
-    }
-
-    /**
-     * What Groovy does not have, ahead of its type checker: the statements of healthy { } and when: { } become asserts,
-     * 3.seconds a Duration, `when: { }` and `notify { }` calls that declare their words, and words with options get an
-     * empty map where a line has none. Notes where each block stands.
-     */
-    private final class DslTransformer extends CompilationCustomizer {
-        private static final Set<String> TAKE_OPTIONS = VOCABULARY.values().stream().flatMap(RulesCompiler::vocabulary)
-            .filter(m -> m.getParameterCount() > 1 && m.getParameterTypes()[0] == Map.class).map(RulesCompiler::nameOf)
-            .collect(Collectors.toSet());
-        private static final Set<String> TEXTS = Set.of("body", "url", "protocol");
-        private final Map<ClosureExpression, String> names = new IdentityHashMap<>();
-        private String inside = "the file", asking;
-
-        DslTransformer() { super(CompilePhase.CONVERSION); }
-
-        @Override public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
-            type.addAnnotation(new AnnotationNode(ClassHelper.make(CompileStatic.class)));
-            if (type.isScript()) plain(type);
-            type.getMethods().forEach(DslTransformer::typed);
-            new ClassCodeExpressionTransformer() {
-                @Override protected SourceUnit getSourceUnit() { return source; }
-
-                @Override public Expression transform(Expression e) {
-                    if (e instanceof PropertyExpression p && duration(p) != null) return duration(p);
-                    if (e instanceof ClosureExpression block) return within(block);
-                    if (e instanceof MethodCallExpression call && call.isImplicitThis()) sweeten(call);
-                    Expression inner = e == null ? null : super.transform(e);
-                    return inner instanceof GStringExpression text ? plain(text) : inner;
-                }
-
-                /** `url: 'x'` is a label to Groovy, and would be silently nothing. */
-                @Override public void visitBlockStatement(BlockStatement block) {
-                    for (Statement line : block.getStatements()) {
-                        if (line.getStatementLabels() == null || line instanceof LoopingStatement) continue;
-                        String word = line.getStatementLabels().get(0);
-                        wrong("'" + word + "' is written without ':', as in: " + word + " …", line);
-                    }
-                    super.visitBlockStatement(block);
-                }
-
-                private Expression within(ClosureExpression block) {
-                    String around = inside;
-                    foreign |= !names.containsKey(block);
-                    inside = names.getOrDefault(block, inside);
-                    block.getCode().visit(this);
-                    inside = around;
-                    return block;
-                }
-            }.visitClass(type);
-        }
-
-        /** The script becomes a class of plain Java with our words, in place of a groovy.lang.Script. */
-        private void plain(ClassNode script) {
-            script.setSuperClass(ClassHelper.make(Dsl.RulesScript.class));
-            script.getDeclaredConstructors().clear();
-            List.copyOf(script.getMethods("main")).forEach(script::removeMethod);
-            if (lean) script.addAnnotation(new AnnotationNode(ClassHelper.make(POJO.class)));
-        }
-
-        /** A text with ${values} in it becomes a plain one at once. */
-        private static Expression plain(GStringExpression text) {
-            if (text.getValues().stream().anyMatch(ClosureExpression.class::isInstance)) return text; // "${-> later}"
-            List<Expression> parts = new ArrayList<>();
-            for (int i = 0; i < text.getStrings().size(); i++) {
-                parts.add(text.getStrings().get(i));
-                if (i < text.getValues().size()) parts.add(text.getValue(i));
-            }
-            return made(Lean.Adapter.class, "text", text, parts.toArray(new Expression[0]));
-        }
-
-        private static Expression made(Class<?> by, String method, Expression instead, Expression... of) {
-            ClassNode maker = ClassHelper.make(by);
-            Expression made = new StaticMethodCallExpression(maker, method, new ArgumentListExpression(of));
-            made.setSourcePosition(instead);
-            return made;
-        }
-
-        private void sweeten(MethodCallExpression call) {
-            String word = call.getMethodAsString();
-            if (!(call.getArguments() instanceof TupleExpression given)) return;
-            List<Expression> arguments = given.getExpressions();
-            misplaced(word, call, arguments.size());
-            boolean named = !arguments.isEmpty() && arguments.get(0) instanceof MapExpression;
-            for (Expression argument : arguments)
-                if (argument instanceof ClosureExpression block) {
-                    owned.put(place(call.getLineNumber(), call.getColumnNumber()),
-                        place(block.getLastLineNumber(), block.getLastColumnNumber()));
-                    if (VOCABULARY.containsKey(String.valueOf(word))) block(word, block);
-                    if (Set.of("notify", "webhook").contains(String.valueOf(word))) names.put(block, inside);
-                }
-            if (named && "restart".equals(word))
-                ((MapExpression) arguments.get(0)).getMapEntryExpressions().replaceAll(this::cause);
-            if (inside.equals("restart") && Set.of("stop", "start", "run").contains(String.valueOf(word)))
-                arguments.forEach(argument -> command(word, argument));
-            if ("run".equals(word)) call.setMethod(new ConstantExpression("running")); // else Closure.run() is called
-            if ("notify".equals(word)) {
-                call.setMethod(new ConstantExpression("notifying")); // and here Object.notify()
-                arguments.replaceAll(a -> a instanceof ClosureExpression ? called("closure", a) : a);
-            }
-            if (TAKE_OPTIONS.contains(word) && !named && call.getArguments() instanceof ArgumentListExpression list)
-                list.getExpressions().add(0, new MapExpression());
-        }
-
-        private MapEntryExpression cause(MapEntryExpression entry) {
-            if (!(entry.getValueExpression() instanceof ClosureExpression block)) return entry;
-            if (!inside.equals("watch"))
-                wrong("'when:' belongs to a restart in watch { }, as in: restart(when: { … }, name)", block);
-            block("when", block);
-            MapEntryExpression typed = new MapEntryExpression(entry.getKeyExpression(), called("cause", block));
-            typed.setSourcePosition(entry); // without a place, a mistake here is not told
-            return typed;
-        }
-
-        private void block(String word, ClosureExpression b) {
-            names.put(b, word);
-            blocks.add(new Block(word, b.getLineNumber(), b.getColumnNumber(),
-                b.getLastLineNumber(), b.getLastColumnNumber()));
-            if (word.equals("healthy") || word.equals("when")) {
-                asking = word;
-                List<Statement> lines = ((BlockStatement) b.getCode()).getStatements();
-                if (lines.stream().allMatch(DslTransformer::declares))
-                    wrong("no condition in " + word + " { }; one is status == 200", b);
-                lines(b.getCode(), this::condition);
-            }
-            if (word.equals("restart")) lines(b.getCode(), this::plainly);
-        }
-
-        private Expression called(String method, Expression argument) {
-            Expression self = new VariableExpression("this");
-            MethodCallExpression call = new MethodCallExpression(self, method, new ArgumentListExpression(argument));
-            call.setImplicitThis(true);
-            call.setSourcePosition(argument);
-            return call;
-        }
-
-        /** A word of an outer block would be found there, and mean something else than it says: url inside restart. */
-        private void misplaced(String word, MethodCallExpression call, int values) {
-            boolean ours = Set.of("cause", "closure", "plainly").contains(String.valueOf(word));
-            if (word == null || inside.equals("the file") || ours) return;
-            boolean known = declared(VOCABULARY.get(inside)).contains(word);
-            boolean asks = Set.of("healthy", "when").contains(inside);
-            String there = Set.of("watch", "heartbeat", "deadline", "path").contains(word) ? "the file"
-                : !inside.equals("watch") && declared(Dsl.WatchSpec.class).contains(word) ? "watch" : null;
-            if (known && asks && !(Set.of("header", "json").contains(word) && values == 1))
-                wrong(compared(word, inside), call);
-            if (!known && there != null) wrong(belongs(word, there, inside), call);
-        }
-
-        /** What cannot be split into words, or would stop too much, is found now and not when it is needed. */
-        private void command(String word, Expression argument) {
-            try {
-                if (argument instanceof ConstantExpression text && text.getValue() instanceof String command) {
-                    List<String> words = ShellWords.of(command);
-                    if (word.equals("stop")) StopStep.refuseTooShort(words);
-                }
-            } catch (StepFailedException refused) {
-                wrong(refused.getMessage(), argument);
-            }
-        }
-
-        private static String compared(String word, String block) {
-            return "'" + word + "' is compared in " + block + " { }, as in: " + word + " == …";
-        }
-
-        private void wrong(String why, ASTNode where) { misplaced.add(new SyntaxException(why, where)); }
-
-        /** Every line of a block, also under if and for, with braces or without. */
-        private static Statement lines(Statement code, Function<ExpressionStatement, Statement> change) {
-            if (code instanceof BlockStatement block) block.getStatements().replaceAll(line -> lines(line, change));
-            if (code instanceof LoopingStatement loop) loop.setLoopBlock(lines(loop.getLoopBlock(), change));
-            if (code instanceof IfStatement choice) {
-                choice.setIfBlock(lines(choice.getIfBlock(), change));
-                choice.setElseBlock(lines(choice.getElseBlock(), change));
-            }
-            return code instanceof ExpressionStatement line && !declares(line) ? change.apply(line) : code;
-        }
-
-        private static boolean declares(Statement line) {
-            return line instanceof ExpressionStatement e && e.getExpression() instanceof DeclarationExpression;
-        }
-
-        /** A line of a remedy that is no step is left out where it is only asked what the remedy would do. */
-        private Statement plainly(ExpressionStatement line) {
-            boolean step = line.getExpression() instanceof MethodCallExpression call && call.isImplicitThis()
-                && declared(Dsl.RemedySpec.class).contains(String.valueOf(call.getMethodAsString()));
-            if (step) return line;
-            ClosureExpression own = new ClosureExpression(Parameter.EMPTY_ARRAY,
-                new BlockStatement(new ArrayList<>(List.of(line)), new VariableScope()));
-            names.put(own, "restart");
-            return new ExpressionStatement(called("plainly", own));
-        }
-
-        private Statement condition(ExpressionStatement line) {
-            Expression e = line.getExpression();
-            if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
-            if (e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean))
-                wrong("this always holds; a condition compares, as in status == 200", c);
-            if (e instanceof VariableExpression word && TEXTS.contains(word.getName()) || e.getText().equals("status"))
-                wrong(compared(e.getText(), asking), e);
-            if (e instanceof BinaryExpression b && b.getRightExpression() instanceof ConstantExpression c) {
-                String word = b.getLeftExpression().getText();
-                if (word.equals("status") && c.getValue() instanceof String quoted)
-                    wrong("status is a whole number; write it without quotes: " + quoted, c);
-                if (TEXTS.contains(word) && c.getValue() instanceof Number number)
-                    wrong(word + " is text; write it in quotes: '" + number + "'", c);
-            }
-            BooleanExpression truth = new BooleanExpression(e);
-            truth.setSourcePosition(e);
-            AssertStatement condition = new AssertStatement(truth);
-            condition.setSourcePosition(line);
-            if (line.getStatementLabels() != null) line.getStatementLabels().forEach(condition::addStatementLabel);
-            return condition;
-        }
-
-        private static Expression duration(PropertyExpression e) {
-            Long nanos = UNITS.get(String.valueOf(e.getPropertyAsString()));
-            if (nanos == null || !(e.getObjectExpression() instanceof ConstantExpression c)) return null;
-            if (!(c.getValue() instanceof Number)) return null;
-            BigDecimal all = new BigDecimal(c.getValue().toString()).multiply(BigDecimal.valueOf(nanos));
-            long bounded = all.min(BigDecimal.valueOf(Long.MAX_VALUE)).longValue();
-            return made(Duration.class, "ofNanos", e, new ConstantExpression(bounded, true));
-        }
-
-        /** `def name(…) { "…" }` returns text: without this the type checker would call it an Object. */
-        private static void typed(MethodNode method) {
-            if (!method.isDynamicReturnType() || !(method.getCode() instanceof BlockStatement body)) return;
-            Statement last = body.isEmpty() ? body : body.getStatements().get(body.getStatements().size() - 1);
-            Expression value = last instanceof ReturnStatement r ? r.getExpression()
-                : last instanceof ExpressionStatement s ? s.getExpression() : null;
-            boolean text = value instanceof ConstantExpression c && c.getValue() instanceof String;
-            if (text || value instanceof GStringExpression) method.setReturnType(ClassHelper.STRING_TYPE);
-        }
+    private String show(Mistake mistake) {
+        String place = (mistake.line > 0 ? ":" + mistake.line : "")
+            + (mistake.column > 0 ? ":" + mistake.column : "");
+        String text = fileName + place + ": " + mistake.text;
+        if (mistake.line < 1 || mistake.line > lines.size()) return secrets.mask(text);
+        String line = lines.get(mistake.line - 1).replaceAll("\\p{Cntrl}", " ");
+        String caret = mistake.column < 1 ? "" : "\n    "
+            + " ".repeat(Math.min(mistake.column - 1, line.length())) + "^";
+        return secrets.mask(text + "\n    " + line + caret);
     }
 }
 
-/**
- * What compiled rules run on in place of Groovy's runtime. Making a single Closure would start all of that, which is a
- * third of a healthy pass. A file with a block for Groovy itself, as in list.each { }, is left as Groovy made it.
- */
-interface Lean {
-    /** Runs a block of the rules with these words as its own; the block itself is shared and stays as it is. */
-    static void apply(Callable<?> block, Object words) throws Exception {
-        if (block instanceof Closure<?> groovy) {
-            Closure<?> own = groovy.rehydrate(words, groovy.getOwner(), groovy.getThisObject());
-            own.setResolveStrategy(Closure.DELEGATE_FIRST);
-            own.call();
-        } else ((Block) block).with(words).call();
-    }
+/** The compiled classes of the rules, in a folder with the text that they come from. */
+final class CompiledRules {
+    private final Path folder;
 
-    /** A block, in place of a Closure; with a value, as notify { event -> … } gets it, it is a function. */
-    abstract class Block implements Callable<Object>, Function<Object, Object>, Consumer<Object>, Cloneable {
-        private final Object owner, script;
-        private Object words;
+    /** Without a folder nothing is kept. */
+    CompiledRules(Path folder) { this.folder = folder; }
 
-        public Block(Object owner, Object script) {
-            this.owner = owner;
-            this.script = script;
-        }
-
-        @Override public void accept(Object value) { apply(value); }
-        @Override public Object apply(Object value) {
-            try { // by reflection, since its parameter is of the type that the block declares
-                return Stream.of(getClass().getMethods()).filter(m -> m.getName().equals("call"))
-                    .filter(m -> m.getParameterCount() == 1).findFirst().orElseThrow().invoke(this, value);
-            } catch (InvocationTargetException thrown) {
-                throw new UndeclaredThrowableException(thrown.getCause());
-            } catch (IllegalAccessException e) {
-                throw new IllegalStateException(e);
-            }
-        }
-
-        public Object getOwner() { return owner; }
-        public Object getThisObject() { return script; }
-        public Object getDelegate() { return words; }
-
-        Block with(Object words) {
-            try {
-                Block own = (Block) clone();
-                own.words = words;
-                return own;
-            } catch (CloneNotSupportedException e) {
-                throw new AssertionError(e);
-            }
-        }
-    }
-
-    /** A variable that blocks share, in place of a Reference. */
-    final class Shared {
-        private Object value;
-
-        public Shared(Object value) { this.value = value; }
-
-        public Object get() { return value; }
-        public void set(Object value) { this.value = value; }
-    }
-
-    /** What compiled code calls, in place of Groovy's own of the same names. */
-    final class Adapter extends ScriptBytecodeAdapter {
-        public static String render(String condition, ValueRecorder met) {
-            throw new FailedCondition(condition, met.getValues());
-        }
-
-        public static List<Object> createList(Object[] values) { return new ArrayList<>(Arrays.asList(values)); }
-
-        public static Map<?, ?> createMap(Object[] pairs) {
-            Map<Object, Object> map = new LinkedHashMap<>();
-            for (int i = 0; i < pairs.length; i += 2) {
-                if (pairs[i] instanceof SpreadMap) return ScriptBytecodeAdapter.createMap(pairs); // [*: more]
-                map.put(pairs[i], pairs[i + 1]);
-            }
-            return map;
-        }
-
-        /** What the compiler makes of "…$value…". */
-        public static String text(Object... parts) {
-            StringBuilder text = new StringBuilder();
-            for (Object part : parts) {
-                Object value = part instanceof Closure<?> later ? later.call() : part;
-                boolean many = value instanceof Collection || value instanceof Map
-                    || value != null && value.getClass().isArray();
-                text.append(many ? FormatHelper.toString(value) : value);
-            }
-            return text.toString();
-        }
-    }
-
-    /** A condition that does not hold, with the values it met; Groovy draws them only for those who want to look. */
-    final class FailedCondition extends AssertionError {
-        private final transient List<Value> met;
-
-        FailedCondition(String condition, List<Value> met) {
-            super(condition);
-            this.met = List.copyOf(met);
-        }
-
-        String diagram() {
-            ValueRecorder recorder = new ValueRecorder();
-            for (Value one : met)
-                recorder.record(one.getValue() instanceof Duration time ? Text.time(time) : one.getValue(),
-                    one.getColumn());
-            return AssertionRenderer.render(getMessage(), recorder);
-        }
-    }
-}
-
-/** Compiled rules on disk: keyed by the text and by what compiled it, verified before they are loaded, pruned. */
-final class CompiledRulesCache {
-    final Path folder;
-
-    CompiledRulesCache(Path folder) { this.folder = folder; }
-
-    String key(String text) { return hash(text + maker()); }
-
-    /** Which build of watchdog, with which Java: a class file of another one must not be loaded. */
-    private static String maker() {
-        try {
-            return watchdog.VERSION + build() + Files.getLastModifiedTime(build()).toMillis() + Runtime.version();
-        } catch (URISyntaxException | IOException e) {
-            return watchdog.VERSION + Runtime.version();
-        }
-    }
-
-    /** The jar that this program runs from. */
-    private static Path build() throws URISyntaxException {
-        return Path.of(watchdog.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-    }
-
-    /**
-     * A jar that is built anew leaves JBang's archive of classes behind, which Java then ignores without a word: twice
-     * the work in every pass from then on. Where it is gone, JBang writes a new one.
-     */
-    private static void dropStaleArchive() throws URISyntaxException, IOException {
-        Path jar = build(), archive = jar.resolveSibling(jar.getFileName().toString().replaceFirst("\\.jar$", ".jsa"));
-        if (!Files.exists(archive) || archive.equals(jar)) return;
-        if (Files.getLastModifiedTime(archive).compareTo(Files.getLastModifiedTime(jar)) < 0) Files.delete(archive);
-    }
-
-    /** null: not compiled yet, or the file is not what was written. */
-    Map<String, byte[]> get(String key) {
-        try {
-            byte[] all = Files.readAllBytes(folder.resolve(key));
-            byte[] content = Arrays.copyOfRange(all, 32, all.length);
-            if (!Arrays.equals(digest(content), Arrays.copyOf(all, 32))) return null;
-            var in = new java.io.DataInputStream(new java.io.ByteArrayInputStream(content));
-            Map<String, byte[]> classes = new LinkedHashMap<>();
-            for (int left = in.readInt(); left > 0; left--) classes.put(in.readUTF(), in.readNBytes(in.readInt()));
-            return classes;
-        } catch (IOException | RuntimeException unusable) {
+    /** The class of the script, or null if it must be compiled (again). */
+    Class<?> load(String text) {
+        Path classes = folder == null ? null : folder.resolve(key(text));
+        if (classes == null || !Files.isDirectory(classes)) return null;
+        try (Stream<Path> files = Files.list(classes)) {
+            ClassLoader loader = new URLClassLoader(new URL[] {classes.toUri().toURL()},
+                CompiledRules.class.getClassLoader());
+            // All at once, since a later pass may replace the folder while this one still runs.
+            for (Path file : files.filter(path -> path.toString().endsWith(".class")).toList())
+                loader.loadClass(file.getFileName().toString().replaceFirst("\\.class$", ""));
+            return loader.loadClass(RulesLoader.SCRIPT);
+        } catch (IOException | ClassNotFoundException | LinkageError damaged) {
             return null;
         }
     }
 
-    void put(String key, Map<String, byte[]> classes) {
-        var bytes = new java.io.ByteArrayOutputStream();
-        try (var out = new java.io.DataOutputStream(bytes)) {
-            out.writeInt(classes.size());
-            for (var type : classes.entrySet()) {
-                out.writeUTF(type.getKey());
-                out.writeInt(type.getValue().length);
-                out.write(type.getValue());
-            }
-            byte[] content = bytes.toByteArray();
-            bytes.reset();
-            bytes.write(digest(content));
-            bytes.write(content);
-            SecureFiles.folder(folder);
-            SecureFiles.write(folder.resolve(key), bytes.toByteArray());
-            dropStaleArchive();
-        } catch (IOException | URISyntaxException e) {
-            return; // the next pass compiles again: slower, not wrong
+    /** A class file depends on the text, this build of watchdog and this build of Java. */
+    private static String key(String text) {
+        String build = watchdog.VERSION + Runtime.version();
+        try {
+            Path jar = Path.of(watchdog.class.getProtectionDomain().getCodeSource().getLocation()
+                .toURI());
+            build += jar + " " + Files.getLastModifiedTime(jar).toMillis();
+        } catch (URISyntaxException | IOException e) {
+            build += "unknown";
         }
-        SecureFiles.sweep(folder, name -> !Set.of(key, "last-good.groovy").contains(name));
+        return Text.hash(text + build);
     }
 
-    /** The text itself is kept, so that an edit that does not compile leaves something to watch with. */
-    void good(String text) {
-        Path last = folder.resolve("last-good.groovy");
+    /** Where to compile to; null if nothing can be written: slower, but not wrong. */
+    Path newFolder() {
+        if (folder == null) return null;
+        return SecureFiles.orElse(() ->
+            Files.createTempDirectory(SecureFiles.folder(folder), "new-"), e -> null);
+    }
+
+    /** Replaces what was compiled before. */
+    void keep(String text, Path classes) {
+        if (classes == null) return;
         try {
-            if (!Files.exists(last) || !Files.readString(last).equals(text)) SecureFiles.write(last, text);
+            SecureFiles.write(classes.resolve("rules.groovy"), text);
+            for (File old : folder.toFile().listFiles())
+                if (!old.toPath().equals(classes)) delete(old.toPath());
+            Files.move(classes, folder.resolve(key(text)), StandardCopyOption.ATOMIC_MOVE);
         } catch (IOException e) {
-            return; // the rules are good now; if they break later, that pass says that there are none to fall back to
+            return; // the next pass compiles again
         }
     }
 
+    /** The text that was compiled last, for when an edit has mistakes; null if there is none. */
     String lastGood() {
-        try {
-            return Files.readString(folder.resolve("last-good.groovy"));
+        try (Stream<Path> folders = Files.list(folder)) {
+            Path newest = folders.map(path -> path.resolve("rules.groovy")).filter(Files::exists)
+                .max(Comparator.comparing(path -> path.toFile().lastModified())).orElse(folder);
+            return Files.readString(newest);
         } catch (IOException none) {
             return null;
         }
     }
 
-    static String hash(String text) { return HexFormat.of().formatHex(digest(text.getBytes(StandardCharsets.UTF_8))); }
-
-    private static byte[] digest(byte[] bytes) {
-        try {
-            return MessageDigest.getInstance("SHA-256").digest(bytes);
-        } catch (GeneralSecurityException e) {
-            throw new IllegalStateException(e);
+    static void delete(Path tree) {
+        if (tree == null || !Files.exists(tree)) return;
+        try (Stream<Path> files = Files.walk(tree)) {
+            files.sorted(Comparator.reverseOrder()).map(Path::toFile).forEach(File::delete);
+        } catch (IOException | UncheckedIOException e) {
+            return; // tried again after the next edit
         }
     }
 }
 
-/** Values that nobody may see: from the environment, else from rules.secrets beside rules.groovy. */
+// === 10. Compiling the rules ====================================================================
+// Loaded only after an edit. DslTransformer adds what Groovy's syntax does not have; RulesChecker
+// says mistakes in the words of the rules, from the syntax tree and its types.
+
+/** The blocks of a rules file, and the words that each of them declares. */
+enum Block {
+    file("the file", Language.RulesScript.class), watch("watch", Language.WatchSpec.class),
+    healthy("healthy", Language.Conditions.class), when("when", Language.CauseConditions.class),
+    restart("restart", Language.RemedySpec.class), unknown("", Object.class);
+
+    /** Groovy would find these words on Object or Closure first, so their methods are renamed. */
+    static final Map<String, String> RENAMED = Map.of("run", "running", "notify", "notifying",
+        "call", "calling", "command", "commandHook");
+    final String title;
+    private final Class<?> spec;
+
+    Block(String title, Class<?> spec) {
+        this.title = title;
+        this.spec = spec;
+    }
+
+    String inBraces() { return this == file ? title : title + " { }"; }
+    boolean hasConditions() { return this == healthy || this == when; }
+
+    List<Method> methods() {
+        return Arrays.stream(spec.getMethods())
+            .filter(method -> method.getDeclaringClass().getEnclosingClass() == Language.class)
+            .sorted(Comparator.comparingInt(Method::getParameterCount)).toList();
+    }
+
+    List<Method> methods(String word) {
+        return methods().stream().filter(method -> wordOf(method).equals(word)).toList();
+    }
+
+    boolean declares(String word) { return !methods(word).isEmpty(); }
+
+    /** This block, or else the file, or else null: which of the two declares a word. */
+    Block owner(String word) { return declares(word) ? this : file.declares(word) ? file : null; }
+
+    /** The words that can be used in this block, values such as `none` among them. */
+    Set<String> words() {
+        Stream<Method> methods = Stream.of(this, file).flatMap(block -> block.methods().stream());
+        Stream<String> fields = Arrays.stream(spec.getFields()).map(Field::getName);
+        return Stream.concat(methods.map(Block::wordOf), fields)
+            .collect(Collectors.toCollection(TreeSet::new));
+    }
+
+    static String wordOf(Method method) {
+        String name = method.getName();
+        for (var renamed : RENAMED.entrySet()) if (renamed.getValue().equals(name)) return renamed.getKey();
+        return name.matches("get[A-Z].*") ? Text.lowerFirst(name.substring(3)) : name;
+    }
+
+    static List<java.lang.reflect.Parameter> options(Method method) {
+        return Arrays.stream(method.getParameters())
+            .filter(parameter -> parameter.isAnnotationPresent(Language.Named.class)).toList();
+    }
+}
+
+/** Text of the rules -> the class of the script, or all mistakes. */
+final class RulesCompiler {
+    private final Mistakes mistakes;
+
+    private RulesCompiler(Mistakes mistakes) { this.mistakes = mistakes; }
+
+    /** {@code folder}: where the classes are kept, or null. */
+    static Class<?> compile(String text, Path folder, Mistakes mistakes) {
+        CompilerConfiguration configuration = new CompilerConfiguration();
+        configuration.setTolerance(1000);
+        configuration.getOptimizationOptions().put(CompilerConfiguration.INVOKEDYNAMIC, false);
+        configuration.addCompilationCustomizers(new DslTransformer(mistakes));
+        if (folder != null) configuration.setTargetDirectory(folder.toFile());
+        return new RulesCompiler(mistakes).compile(text, configuration);
+    }
+
+    private Class<?> compile(String text, CompilerConfiguration configuration) {
+        ClassLoader ours = RulesCompiler.class.getClassLoader();
+        Class<?> script = null;
+        try {
+            script = new GroovyClassLoader(ours, configuration)
+                .parseClass(text, RulesLoader.SCRIPT + ".groovy");
+        } catch (MultipleCompilationErrorsException e) {
+            for (Object error : e.getErrorCollector().getErrors())
+                if (error instanceof SyntaxErrorMessage message) addGroovyError(message.getCause());
+            if (mistakes.isEmpty()) mistakes.add(0, 0, Text.plain(e.getMessage(), 200));
+        } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
+            if (mistakes.isEmpty())
+                mistakes.add(0, 0, "cannot be compiled: " + Text.plain(Text.thrown(e), 200));
+        }
+        mistakes.throwIfAny();
+        return script;
+    }
+
+    /** Groovy's own errors; one on a line with a mistake of ours only follows from that. */
+    private void addGroovyError(SyntaxException error) {
+        int line = error.getStartLine(), column = error.getStartColumn();
+        if (mistakes.isOnLine(line)) return;
+        boolean typed = error.getMessage().startsWith("[Static type checking]");
+        mistakes.add(line, column, typed ? Text.lowerFirst(Text.plain(
+            error.getOriginalMessage().substring(25), 200)) : syntaxError(error, line, column));
+    }
+
+    private String syntaxError(SyntaxException error, int line, int column) {
+        if (mistakes.isAtEnd(line, column)) return "a {, ( or quote before this is not closed";
+        if ("'\"".indexOf(mistakes.charAt(line, column)) >= 0) return "this quote is not closed";
+        return "this is not Groovy: " + Text.plain(Text.lowerFirst(error.getOriginalMessage()), 80);
+    }
+
+    /** Says mistakes in the words of the rules. Groovy makes it by its public constructor. */
+    public static final class RulesChecker extends AbstractTypeCheckingExtension {
+        private static final String UNTYPED = " (give the function types, so that it can be checked:"
+            + " String name(String x) { … })";
+        private static final String REPORTED = "reported";
+        private static final Set<String> TEXT_METHODS = Arrays.stream(String.class.getMethods())
+            .map(Method::getName).collect(Collectors.toSet());
+
+        public RulesChecker(StaticTypeCheckingVisitor visitor) { super(visitor); }
+
+        private void mistake(ASTNode node, String text) {
+            Mistakes mistakes = context.getSource().getAST().getNodeMetaData(Mistakes.class);
+            if (block() != Block.unknown) mistakes.add(node, text);
+        }
+
+        /** The innermost block of watchdog's around the code that is visited now. */
+        private Block block() {
+            return context.getEnclosingClosureStack().stream()
+                .map(closure -> closure.getClosureExpression().<Block>getNodeMetaData(Block.class))
+                .filter(Objects::nonNull).findFirst().orElse(Block.file);
+        }
+
+        @Override public List<MethodNode> handleMissingMethod(ClassNode receiver, String name,
+                ArgumentListExpression arguments, ClassNode[] types, MethodCall call) {
+            boolean ofWord = call instanceof MethodCallExpression method && method.isImplicitThis();
+            String word = Block.RENAMED.containsValue(name) ? wordOf(name) : name;
+            if (!ofWord) mistake((ASTNode) call, noSuchMethod(receiver, name, types));
+            else if (block().owner(word) == null) mistake((ASTNode) call, unknownWord(word));
+            else wrongArguments(word, arguments, types, (ASTNode) call);
+            for (Expression argument : arguments) // a block of a wrong call cannot be judged
+                if (argument instanceof ClosureExpression) argument.putNodeMetaData(Block.class, Block.unknown);
+            ((ASTNode) call).putNodeMetaData(REPORTED, true);
+            return List.of(newMethod(name, ClassHelper.dynamicType()));
+        }
+
+        private static String wordOf(String renamed) {
+            return Block.RENAMED.entrySet().stream().filter(e -> e.getValue().equals(renamed))
+                .findFirst().orElseThrow().getKey();
+        }
+
+        private static String noSuchMethod(ClassNode receiver, String name, ClassNode[] types) {
+            boolean untyped = ClassHelper.isObjectType(receiver);
+            String problem = TEXT_METHODS.contains(name)
+                ? "'" + name + "' of " + typeName(receiver) + " does not take " + typeNames(types)
+                : typeName(receiver) + " has no '" + name + "'"
+                    + Text.didYouMean(name, TEXT_METHODS);
+            return untyped ? typeName(receiver) + " has no '" + name + "'" + UNTYPED : problem;
+        }
+
+        /** At the option that has the wrong type, or else at the word. */
+        private void wrongArguments(String word, ArgumentListExpression arguments,
+                                    ClassNode[] types, ASTNode call) {
+            if (anyReported(arguments.getExpressions())) return;
+            List<Method> methods = block().owner(word).methods(word);
+            var options = Block.options(methods.get(0));
+            int values = types.length - options.size();
+            for (int i = Math.max(0, values); i < types.length; i++) {
+                ClassNode needed = ClassHelper.make(options.get(i - values).getType());
+                if (isNull(arguments.getExpression(i)) || isAssignable(types[i], needed)) continue;
+                mistake(arguments.getExpression(i), "the option '" + options.get(i - values).getName()
+                    + "' needs " + typeName(needed) + "; found " + typeName(types[i]));
+                return;
+            }
+            String needed = methods.stream().map(RulesChecker::signature).distinct()
+                .collect(Collectors.joining(", or "));
+            ClassNode[] found = Arrays.copyOf(types, Math.max(0, values));
+            boolean untyped = Arrays.stream(found).anyMatch(ClassHelper::isObjectType);
+            mistake(call, "'" + word + "' needs " + needed + "; found " + typeNames(found)
+                + (untyped ? UNTYPED : ""));
+        }
+
+        private static boolean isNull(Expression e) {
+            return e instanceof ConstantExpression constant && constant.isNullExpression();
+        }
+
+        private static boolean isAssignable(ClassNode type, ClassNode to) {
+            return StaticTypeCheckingSupport.isAssignableTo(ClassHelper.getWrapper(type), to);
+        }
+
+        /** Whether a mistake in a value explains why its type does not fit. */
+        private static boolean anyReported(List<Expression> values) {
+            return values.stream().anyMatch(value -> value.getNodeMetaData(REPORTED) != null);
+        }
+
+        private static String signature(Method method) {
+            List<String> values = Arrays.stream(method.getParameters())
+                .filter(parameter -> !parameter.isAnnotationPresent(Language.Named.class))
+                .map(parameter -> typeName(ClassHelper.make(parameter.getType()))).toList();
+            return values.isEmpty() ? "options only" : Text.list(values);
+        }
+
+        @Override public boolean handleUnresolvedVariableExpression(VariableExpression variable) {
+            String word = variable.getName();
+            BinaryExpression around = context.getEnclosingBinaryExpression();
+            boolean left = around != null && around.getLeftExpression() == variable;
+            boolean list = left && around.getOperation().getType() == Types.LEFT_SQUARE_BRACKET;
+            boolean known = block().words().contains(word);
+            if (!known) mistake(variable, unknownVariable(word));
+            else mistake(variable, list ? "a list needs parentheses here: " + word + "(['…', '…'])"
+                : "'" + word + "' needs a value, for example: " + word + " …");
+            variable.putNodeMetaData(REPORTED, true);
+            makeDynamic(variable);
+            return true;
+        }
+
+        private String unknownVariable(String word) {
+            String problem = unknownWord(word);
+            boolean clear = problem.contains("; did") || problem.contains("belongs");
+            return clear ? problem : problem + "; if you meant a text, put it in quotes: '" + word + "'";
+        }
+
+        private String unknownWord(String word) {
+            Block here = block();
+            for (Block other : List.of(Block.watch, Block.healthy, Block.restart, Block.file))
+                if (other.declares(word)) return belongs(word, other, here);
+            return "no such word '" + word + "' in " + here.title + Text.didYouMean(word, here.words());
+        }
+
+        static String belongs(String word, Block there, Block here) {
+            return "'" + word + "' belongs in " + there.inBraces() + ", not in " + here.inBraces();
+        }
+
+        @Override public boolean handleUnresolvedProperty(PropertyExpression property) {
+            String name = property.getPropertyAsString();
+            ClassNode type = getType(property.getObjectExpression());
+            boolean number = ClassHelper.isNumberType(type) || ClassHelper.isBigDecimalType(type);
+            boolean unit = DslTransformer.UNITS.containsKey(name);
+            mistake(property, number && unit ? "'" + name + "' follows a plain number, as in 3." + name
+                + "; for a variable write Duration.ofSeconds(…)"
+                : typeName(type) + " has no '" + name + "'"
+                    + (number ? Text.didYouMean(name, DslTransformer.UNITS.keySet()) : ""));
+            property.putNodeMetaData(REPORTED, true);
+            makeDynamic(property);
+            return true;
+        }
+
+        /** `time < 3` calls compareTo with a value of another type. */
+        @Override public void onMethodSelection(Expression expression, MethodNode target) {
+            if (expression instanceof BinaryExpression comparison && target.getName().equals("compareTo")) {
+                ClassNode left = getType(comparison.getLeftExpression());
+                ClassNode right = getType(comparison.getRightExpression());
+                if (!StaticTypeCheckingSupport.checkCompatibleAssignmentTypes(left, right))
+                    mistake(comparison, typeName(left) + " cannot be compared with " + typeName(right));
+            }
+            boolean language = target.getDeclaringClass().getName().startsWith("Language$");
+            boolean step = expression instanceof MethodCallExpression call
+                && call.getMethod().getNodeMetaData(DslTransformer.STEP) != null;
+            if (step && !language && expression.getNodeMetaData(REPORTED) == null)
+                mistake(expression, "'" + target.getName() + "' is not a step; for custom Groovy write"
+                    + " call { … }");
+        }
+
+        private static String typeNames(ClassNode[] types) {
+            return types.length == 0 ? "nothing"
+                : Text.list(Arrays.stream(types).map(RulesChecker::typeName).toList());
+        }
+
+        static String typeName(ClassNode type) {
+            if (type.isArray()) return "texts";
+            if (type instanceof LowestUpperBoundClassNode) return "a value of unknown type";
+            return switch (type.getNameWithoutPackage().replaceFirst(".*\\$", "")) {
+                case "String", "GString" -> "a text";
+                case "int", "Integer", "long", "Long" -> "a whole number";
+                case "BigDecimal", "double" -> "a number";
+                case "Duration" -> "a duration such as 10.seconds";
+                case "Closure" -> "a block { … }";
+                case "List", "ArrayList" -> "a list";
+                case "Map", "LinkedHashMap" -> "options";
+                case "boolean", "Boolean" -> "true or false";
+                case "Object" -> "a value of unknown type";
+                case "Hook" -> "a hook such as pushover(…)";
+                case "Remedy" -> "a remedy such as restart { … }";
+                default -> "a " + type.getNameWithoutPackage();
+            };
+        }
+    }
+}
+
+/**
+ * Adds what Groovy's syntax does not have, before its type checker runs: a line of healthy { }
+ * becomes an assert, 3.seconds a Duration, an option by name an argument by place. Notes which
+ * block is which, and reports what would be valid Groovy but mean something else.
+ */
+final class DslTransformer extends CompilationCustomizer {
+    static final String STEP = "step", PROBE = "probe";
+    static final Map<String, Long> UNITS = new TreeMap<>();
+    private static final Set<String> TEXT_WORDS = Set.of("body", "url", "protocol");
+    private final Mistakes mistakes;
+
+    static {
+        Map.of("millisecond", ChronoUnit.MILLIS, "second", ChronoUnit.SECONDS, "minute",
+            ChronoUnit.MINUTES, "hour", ChronoUnit.HOURS, "day", ChronoUnit.DAYS)
+            .forEach((name, unit) -> {
+                UNITS.put(name, unit.getDuration().toNanos());
+                UNITS.put(name + "s", unit.getDuration().toNanos());
+            });
+    }
+
+    DslTransformer(Mistakes mistakes) {
+        super(CompilePhase.CONVERSION);
+        this.mistakes = mistakes;
+    }
+
+    @Override public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
+        AnnotationNode compileStatic = new AnnotationNode(ClassHelper.make(CompileStatic.class));
+        compileStatic.setMember("extensions",
+            new ConstantExpression(RulesCompiler.RulesChecker.class.getName()));
+        type.addAnnotation(compileStatic);
+        source.getAST().putNodeMetaData(Mistakes.class, mistakes);
+        if (type.isScript()) {
+            type.setSuperClass(ClassHelper.make(Language.RulesScript.class));
+            type.getDeclaredConstructors().clear();
+            List.copyOf(type.getMethods("main")).forEach(type::removeMethod);
+        }
+        type.getMethods().forEach(DslTransformer::inferTextReturn);
+        new BlockVisitor(source, type).visitClass(type);
+    }
+
+    /** `def name(…) { "…" }` returns a text; without this Groovy would call it an Object. */
+    private static void inferTextReturn(MethodNode method) {
+        if (!method.isDynamicReturnType() || !(method.getCode() instanceof BlockStatement body)) return;
+        Statement last = body.isEmpty() ? body : body.getStatements().get(body.getStatements().size() - 1);
+        Expression value = last instanceof ReturnStatement result ? result.getExpression()
+            : last instanceof ExpressionStatement line ? line.getExpression() : null;
+        boolean text = value instanceof ConstantExpression c && c.getValue() instanceof String;
+        if (text || value instanceof GStringExpression) method.setReturnType(ClassHelper.STRING_TYPE);
+    }
+
+    private final class BlockVisitor extends ClassCodeExpressionTransformer {
+        private final SourceUnit source;
+        private final ClassNode type;
+        private Block block = Block.file;
+
+        BlockVisitor(SourceUnit source, ClassNode type) {
+            this.source = source;
+            this.type = type;
+        }
+
+        @Override protected SourceUnit getSourceUnit() { return source; }
+
+        /** `url: 'x'` is a label to Groovy, and would silently do nothing. */
+        @Override public void visitBlockStatement(BlockStatement code) {
+            for (Statement line : code.getStatements()) {
+                if (line.getStatementLabels() == null || line instanceof LoopingStatement) continue;
+                String word = line.getStatementLabels().get(0);
+                mistake(line, "write '" + word + "' without ':', for example: " + word + " …");
+            }
+            super.visitBlockStatement(code);
+        }
+
+        private void mistake(ASTNode node, String text) {
+            if (block != Block.unknown) mistakes.add(node, text);
+        }
+
+        @Override public void visitExpressionStatement(ExpressionStatement line) {
+            Method hook = line.getExpression() instanceof MethodCallExpression call
+                && call.isImplicitThis() ? hookMethod(call) : null;
+            if (hook != null) mistake(line, "a hook alone does nothing; write: notify "
+                + Block.wordOf(hook) + "(…)");
+            super.visitExpressionStatement(line);
+        }
+
+        private Method hookMethod(MethodCallExpression call) {
+            if (call.getNodeMetaData(PROBE) != null) return null;
+            return Block.file.methods(String.valueOf(call.getMethodAsString())).stream()
+                .filter(method -> method.getReturnType() == Model.Hook.class).findFirst().orElse(null);
+        }
+
+        @Override public Expression transform(Expression e) {
+            if (e instanceof PropertyExpression property && duration(property) != null)
+                return duration(property);
+            if (e instanceof ClosureExpression closure) return visitBlock(closure);
+            if (e instanceof BinaryExpression binary) checkAssignment(binary);
+            if (e instanceof MethodCallExpression call && call.isImplicitThis()) transformWord(call);
+            return e == null ? null : super.transform(e);
+        }
+
+        private Expression duration(PropertyExpression e) {
+            Long nanos = UNITS.get(String.valueOf(e.getPropertyAsString()));
+            if (nanos == null || !(e.getObjectExpression() instanceof ConstantExpression c)
+                || !(c.getValue() instanceof Number)) return null;
+            BigDecimal exact = new BigDecimal(c.getValue().toString()).multiply(BigDecimal.valueOf(nanos));
+            long bounded = exact.min(BigDecimal.valueOf(Long.MAX_VALUE)).longValue();
+            Expression duration = new StaticMethodCallExpression(ClassHelper.make(Duration.class),
+                "ofNanos", new ArgumentListExpression(new ConstantExpression(bounded, true)));
+            duration.setSourcePosition(e);
+            return duration;
+        }
+
+        private Expression visitBlock(ClosureExpression closure) {
+            Block outer = block;
+            Block own = closure.getNodeMetaData(Block.class);
+            if (own != null) block = own;
+            closure.getCode().visit(this);
+            block = outer;
+            return closure;
+        }
+
+        private void checkAssignment(BinaryExpression e) {
+            if (!e.getOperation().getText().equals("=") || e instanceof DeclarationExpression
+                || !(e.getLeftExpression() instanceof VariableExpression word)) return;
+            String name = word.getName();
+            if (block.declares(name)) mistake(word, block.hasConditions()
+                ? "compare '" + name + "' with '==', not with '='"
+                : "write '" + name + "' without '=', for example: " + name + " …");
+        }
+
+        private void transformWord(MethodCallExpression call) {
+            String word = call.getMethodAsString();
+            if (word == null || !(call.getArguments() instanceof TupleExpression tuple)) return;
+            List<Expression> arguments = new ArrayList<>(tuple.getExpressions());
+            boolean probe = call.getNodeMetaData(PROBE) != null;
+            Block owner = word.equals("command") && !probe ? Block.file : block.owner(word);
+            reportMisplaced(word, call, arguments.size());
+            if (owner == null && type.getMethods(word).isEmpty()) nameBlocks(arguments, Block.unknown);
+            if (owner == null) return;
+            if (Set.of("watch", "healthy", "restart").contains(word))
+                nameBlocks(arguments, Block.valueOf(word));
+            if (word.equals("call")) nameBlocks(arguments, Block.file);
+            call.setArguments(byPlace(owner.methods(word), arguments, call));
+            if (Block.RENAMED.containsKey(word) && !probe)
+                call.setMethod(new ConstantExpression(Block.RENAMED.get(word)));
+        }
+
+        private void nameBlocks(List<Expression> arguments, Block name) {
+            for (Expression argument : arguments)
+                if (argument instanceof ClosureExpression closure) nameBlock(closure, name);
+        }
+
+        private void nameBlock(ClosureExpression closure, Block name) {
+            closure.putNodeMetaData(Block.class, name);
+            if (!(closure.getCode() instanceof BlockStatement code)) return;
+            if (name.hasConditions()) {
+                if (code.getStatements().stream().allMatch(this::declares))
+                    mistake(closure, "there is no condition in " + name.title
+                        + " { }; write, for example, status == 200");
+                replaceLines(code, line -> condition(line, name));
+            }
+            if (name == Block.restart) replaceLines(code, this::step);
+            if (name == Block.watch) replaceLines(code, this::probe);
+        }
+
+        /** Every line of a block, also under if and for, with braces or without. */
+        private Statement replaceLines(Statement code, Function<ExpressionStatement, Statement> change) {
+            if (code instanceof BlockStatement lines)
+                lines.getStatements().replaceAll(line -> replaceLines(line, change));
+            if (code instanceof LoopingStatement loop)
+                loop.setLoopBlock(replaceLines(loop.getLoopBlock(), change));
+            if (code instanceof IfStatement choice) {
+                choice.setIfBlock(replaceLines(choice.getIfBlock(), change));
+                choice.setElseBlock(replaceLines(choice.getElseBlock(), change));
+            }
+            return code instanceof ExpressionStatement line && !declares(line) ? change.apply(line) : code;
+        }
+
+        private boolean declares(Statement line) {
+            return line instanceof ExpressionStatement statement
+                && statement.getExpression() instanceof DeclarationExpression;
+        }
+
+        private Statement condition(ExpressionStatement line, Block name) {
+            Expression e = line.getExpression();
+            if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
+            reportUselessCondition(e, name);
+            BooleanExpression truth = new BooleanExpression(e);
+            truth.setSourcePosition(e);
+            AssertStatement condition = new AssertStatement(truth);
+            condition.setSourcePosition(line);
+            if (line.getStatementLabels() != null)
+                line.getStatementLabels().forEach(condition::addStatementLabel);
+            return condition;
+        }
+
+        private void reportUselessCondition(Expression e, Block name) {
+            if (e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean))
+                mistake(e, "this is always true; write a comparison, for example status == 200");
+            String text = e.getText();
+            if (e instanceof VariableExpression && (TEXT_WORDS.contains(text) || text.equals("status")))
+                mistake(e, compare(text, name));
+            if (!(e instanceof BinaryExpression b && b.getRightExpression() instanceof ConstantExpression c))
+                return;
+            String word = b.getLeftExpression().getText();
+            if (word.equals("status") && c.getValue() instanceof String quoted)
+                mistake(c, "status is a whole number; write it without quotes: " + quoted);
+            if (TEXT_WORDS.contains(word) && c.getValue() instanceof Number number)
+                mistake(c, word + " is a text; write it in quotes: '" + number + "'");
+        }
+
+        private static String compare(String word, Block block) {
+            return "compare '" + word + "' in " + block.inBraces() + ", for example: " + word + " == …";
+        }
+
+        /** A line of restart { } is a step or a loop; a counter is needed by some loops. */
+        private Statement step(ExpressionStatement line) {
+            Expression e = line.getExpression();
+            boolean counter = e instanceof PostfixExpression || e instanceof PrefixExpression
+                || e instanceof BinaryExpression b && b.getLeftExpression() instanceof VariableExpression
+                    && b.getOperation().getText().matches("[-+*/]?=");
+            boolean loop = e instanceof MethodCallExpression call && call.getArguments().getText()
+                .contains("->");
+            boolean word = e instanceof MethodCallExpression call && call.isImplicitThis();
+            if (word) ((MethodCallExpression) e).getMethod().putNodeMetaData(STEP, true);
+            if (!counter && !loop && !word) mistakes.addLater(e, "this line is not a step; for custom"
+                + " Groovy write call { … }");
+            return line;
+        }
+
+        /** `command` is a check as a line of watch { }, and a hook anywhere else. */
+        private Statement probe(ExpressionStatement line) {
+            if (line.getExpression() instanceof MethodCallExpression call && call.isImplicitThis()
+                && "command".equals(call.getMethodAsString())) call.putNodeMetaData(PROBE, true);
+            return line;
+        }
+
+        /** Rejects words of an enclosing block, such as url in restart { }; Groovy would find them. */
+        private void reportMisplaced(String word, MethodCallExpression call, int arguments) {
+            if (block == Block.file || block == Block.unknown) return;
+            boolean known = block.declares(word);
+            boolean reads = Set.of("header", "json").contains(word) && arguments == 1;
+            if (known && block.hasConditions() && !reads) mistake(call, compare(word, block));
+            boolean ofFile = Set.of("watch", "heartbeat", "deadline", "path").contains(word);
+            boolean ofWatch = block != Block.watch && Block.watch.declares(word)
+                && !word.equals("command");
+            if (!known && (ofFile || ofWatch)) mistake(call, RulesCompiler.RulesChecker.belongs(word,
+                ofFile ? Block.file : Block.watch, block));
+        }
+
+        /** Options become arguments by place, in the order of the word's declaration. */
+        private ArgumentListExpression byPlace(List<Method> methods, List<Expression> arguments,
+                                               MethodCallExpression call) {
+            Map<String, Expression> options = new LinkedHashMap<>();
+            ASTNode place = call;
+            if (!arguments.isEmpty() && arguments.get(0) instanceof MapExpression map) {
+                place = arguments.remove(0);
+                for (MapEntryExpression entry : map.getMapEntryExpressions())
+                    options.put(option(entry, methods, call), entry.getValueExpression());
+            }
+            for (var option : Block.options(methods.get(0))) {
+                Expression value = options.remove(option.getName());
+                boolean required = option.getAnnotation(Language.Named.class).required();
+                if (value == null && required) mistake(place, "the option '" + option.getName()
+                    + "' is missing; write " + option.getName() + ": …");
+                arguments.add(value == null ? new ConstantExpression(null) : value);
+            }
+            return new ArgumentListExpression(arguments);
+        }
+
+        /** The name of an option; the conditions of `when:` become a block of their own. */
+        private String option(MapEntryExpression entry, List<Method> methods, Expression call) {
+            String name = entry.getKeyExpression().getText();
+            List<String> known = Block.options(methods.get(0)).stream()
+                .map(java.lang.reflect.Parameter::getName).toList();
+            boolean cause = name.equals("when") && call.getText().contains("restart");
+            if (cause && entry.getValueExpression() instanceof ClosureExpression closure) {
+                nameBlock(closure, Block.when);
+                if (!known.contains(name)) mistake(closure, "'when:' belongs to a restart in watch { },"
+                    + " for example: restart(when: { … }, name)");
+            } else if (!known.contains(name))
+                mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
+            return name;
+        }
+    }
+}
+
+/** Values that must never be printed: from the environment, or else from the secrets file. */
 final class Secrets {
     private final Map<String, String> env;
     private final Path file;
-    private final Set<String> hidden = Collections.synchronizedSet(new TreeSet<>( // the longest first
+    private final Set<String> hidden = Collections.synchronizedSet(new TreeSet<>( // longest first
         Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder())));
     private Map<String, String> fromFile;
-    private String refused = "", odd = "";
+    private String refused = "", badLine = "";
 
     Secrets(Map<String, String> env, Path rules) {
         this.env = env;
-        this.file = rules.resolveSibling(rules.getFileName().toString().replaceFirst("\\.groovy$", "") + ".secrets");
+        String name = rules.getFileName().toString().replaceFirst("\\.groovy$", "");
+        this.file = rules.resolveSibling(name + ".secrets");
     }
 
-    /** The value, or a mark that stands for a missing one, so that the rest of the rules still works. */
+    /** The value, or a marker for a missing one, so that the rest of the rules still works. */
     String get(String name) {
         String value = env.getOrDefault(name, "");
         if (value.isEmpty()) value = file().getOrDefault(name, "");
-        if (value.isEmpty()) return MissingSecretException.mark(name);
+        if (value.isEmpty()) return MissingSecretException.marker(name);
         hide(value);
         return value;
     }
 
     String whereToPut(String name) {
         if (!refused.isEmpty()) return refused;
-        return odd + "put " + name + "=… into " + file + " (chmod 600) or into the environment";
+        return badLine + "put " + name + "=… into " + file + " (chmod 600) or into the environment";
     }
 
     private Map<String, String> file() {
@@ -3187,35 +3220,43 @@ final class Secrets {
         if (!Files.exists(file)) return fromFile;
         try {
             String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
-            if (!mode.endsWith("------")) refused = file + " can be read by others; chmod 600 " + file + " mends that";
-            else for (String line : Files.readAllLines(file))
-                if (line.matches("\\s*\\w+\\s*=.*"))
-                    fromFile.put(line.substring(0, line.indexOf('=')).trim(), unquoted(line));
-                else if (!line.matches("\\s*(#.*)?")) odd = "a line of " + file + " is not NAME=value; ";
+            if (mode.endsWith("------")) Files.readAllLines(file).forEach(this::readLine);
+            else refused = "other users can read " + file + "; fix it with: chmod 600 '" + file + "'";
         } catch (IOException e) {
             refused = "cannot read " + file + ": " + Text.thrown(e);
         }
         return fromFile;
     }
 
-    private static String unquoted(String line) {
-        String value = line.substring(line.indexOf('=') + 1).trim();
-        return value.matches("(?s)'.*'|\".*\"") && value.length() > 1 ? value.substring(1, value.length() - 1) : value;
+    private void readLine(String line) {
+        if (line.matches("\\s*(#.*)?")) return;
+        if (!line.matches("\\s*\\w+\\s*=.*")) {
+            badLine = "a line of " + file + " is not NAME=value; ";
+            return;
+        }
+        int equals = line.indexOf('=');
+        String value = line.substring(equals + 1).trim();
+        boolean quoted = value.length() > 1 && value.matches("'.*'|\".*\"");
+        fromFile.put(line.substring(0, equals).trim(),
+            quoted ? value.substring(1, value.length() - 1) : value);
     }
 
-    /** Also as it stands in a URL and in JSON. */
+    /** Hides a value, also as it stands in a URL and in JSON. */
     void hide(String value) {
-        String json = JsonOutput.toJson(value), encoded = URLEncoder.encode(value, StandardCharsets.UTF_8);
-        String url = String.valueOf(HttpUrl.parse("http://x/?" + value)).replaceFirst("http://x/\\??", "");
-        for (String shape : List.of(value, json.substring(1, json.length() - 1), encoded, url))
-            if (value.length() > 2 && shape.length() > 2) hidden.add(shape);
+        String json = JsonOutput.toJson(value);
+        String encoded = URLEncoder.encode(value, StandardCharsets.UTF_8);
+        String query = String.valueOf(HttpUrl.parse("http://x/?" + value));
+        for (String form : List.of(value, json.substring(1, json.length() - 1), encoded,
+                query.replaceFirst("http://x/\\??", "")))
+            if (value.length() > 2 && form.length() > 2) hidden.add(form);
     }
 
     String mask(String text) {
         String masked = text;
         for (String value : hidden) {
             masked = masked.replace(value, "***");
-            for (String end : List.of("…", "\\u2026")) // the second is how JSON writes the first
+            // A cut text may end in the beginning of a secret. JSON writes "…" as \u2026.
+            for (String end : List.of("…", "\\u2026"))
                 for (int cut = value.length() - 1; cut > 3 && masked.contains(end); cut--)
                     masked = masked.replace(value.substring(0, cut) + end, "***" + end);
         }
@@ -3225,27 +3266,31 @@ final class Secrets {
 
 /** Thrown where a value is needed that `secret` did not find. */
 final class MissingSecretException extends RuntimeException {
-    private static final Pattern MARK = Pattern.compile("\uE000(\\w*)\uE001");
+    private static final Pattern MARKER = Pattern.compile("\uE000(\\w*)\uE001");
 
-    MissingSecretException(String name) { super("the secret " + name + " is missing", null, false, false); }
-
-    static String mark(String name) { return "\uE000" + name.replaceAll("\\W", "_") + "\uE001"; }
-
-    static String in(String text) {
-        var found = MARK.matcher(text);
-        return found.find() ? found.group(1) : null;
+    MissingSecretException(String name) {
+        super("the secret " + name + " is missing", null, false, false);
     }
 
-    static String blanked(String text) { return MARK.matcher(text).replaceAll("missing"); }
+    static String marker(String name) { return "\uE000" + name.replaceAll("\\W", "_") + "\uE001"; }
+
+    /** The name of the first missing secret in a text, or null. */
+    static String in(String text) {
+        Matcher marker = MARKER.matcher(text);
+        return marker.find() ? marker.group(1) : null;
+    }
+
+    static String withPlaceholders(String text) { return MARKER.matcher(text).replaceAll("missing"); }
 
     static void check(String text) {
         if (in(text) != null) throw new MissingSecretException(in(text));
     }
 }
 
-/** A command line as a list of words, split as a shell would split it; nothing in it is expanded. */
+/** Command lines as lists of words. */
 final class ShellWords {
-    static List<String> of(String command) {
+    /** Splits as a shell would, but expands nothing. */
+    static List<String> split(String command) {
         List<String> words = new ArrayList<>();
         StringBuilder word = null;
         char quote = 0;
@@ -3259,20 +3304,21 @@ final class ShellWords {
             if (word == null) word = new StringBuilder();
             if (quote == 0 && (c == '\'' || c == '"')) quote = c;
             else if (c == quote) quote = 0;
-            else if (c == '\\' && quote != '\'' && i + 1 < command.length()) word.append(command.charAt(++i));
+            else if (c == '\\' && quote != '\'' && i + 1 < command.length())
+                word.append(command.charAt(++i));
             else word.append(c);
         }
-        if (quote != 0)
-            throw new StepFailedException("the command \"" + Text.plain(command, 80) + "\" has a quote that is not closed");
+        if (quote != 0) throw new IllegalArgumentException("the command \"" + Text.plain(command, 80)
+            + "\" has a quote that is not closed");
         if (word != null) words.add(word.toString());
         return of(words);
     }
 
-    /** The words of a list, which may be numbers and "texts with a $value" too. */
+    /** The words of a list; they may be numbers, or texts with a $value. */
     static List<String> of(List<?> list) {
         List<String> words = list.stream().map(String::valueOf).toList();
-        if (words.isEmpty() || words.get(0).isBlank())
-            throw new StepFailedException("a command is empty; it needs a program, such as 'cloudflared tunnel run'");
+        if (words.isEmpty() || words.get(0).isBlank()) throw new IllegalArgumentException(
+            "a command is empty; write a program, for example 'cloudflared tunnel run'");
         return words;
     }
 }
@@ -3315,7 +3361,7 @@ final class StateStore {
     private Path latest() {
         Path file = folder.resolve("memory.json"), spare = SecureFiles.spare(folder).resolve("memory.json");
         boolean spared = file.toFile().exists() && spare.toFile().lastModified() > file.toFile().lastModified();
-        return spared ? SecureFiles.tried(() -> SecureFiles.spareFolder(folder).resolve("memory.json"), notOurs -> file) : file;
+        return spared ? SecureFiles.orElse(() -> SecureFiles.spareFolder(folder).resolve("memory.json"), notOurs -> file) : file;
     }
 
     private void read(Path file) throws IOException {
@@ -3350,9 +3396,9 @@ final class StateStore {
         outbox.replaceAll(letter -> letters.contains(letter) ? letter.later(until) : letter);
     }
     synchronized void post(OutboxEntry letter) {
-        Dsl.Event e = letter.event();
+        Model.Event e = letter.event();
         String title = secrets.mask(e.title()), text = secrets.mask(e.text());
-        Dsl.Event masked = new Dsl.Event(e.kind(), e.watch(), title, text, e.at(), e.since());
+        Model.Event masked = new Model.Event(e.kind(), e.watch(), title, text, e.at(), e.since());
         outbox.add(new OutboxEntry(masked, letter.hook(), letter.notBefore()));
     }
 
@@ -3377,12 +3423,12 @@ final class StateStore {
         if (!writable || now.equals(written)) return;
         written = now;
         String text = secrets.mask(now);
-        SecureFiles.tried(() -> SecureFiles.write(folder.resolve("memory.json"), text), e -> warnings.add("the memory cannot be "
+        SecureFiles.orElse(() -> SecureFiles.write(folder.resolve("memory.json"), text), e -> warnings.add("the memory cannot be "
             + "written (" + Text.thrown(e) + "), so the restart budget may not hold; " + spare(text)));
     }
 
     private String spare(String text) {
-        return SecureFiles.tried(() -> {
+        return SecureFiles.orElse(() -> {
             Path spare = SecureFiles.spareFolder(folder);
             SecureFiles.write(spare.resolve("memory.json"), text);
             return "meanwhile it is in " + spare;
@@ -3416,14 +3462,14 @@ final class StateStore {
     void evidence(String name, Response is) {
         String text = is.url() + "\n" + is.status() + " " + is.troubleText() + "\n" + is.headers() + "\n"
             + Text.cut(is.body(), 1 << 16);
-        if (writable) SecureFiles.tried(() -> keep(fileOf("evidence", name + ".txt"), secrets.mask(text)),
+        if (writable) SecureFiles.orElse(() -> keep(fileOf("evidence", name + ".txt"), secrets.mask(text)),
             e -> warnings.add("the answer of " + name + " cannot be kept: " + Text.thrown(e)));
     }
 
     /** A file's name is 255 bytes at most, and a temporary one beside it has a longer one. */
     private Path fileOf(String kind, String name) {
         String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
-        return folder.resolve(kind).resolve(safe.length() < 200 ? safe : CompiledRulesCache.hash(name));
+        return folder.resolve(kind).resolve(safe.length() < 200 ? safe : Text.hash(name));
     }
 
     private static Path keep(Path file, String text) throws IOException {
@@ -3459,7 +3505,7 @@ final class StateStore {
 
     private Stream<String> lines(String file) {
         Path ascii = folder.resolve(file); // so that a damaged byte is a damaged line and no more
-        return SecureFiles.tried(() -> Files.readAllLines(ascii, StandardCharsets.ISO_8859_1),
+        return SecureFiles.orElse(() -> Files.readAllLines(ascii, StandardCharsets.ISO_8859_1),
             none -> List.<String>of()).stream();
     }
 }
@@ -3550,7 +3596,7 @@ final class SecureFiles {
     interface IOSupplier<T> { T done() throws IOException; }
 
     /** The result, or what is made of the failure, be it that the file system knows no modes. */
-    static <T> T tried(IOSupplier<T> deed, Function<Exception, T> otherwise) {
+    static <T> T orElse(IOSupplier<T> deed, Function<Exception, T> otherwise) {
         try {
             return deed.done();
         } catch (IOException | UnsupportedOperationException e) {
@@ -3666,8 +3712,8 @@ final class Commands {
         Path all = options.state != null ? world.cwd().resolve(options.state)
             : world.folder("XDG_STATE_HOME", ".local/state").resolve("watchdog");
         String name = file.getFileName().toString().replaceFirst("\\.groovy$", "");
-        Path ours = all.resolve(name + "-" + CompiledRulesCache.hash(file.toString()).substring(0, 8));
-        return SecureFiles.tried(() -> SecureFiles.folder(ours), unusable -> {
+        Path ours = all.resolve(name + "-" + Text.hash(file.toString()).substring(0, 8));
+        return SecureFiles.orElse(() -> SecureFiles.folder(ours), unusable -> {
             memoryLost = true;
             warn("cannot use " + ours + " (" + Text.thrown(unusable) + "); this pass remembers under the "
                 + "temp folder, so the restart budget may not hold");
@@ -3676,25 +3722,24 @@ final class Commands {
     }
 
     private static <T> T need(String failed, SecureFiles.IOSupplier<T> deed) {
-        return SecureFiles.tried(deed, e -> { throw ExitException.broken("watchdog: " + failed + ": " + Text.thrown(e)); });
+        return SecureFiles.orElse(deed, e -> { throw ExitException.broken("watchdog: " + failed + ": " + Text.thrown(e)); });
     }
 
     /** With an edit that does not compile, the last good rules still watch. */
     private Rules open(boolean writable) {
-        CompiledRulesCache cache = new CompiledRulesCache(folder.resolve("compiled"));
-        RulesLoader given = new RulesLoader(file, world, secrets);
+        CompiledRules cache = new CompiledRules(folder.resolve("compiled"));
         String text = "";
         try {
-            text = given.read();
-            Rules good = given.load(text, cache);
-            return open(good, "", good.complaints(), writable);
+            text = RulesLoader.read(file);
+            Rules good = RulesLoader.load(file, text, world, secrets, cache);
+            return open(good, "", good.warnings(), writable);
         } catch (ExitException mistakes) {
             String last = cache.lastGood();
             if (last == null || mistakes.exit != 2) throw mistakes;
             List<String> all = new ArrayList<>(mistakes.lines);
-            all.add("watchdog: these rules cannot be used, so the last good ones still watch");
-            Rules good = new RulesLoader(file, world, secrets).load(last, new CompiledRulesCache(folder.resolve("last-good")));
-            return open(good, CompiledRulesCache.hash(text), all, writable);
+            all.add("watchdog: " + file.getFileName() + " has mistakes; using the last working rules");
+            Rules good = RulesLoader.load(file, last, world, secrets, cache);
+            return open(good, Text.hash(text), all, writable);
         }
     }
 
@@ -3715,7 +3760,7 @@ final class Commands {
         try (FileChannel lock = SecureFiles.lock(folder)) {
             if (lock == null) throw ExitException.busy(options.quiet ? "" : "watchdog: another pass is running");
             SecureFiles.sweep(folder, name -> name.endsWith(".tmp"));
-            List<Watch> watches = open(!options.dryRun).named(names);
+            List<Watch> watches = open(!options.dryRun).select(names);
             return options.dryRun ? look(watches) : heal(watches);
         } catch (IOException e) {
             throw ExitException.broken("watchdog: cannot take the lock in " + folder + ": " + Text.thrown(e));
@@ -3752,7 +3797,7 @@ final class Commands {
         Instant now = world.now();
         if (notebook.brokenRulesAreNew(broken)) {
             String name = file.getFileName().toString(), first = complaints.get(0).lines().findFirst().orElse("");
-            courier.post(new Dsl.Event(Dsl.EventKind.rules_broken, name, name + " has mistakes",
+            courier.post(new Model.Event(Model.EventKind.rules_broken, name, name + " has mistakes",
                 "The last good rules still watch. " + Text.plain(first, 400), now, now), rules.hooks());
         }
         Set<String> known = rules.watches().stream().map(Watch::name).collect(Collectors.toSet());
@@ -3767,7 +3812,7 @@ final class Commands {
 
     private int look(List<Watch> watches) { return report(passOver(watches).judge(watches), false); }
 
-    int check(List<String> names) { return look(open(false).named(names)); }
+    int check(List<String> names) { return look(open(false).select(names)); }
 
     int checkUrl(String url, List<String> conditions) {
         options.verbose = true;
@@ -3776,8 +3821,8 @@ final class Commands {
         String text = "watch(" + quoted + ") { url " + quoted + "; attempts 1; "
             + (conditions.isEmpty() ? "" : "healthy {\n" + String.join("\n", conditions) + "\n}") + "}";
         try {
-            RulesLoader oneOff = new RulesLoader(Path.of("condition"), world, secrets);
-            Rules one = oneOff.load(text, new CompiledRulesCache(folder.resolve("one-off")));
+            Rules one = RulesLoader.load(Path.of("condition"), text, world, secrets,
+                new CompiledRules(folder.resolve("one-off")));
             return look(open(one, "", List.of(), false).watches());
         } catch (ExitException wrong) { // its first line is ours, not the user's
             Pattern place = Pattern.compile("^condition:(\\d+):(\\d+:)");
@@ -3789,9 +3834,8 @@ final class Commands {
     }
 
     int validate() {
-        RulesLoader given = new RulesLoader(file, world, secrets);
-        rules = given.load(given.read(), null);
-        complaints = new ArrayList<>(rules.complaints());
+        rules = RulesLoader.load(file, RulesLoader.read(file), world, secrets, new CompiledRules(null));
+        complaints = new ArrayList<>(rules.warnings());
         rules.watches().forEach(this::validate);
         complaints.forEach(this::complain);
         int exit = complaints.isEmpty() ? 0 : 2;
@@ -3808,23 +3852,23 @@ final class Commands {
     private void validate(Watch watch) {
         RestartPolicy policy = watch.policy();
         CheckSettings patience = watch.patience();
-        String needs = watch.needs().isEmpty() ? "" : ", needs " + Text.list(watch.needs());
+        String needs = watch.dependencies().isEmpty() ? "" : ", needs " + Text.list(watch.dependencies());
         detail(watch.name() + ": " + watch.probe().inWords() + needs + "; up to "
             + Text.count(patience.attempts(), "attempt") + " of " + Text.time(patience.timeout()));
-        for (Dsl.Remedy remedy : watch.remedies()) {
+        for (Model.Remedy remedy : watch.remedies()) {
             detail("    restart" + (remedy.when() == null ? "" : " for its cause") + ": " + remedy.inWords());
             String secret = MissingSecretException.in(remedy.inWords());
             if (secret != null) complaints.add(file.getFileName() + ": " + watch.name() + ": the secret " + secret
                 + " is missing, so its restart would fail; " + secrets.whereToPut(secret));
-            for (Step step : remedy.planned()) find(watch, step.inWords(), step.program());
+            for (Step step : remedy.steps()) find(watch, step.inWords(), step.program());
         }
         if (watch.probe() instanceof CommandProbe probe) find(watch, probe.inWords(), probe.words());
-        for (Dsl.Hook hook : watch.hooks())
-            if (hook.sender() instanceof HookProviders.Command command) find(watch, "notify command", command.words());
+        for (Model.Hook hook : watch.hooks())
+            if (hook.sender() instanceof CommandSender command) find(watch, "notify command", command.words());
         if (!watch.remedies().isEmpty()) detail("    at most " + policy.limit() + " per " + Text.time(policy.per())
             + ", after " + Text.count(policy.failures(), "unhealthy pass", "unhealthy passes")
             + ", healthy within " + Text.time(policy.within()));
-        String hooks = Text.list(watch.hooks().stream().map(Dsl.Hook::label).toList());
+        String hooks = Text.list(watch.hooks().stream().map(Model.Hook::label).toList());
         detail("    tells " + (hooks.isEmpty() ? "no one" : hooks));
     }
 
@@ -3859,7 +3903,7 @@ final class Commands {
     }
 
     int status(List<String> names) {
-        List<Status> all = open(false).named(names).stream().map(this::status).toList();
+        List<Status> all = open(false).select(names).stream().map(this::status).toList();
         List<OutboxEntry> waiting = notebook.outbox();
         if (options.json) say(Json.text(Map.of("watches", all, "waiting", waiting.size())));
         else {
@@ -3887,7 +3931,7 @@ final class Commands {
     }
 
     int pause(String name, Duration time) {
-        String known = open(false).one(name).name();
+        String known = open(false).get(name).name();
         Instant until = time == null ? Text.ALWAYS : world.now().plus(time);
         need("cannot remember the pause", () -> notebook.pause(known, until));
         say(name + " is paused " + Text.until(until) + "; `watchdog resume " + name + "` ends it");
@@ -3895,20 +3939,20 @@ final class Commands {
     }
 
     int resume(String name) {
-        String known = open(false).one(name).name();
+        String known = open(false).get(name).name();
         boolean was = need("cannot end the pause", () -> notebook.resume(known));
         say(name + (was ? " is watched again" : " was not paused"));
         return 0;
     }
 
     int tell(String name) {
-        var own = name == null ? open(false).hooks() : open(false).one(name).hooks();
-        List<Dsl.Hook> hooks = own.stream().flatMap(hook -> Stream.of(hook, hook.orElse()))
+        var own = name == null ? open(false).hooks() : open(false).get(name).hooks();
+        List<Model.Hook> hooks = own.stream().flatMap(hook -> Stream.of(hook, hook.orElse()))
             .filter(Objects::nonNull).distinct().toList();
-        Dsl.Event test = new Dsl.Event(Dsl.EventKind.test, name == null ? "watchdog" : name, "test from watchdog",
+        Model.Event test = new Model.Event(Model.EventKind.test, name == null ? "watchdog" : name, "test from watchdog",
             "If you can read this, this hook works.", world.now(), world.now());
         int exit = complaints.isEmpty() ? 0 : 2;
-        for (Dsl.Hook hook : hooks) {
+        for (Model.Hook hook : hooks) {
             DeliveryResult delivery = courier.attempt(hook, test);
             say(hook.label() + ": " + delivery.text());
             if (!delivery.taken()) exit = ExitException.gravest(exit, 1);
@@ -3919,8 +3963,8 @@ final class Commands {
     }
 
     int drill(String name, boolean yes) {
-        Watch watch = open(false).one(name);
-        List<Step> stops = watch.remedies().stream().flatMap(remedy -> remedy.planned().stream())
+        Watch watch = open(false).get(name);
+        List<Step> stops = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
             .filter(StopStep.class::isInstance).distinct().toList();
         refuse(stops.isEmpty(), name + " has no stop in its restart, so a drill cannot stop it");
         refuse(notebook.pausedUntil(name) != null, name + " is paused, so nothing would heal it; "
@@ -3963,65 +4007,6 @@ final class Commands {
         say(String.format(Locale.ROOT, "%7.1f s  %s", (System.nanoTime() - began) / 1e9, what));
     }
 
-    /** JBang is asked once where everything is; the script that is written needs it no more until something changes. */
-    int launcher(Path to, String reference) {
-        try {
-            if (Files.exists(to) && !Files.readString(to).contains("Written by `watchdog launcher`"))
-                throw new StepFailedException(to + " is there already and is no launcher");
-            String script = launcher(reference);
-            Files.createDirectories(to.toAbsolutePath().getParent());
-            SecureFiles.write(to, script);
-            Files.setPosixFilePermissions(to, PosixFilePermissions.fromString("rwxr-xr-x"));
-        } catch (IOException | RuntimeException wrong) {
-            throw ExitException.mistake("watchdog: cannot write a launcher: " + Text.plain(Text.thrown(wrong), 300));
-        }
-        say("wrote " + to + "; cron may call it in place of `jbang --offline " + reference + "`");
-        return 0;
-    }
-
-    private String launcher(String reference) throws IOException {
-        Deadline deadline = Deadline.in(Duration.ofMinutes(2));
-        CommandRunner hands = new CommandRunner(world.cwd(), folder, List.of(), world.env(), deadline, this::progress);
-        Path jbang = hands.resolve(List.of(world.env().getOrDefault("JBANG_LAUNCH_CMD", "jbang"))).toRealPath();
-        List<String> question = List.of(jbang.toString(), "--quiet", "--offline", "info", "tools", reference);
-        CommandResult ran = hands.run(question, Duration.ofMinutes(1), Map.of());
-        if (ran.exit() != 0) throw new StepFailedException("jbang does not know '" + reference + "'" + ran.lastWords());
-        Map<?, ?> is = (Map<?, ?>) new JsonSlurper().parseText(ran.output().substring(ran.output().indexOf('{')));
-        return LAUNCHER.formatted(quoted(jbang), quoted(reference), quoted(is.get("availableJdkPath")),
-            quoted(is.get("backingResource")), quoted(is.get("applicationJar")),
-            quoted(is.get("resolvedDependencies"), ":"), quoted(is.get("runtimeOptions"), " "));
-    }
-
-    private static String quoted(Object word) { return "'" + word.toString().replace("'", "'\\''") + "'"; }
-
-    private static String quoted(Object words, String between) {
-        return ((List<?>) words).stream().map(Commands::quoted).collect(Collectors.joining(between));
-    }
-
-    private static final String LAUNCHER = """
-        #!/bin/sh
-        # watchdog by Java alone, without JBang's own start. Written by `watchdog launcher`; it writes itself anew.
-        # shellcheck disable=SC3013 # every sh that is alive has -nt
-        jbang=%s from=%s java=%s
-        source=%s
-        jar=%s
-        classpath=$jar:%s
-        export JBANG_LAUNCH_CMD="$jbang"
-        by_jbang() {
-            "$jbang" --quiet --offline "$from" launcher "$0" --from "$from" >/dev/null 2>&1
-            exec "$jbang" --offline "$from" "$@"
-        }
-        # Anything is gone (JBang's cache was cleaned, Java moved), or the script is newer than this file.
-        IFS=:
-        for file in "$java/bin/java" "$source" $classpath; do [ -f "$file" ] || by_jbang "$@"; done
-        unset IFS
-        [ "$source" -nt "$0" ] && by_jbang "$@"
-        # The archive of classes belongs to one build of Java; it goes with JBang's cache.
-        archive="${jar%%.jar}-launcher.jsa" use=SharedArchiveFile
-        [ "$archive" -nt "$jar" ] && [ "$archive" -nt "$java/release" ] || use=ArchiveClassesAtExit
-        exec "$java/bin/java" %s "-XX:$use=$archive" -cp "$classpath" watchdog "$@"
-        """;
-
     /** What --json says of one watch; fields are only ever added. */
     private record Told(String name, String verdict, String reason, int status, long millis, Action did, boolean healed,
                         Map<String, Double> phases) {
@@ -4054,7 +4039,7 @@ final class Commands {
         String text = String.format("%-" + width + "s  %s ", o.watch.name(), word) + what(o);
         if (options.dryRun && o.due()) text += "; would restart: " + o.remedy().inWords();
         if (!options.verbose) return text;
-        if (o.verdict() instanceof Unhealthy bad && bad.failed() != null) text += "\n" + Text.diagram(bad.failed());
+        if (o.verdict() instanceof Unhealthy bad && bad.diagram() != null) text += "\n" + Text.diagram(bad.diagram());
         Map<String, Duration> phases = o.look.answer().phases();
         return phases.isEmpty() ? text : text + "\n    " + phases.entrySet().stream()
             .map(phase -> phase.getKey() + " " + Text.time(phase.getValue())).collect(Collectors.joining(", "));
@@ -4116,6 +4101,16 @@ final class Text {
         return text.substring(0, text.offsetByCodePoints(0, kept)) + "…";
     }
 
+    static String hash(String text) {
+        try {
+            byte[] digest = MessageDigest.getInstance("SHA-256")
+                .digest(text.getBytes(StandardCharsets.UTF_8));
+            return HexFormat.of().formatHex(digest);
+        } catch (GeneralSecurityException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
     static String value(Object value) {
         if (value instanceof Duration time) return time(time);
         return value instanceof String text ? "'" + plain(text, 60) + "'" : plain(String.valueOf(value), 60);
@@ -4167,10 +4162,9 @@ final class Text {
     }
 
     /** Groovy's diagram of a failed condition; a body in it may be long. */
-    static String diagram(AssertionError failed) {
-        String drawn = failed instanceof Lean.FailedCondition unmet ? unmet.diagram() : String.valueOf(failed.getMessage());
+    static String diagram(String drawn) {
         return drawn.replaceAll("[\\p{Cntrl}\\p{Cf}&&[^\r\n]]", "?").lines().limit(14)
-            .map(line -> "    " + cut(line.replaceFirst("^(assert|      ) ?", ""), 110))
+            .map(line -> "    " + cut(line.replaceFirst("^(assert|      ) ?", ""), 90))
             .collect(Collectors.joining("\n"));
     }
 
@@ -4181,25 +4175,6 @@ final class Text {
     private static String first(String text, BiFunction<String, Locale, String> made) {
         int one = Math.min(1, text.length());
         return made.apply(text.substring(0, one), Locale.ROOT) + text.substring(one);
-    }
-
-    static String type(String java) {
-        if (java.contains(" & ")) return "a value of unknown type";
-        return switch (java.replaceAll("<.*", "").replaceAll(".*[.$]", "")) {
-            case "String", "GString" -> "text";
-            case "int", "Integer", "long", "Long" -> "a whole number";
-            case "BigDecimal", "double" -> "a number";
-            case "Duration" -> "a time such as 10.seconds";
-            case "Closure", "Callable", "Function", "Consumer" -> "a block { … }";
-            case "List", "ArrayList" -> "a list";
-            case "Map", "LinkedHashMap" -> "options";
-            case "boolean", "Boolean" -> "true or false";
-            case "Object" -> "a value of unknown type";
-            case "Hook" -> "a hook such as pushover(…)";
-            case "Remedy" -> "a remedy, as restart { … } makes one";
-            case "String;" -> "texts";
-            default -> "a " + java.replaceAll("<.*", "").replaceAll(".*[.$]", "");
-        };
     }
 
     /** Groovy's distance counts 10 for a letter too many, missing or wrong, and 5 for two that changed places. */

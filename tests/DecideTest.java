@@ -158,7 +158,7 @@ class DecideTest {
         WatchState memory = WatchState.NEW;
         Instant now = START;
         final List<Instant> restarts = new ArrayList<>();
-        private final Map<Dsl.EventKind, Integer> toldOfThis = new HashMap<>();
+        private final Map<Model.EventKind, Integer> toldOfThis = new HashMap<>();
         private int failuresInARow;
 
         Life(RestartPolicy policy) { this.policy = policy; }
@@ -172,10 +172,10 @@ class DecideTest {
             assertEquals(decision, verdict.decide(policy, memory, now), "the same in, the same out");
             lawsOf(verdict, decision, met);
             memory = decision.memory();
-            List<Dsl.EventKind> told = new ArrayList<>(decision.tell());
+            List<Model.EventKind> told = new ArrayList<>(decision.tell());
             if (decision.remedy() >= 0) told.addAll(restart(met, (Unhealthy) verdict, decision.remedy()));
             told.forEach(this::hears);
-            if (memory.incident() == null) assertTrue(toldOfThis.isEmpty() || told.contains(Dsl.EventKind.healed) || told.contains(Dsl.EventKind.recovered));
+            if (memory.incident() == null) assertTrue(toldOfThis.isEmpty() || told.contains(Model.EventKind.healed) || told.contains(Model.EventKind.recovered));
             if (memory.incident() == null) toldOfThis.clear();
             now = now.plus(Duration.ofMinutes(5));
             String did = decision.act() == Action.restarted ? "restart " + decision.remedy() : decision.act().name();
@@ -198,7 +198,7 @@ class DecideTest {
             if (!open && !met.equals("dns")) assertEquals(0, decision.remedy(), "the first rung comes first");
         }
 
-        private List<Dsl.EventKind> restart(String met, Unhealthy verdict, int remedy) {
+        private List<Model.EventKind> restart(String met, Unhealthy verdict, int remedy) {
             restarts.add(now);
             long within = restarts.stream().filter(at -> at.isAfter(now.minus(policy.per()))).count();
             assertTrue(within <= policy.limit() || restarts.stream().anyMatch(at -> at.isAfter(now)), within + " restarts within " + policy.per());
@@ -211,11 +211,11 @@ class DecideTest {
         }
 
         /** A story opens once, closes once, and says each thing in it once but for reminders. */
-        private void hears(Dsl.EventKind kind) {
-            if (kind == Dsl.EventKind.down) assertTrue(toldOfThis.isEmpty(), "down inside of a story");
-            else assertTrue(toldOfThis.containsKey(Dsl.EventKind.down), kind + " outside of a story");
+        private void hears(Model.EventKind kind) {
+            if (kind == Model.EventKind.down) assertTrue(toldOfThis.isEmpty(), "down inside of a story");
+            else assertTrue(toldOfThis.containsKey(Model.EventKind.down), kind + " outside of a story");
             int times = toldOfThis.merge(kind, 1, Integer::sum);
-            assertTrue(times == 1 || kind == Dsl.EventKind.reminder, kind + " told " + times + " times in one story");
+            assertTrue(times == 1 || kind == Model.EventKind.reminder, kind + " told " + times + " times in one story");
         }
     }
 }
