@@ -1,14 +1,22 @@
 ///usr/bin/env jbang "$0" "$@" ; exit $?
-// watchdog: one check-and-heal pass over the services that rules.groovy names. Cron is its clock.
-// One file, in reading order: whoever stops after section 4 knows the whole tool.
-// `grep -n '// ===' watchdog.java` prints its table of contents.
 //JAVA 17+
+//DESCRIPTION Checks services from cron, restarts what is down, proves that it helped, notifies you.
+//DOCS guide=README.md
 //DEPS info.picocli:picocli:4.7.7
 //DEPS org.apache.groovy:groovy:5.1.1
 //DEPS org.apache.groovy:groovy-json:5.1.1
 //DEPS com.squareup.okhttp3:okhttp-jvm:5.5.1
-//COMPILE_OPTIONS -encoding UTF-8 -XDstringConcat=inline
-//RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xms24m -Xmn12m -Xmx256m -Xshare:auto -Xlog:disable -Xlog:all=error:stderr -Dfile.encoding=UTF-8 -Dpicocli.disable.closures=true
+//COMPILE_OPTIONS -encoding UTF-8 -parameters -XDstringConcat=inline
+//RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xms24m -Xmn12m -Xmx256m
+//RUNTIME_OPTIONS -Xshare:auto -Xlog:disable -Xlog:all=error:stderr
+//RUNTIME_OPTIONS -Dfile.encoding=UTF-8 -Dpicocli.disable.closures=true
+
+// watchdog: one check-and-heal pass over the services that rules.groovy names; cron is its clock.
+// The file is in reading order. A pass is followed by scrolling down only: main, command, checks,
+// verdict, decision, restart, message, state on disk. Sections 9 to 11 read the rules, 12 prints.
+// `grep -n '// ===' watchdog.java` prints its table of contents.
+
+import static groovy.lang.Closure.DELEGATE_FIRST;
 
 import groovy.json.JsonGenerator;
 import groovy.json.JsonOutput;
@@ -21,6 +29,7 @@ import groovy.transform.CompileStatic;
 import groovy.transform.stc.ClosureParams;
 import groovy.transform.stc.SimpleType;
 import java.io.*;
+import java.io.PrintWriter;
 import java.lang.ProcessBuilder.Redirect;
 import java.lang.annotation.*;
 import java.lang.reflect.Field;
@@ -34,6 +43,7 @@ import java.math.BigDecimal;
 import java.net.*;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.*;
 import java.nio.file.*;
 import java.nio.file.attribute.FileAttribute;
@@ -56,9 +66,11 @@ import java.util.stream.Stream;
 import javax.net.ssl.*;
 import okhttp3.*;
 import okhttp3.EventListener;
+import okhttp3.internal.http2.StreamResetException;
 import org.codehaus.groovy.ast.*;
 import org.codehaus.groovy.ast.expr.*;
 import org.codehaus.groovy.ast.stmt.*;
+import org.codehaus.groovy.ast.tools.WideningCategories.LowestUpperBoundClassNode;
 import org.codehaus.groovy.classgen.GeneratorContext;
 import org.codehaus.groovy.control.*;
 import org.codehaus.groovy.control.customizers.CompilationCustomizer;
@@ -66,210 +78,20 @@ import org.codehaus.groovy.control.messages.SyntaxErrorMessage;
 import org.codehaus.groovy.runtime.MethodRankHelper;
 import org.codehaus.groovy.syntax.SyntaxException;
 import org.codehaus.groovy.syntax.Types;
-import org.codehaus.groovy.ast.tools.WideningCategories.LowestUpperBoundClassNode;
 import org.codehaus.groovy.transform.stc.AbstractTypeCheckingExtension;
 import org.codehaus.groovy.transform.stc.StaticTypeCheckingSupport;
 import org.codehaus.groovy.transform.stc.StaticTypeCheckingVisitor;
-import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.ScopeType;
+import picocli.CommandLine;
 
-// === 1. The command line =============================================================================================
+// === 1. The model ==============================================================================
+// A Watch is what the rules say, a Response what a service answered, a WatchState what earlier
+// passes learned. Most types here are plain data; sections 4 to 7 say what happens to them.
 
-/** The commands. Each is a line or two that hands on to a {@link Commands}. */
-@Command(name = "watchdog", version = "watchdog " + watchdog.VERSION,
-        sortOptions = false, usageHelpAutoWidth = true, abbreviateSynopsis = true,
-        header = {"Checks the services in rules.groovy, heals what is down, proves it, tells you.", "",
-            "  watchdog                       one check-and-heal pass, as cron runs it",
-            "  watchdog check                 look at everything, touch nothing",
-            "  watchdog validate              find every mistake in the rules now",
-            "  watchdog pause plex --for 2h   hands off while you work on it",
-            "  watchdog check https://example.com 'status == 200'",
-            "                                 a one-off look without a rules file", ""},
-        exitCodeListHeading = "%nExit codes:%n",
-        exitCodeList = {"0:all healthy, or healed in this pass", "1:something is unhealthy",
-            "2:a mistake in the rules or on the command line", "3:inconclusive: what a watch needs is not there",
-            "4:the pass could not do its own work", "75:another pass is running"})
-public final class watchdog implements Callable<Integer> {
-    static final String VERSION = "1.0.0";
-
-    @Parameters(arity = "0..*", paramLabel = "NAME", description = "Only these watches and what they need.")
-    List<String> names = List.of();
-    @Option(names = "--rules", paramLabel = "FILE", scope = ScopeType.INHERIT,
-            description = "The rules; default: rules.groovy here, else that in ~/.config/watchdog.")
-    Path rules;
-    @Option(names = "--state", paramLabel = "DIR", scope = ScopeType.INHERIT,
-            description = "Where memory is kept; default: ~/.local/state/watchdog.")
-    Path state;
-    @Option(names = "--dry-run", description = "Say what a pass would do; restart nothing, tell no one.")
-    boolean dryRun;
-    @Option(names = "--json", scope = ScopeType.INHERIT, description = "Print JSON for programs.") boolean json;
-    @Option(names = {"-q", "--quiet"}, scope = ScopeType.INHERIT, description = "Print nothing while all is healthy.")
-    boolean quiet;
-    @Option(names = {"-v", "--verbose"}, scope = ScopeType.INHERIT, description = "Print each step as it happens.")
-    boolean verbose;
-    @Option(names = {"-h", "--help"}, scope = ScopeType.INHERIT, usageHelp = true,
-            description = "Print this, or the help of a command.")
-    boolean help;
-    @Option(names = {"-V", "--version"}, versionHelp = true, description = "Print the version.") boolean version;
-
-    private final Environment world;
-
-    watchdog(Environment world) { this.world = world; }
-
-    public static void main(String... args) {
-        ProxySelector.setDefault(null); // else a SOCKS proxy set for all of Java is asked, whatever OkHttp is told
-        System.exit(run(Environment.real(), args));
-    }
-
-    /** The whole program but for the exit, so that tests call what users call. */
-    static int run(Environment world, String... args) {
-        watchdog pass = new watchdog(world);
-        try {
-            return pass.takes(args) ? pass.call() : byPicocli(world, args);
-        } catch (RuntimeException wrong) {
-            return explain(wrong, world);
-        }
-    }
-
-    /** cron's line is read here, as picocli's start is an eighth of a healthy pass; all else is left to picocli. */
-    private boolean takes(String... args) {
-        for (int i = 0; i < args.length; i++) {
-            Path next = i + 1 < args.length && !args[i + 1].startsWith("-") ? Path.of(args[i + 1]) : null;
-            if (args[i].equals("--quiet")) quiet = true;
-            else if (args[i].equals("--rules") && rules == null && (rules = next) != null) i++;
-            else if (args[i].equals("--state") && state == null && (state = next) != null) i++;
-            else return false;
-        }
-        return true;
-    }
-
-    static Set<String> commands() {
-        return new CommandLine(new watchdog(null)).getSubcommands().keySet();
-    }
-
-    private static int byPicocli(Environment world, String... args) {
-        CommandLine line = new CommandLine(new watchdog(world));
-        line.registerConverter(Duration.class, Text::parseDuration);
-        line.setOut(new java.io.PrintWriter(world.out(), true)).setErr(new java.io.PrintWriter(world.err(), true));
-        line.setParameterExceptionHandler((wrong, given) -> explain(wrong, world));
-        line.setExecutionExceptionHandler((thrown, at, parsed) -> explain(thrown, world));
-        return line.execute(args);
-    }
-
-    @Override public Integer call() { return session().pass(names); }
-
-    private Commands session() { return new Commands(world, this); }
-
-    @Command(description = {"Look and judge; restart nothing, tell no one, remember nothing.",
-        "With a URL: a one-off look without rules, with the timing of each phase."})
-    int check(@Parameters(arity = "0..*", paramLabel = "NAME | URL [CONDITION]",
-            description = "Watches, or a URL and conditions such as 'status == 401'.") List<String> what) {
-        boolean oneOff = what != null && !what.isEmpty() && what.get(0).contains("://");
-        return oneOff ? session().checkUrl(what.get(0), what.subList(1, what.size())) : session().check(what);
-    }
-
-    @Command(description = "Compile the rules, look for their commands and secrets, and print them back in words.")
-    int validate() { return session().validate(); }
-    @Command(description = "What is remembered: state, restarts, budget, uptime, messages waiting.")
-    int status(@Parameters(arity = "0..*", paramLabel = "NAME", description = "Only these watches and what they need.")
-               List<String> names) { return session().status(names); }
-    @Command(description = "Hands off a watch while you work on it.")
-    int pause(@Parameters(paramLabel = "NAME") String name,
-              @Option(names = "--for", paramLabel = "TIME", description = "Such as 30m or 2h; default: until resume.")
-              Duration time) { return session().pause(name, time); }
-    @Command(description = "End a pause.")
-    int resume(@Parameters(paramLabel = "NAME") String name) { return session().resume(name); }
-    @Command(description = "Send a test message through the hooks, and say what became of each.")
-    int tell(@Parameters(arity = "0..1", paramLabel = "NAME") String name) { return session().tell(name); }
-    @Command(description = "Fire drill: stop a service on purpose, and prove that a pass notices and heals it.")
-    int drill(@Parameters(paramLabel = "NAME") String name,
-              @Option(names = "--yes", description = "Do not ask.") boolean yes) { return session().drill(name, yes); }
-
-    /** One funnel for everything that goes wrong: a clear sentence and an exit code, never a stack trace. */
-    private static int explain(Exception thrown, Environment world) {
-        if (thrown instanceof ExitException ending) {
-            ending.lines.forEach(world.err()::println);
-            return ending.exit;
-        }
-        if (thrown instanceof CommandLine.ParameterException wrong) {
-            List<String> near = wrong instanceof CommandLine.UnmatchedArgumentException unmatched
-                ? unmatched.getSuggestions() : List.of();
-            String hint = near.isEmpty() ? "" : "; did you mean " + String.join(" or ", near) + "?";
-            String command = wrong.getCommandLine().getCommandSpec().qualifiedName();
-            world.err().println("watchdog: " + Text.lowerFirst(wrong.getMessage()) + hint);
-            world.err().println("Usage: " + command + " [OPTIONS]; see --help");
-            return 2;
-        }
-        if (thrown instanceof InvalidPathException unknown) {
-            String name = unknown.getInput();
-            world.err().println("watchdog: the locale has no letters for '" + name + "'; set LC_ALL=C.UTF-8");
-            return 2;
-        }
-        Throwable bug = thrown instanceof CommandLine.ExecutionException ? thrown.getCause() : thrown;
-        world.err().println("watchdog: a bug, please report it: " + Text.plain(bug.toString(), 300) + " at "
-            + Arrays.stream(bug.getStackTrace()).limit(3).map(String::valueOf).collect(Collectors.joining(" < ")));
-        return 4;
-    }
-}
-
-/** What the outside world decides; tests hand in their own. */
-record Environment(Map<String, String> env, Path cwd, Clock clock, PrintStream out, PrintStream err, boolean terminal,
-             IntConsumer halt) {
-    static Environment real() {
-        return new Environment(System.getenv(), Path.of("").toAbsolutePath(), Clock.systemUTC(), utf8(FileDescriptor.out),
-            utf8(FileDescriptor.err), System.console() != null, Runtime.getRuntime()::halt);
-    }
-
-    /** cron's locale is POSIX; names and messages may still be in any script. */
-    private static PrintStream utf8(FileDescriptor to) {
-        return new PrintStream(new FileOutputStream(to), true, StandardCharsets.UTF_8);
-    }
-
-    Path home() {
-        String home = env.getOrDefault("HOME", System.getProperty("user.home"));
-        if (home.startsWith("/")) return Path.of(home);
-        throw ExitException.broken("watchdog: HOME is not set: watchdog does not know where to keep its memory;"
-            + " use --state DIR");
-    }
-
-    Path folder(String variable, String otherwise) {
-        String set = env.getOrDefault(variable, "");
-        return set.startsWith("/") ? Path.of(set) : home().resolve(otherwise);
-    }
-
-    Instant now() { return clock.instant().truncatedTo(ChronoUnit.MILLIS); }
-}
-
-/** Ends a command with sentences for its user and an exit code. */
-final class ExitException extends RuntimeException {
-    final int exit;
-    final List<String> lines;
-
-    private ExitException(int exit, List<String> lines) {
-        super(String.join("\n", lines), null, false, false);
-        this.exit = exit;
-        this.lines = List.copyOf(lines);
-    }
-
-    static ExitException mistake(String... lines) { return new ExitException(2, List.of(lines)); }
-    static ExitException mistakes(List<String> lines) { return new ExitException(2, lines); }
-    static ExitException broken(String line) { return new ExitException(4, List.of(line)); }
-    static ExitException busy(String line) { return new ExitException(75, line.isEmpty() ? List.of() : List.of(line)); }
-
-    /** Of several outcomes the gravest counts: 4, then 2, 1, 3, 0. */
-    static int gravest(int one, int other) {
-        List<Integer> order = List.of(0, 3, 1, 2, 4);
-        return order.indexOf(one) >= order.indexOf(other) ? one : other;
-    }
-}
-
-// === 2. The model ====================================================================================================
-// A Watch is what the rules say; an Answer is what the service said; a Memory is what earlier passes learned.
-
-/** What rules and the rest of watchdog share. Public, because a script lives in another class loader. */
+/** What rules files share with the rest. Public, because a script lives in another class loader. */
 interface Model {
     /** The kinds of event, for `on: [healed, gave_up]`. */
     enum EventKind { down, healed, still_down, gave_up, recovered, reminder, rules_broken, test }
@@ -277,20 +99,19 @@ interface Model {
     /** Why there is no response, for `restart(when: { error == refused })`. */
     enum Failure { none, refused, unknownHost, unreachable, timeout, tls, reset, closed }
 
-    /** A message, as blocks and webhooks get it. */
+    /** A message, as blocks and webhooks of the rules get it. */
     record Event(EventKind kind, String watch, String title, String text, Instant at,
                  Instant since) { }
 
     /** A way to notify somebody. Two with the same settings are the same hook. */
     record Hook(String label, String id, Sender sender, Set<EventKind> on, Hook orElse,
-                String missing) {
+                String missingSecret) {
         Hook with(Set<EventKind> kinds, Hook fallback) {
-            return new Hook(label, id, sender, kinds, fallback, missing);
+            return new Hook(label, id, sender, kinds, fallback, missingSecret);
         }
     }
 
-    /** Steps in order, and for which cause; {@code when} null: for any. The same list of steps
-     *  runs once a pass. */
+    /** Steps, and for which cause; {@code when} null: any. One list of steps runs once a pass. */
     record Remedy(Expectation when, List<Step> steps) {
         String inWords() {
             return steps.isEmpty() ? "nothing"
@@ -299,8 +120,45 @@ interface Model {
     }
 }
 
-/** How a hook sends a message. */
-interface Sender { DeliveryResult send(Notifier notifier, Model.Event event); }
+/** One service under watch, as the rules describe it; {@code healthy} null: the default. */
+record Watch(String name, Probe probe, Expectation healthy, List<Model.Remedy> remedies,
+             List<String> dependencies, CheckSettings settings, RestartPolicy policy,
+             List<Model.Hook> hooks) {
+    /** The name is unique. (The equals of a record takes longer to load than a small pass.) */
+    @Override public boolean equals(Object other) {
+        return other instanceof Watch watch && watch.name.equals(name);
+    }
+    @Override public int hashCode() { return name.hashCode(); }
+}
+
+/** How long and how often to check: {@code good} of {@code samples}, up to {@code attempts} times. */
+record CheckSettings(Duration timeout, int attempts, Duration every, int samples, int good) { }
+
+/** When to restart and when to remind; {@code remind} null: never. */
+record RestartPolicy(int failures, int limit, Duration per, Duration within, Duration remind) { }
+
+/** What a watch checks: a URL, a port or a command. */
+sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe {
+    Response check(Checker checker, Duration timeout);
+    String inWords();
+}
+
+/** The outcome of one check, bounded in size. Status 0 and a failure: there was no response. */
+record Response(int status, Headers headers, String body, String url, String protocol,
+                X509Certificate certificate, Duration time, Map<String, Duration> phases,
+                Model.Failure failure, String failureText) {
+    static Response none(Model.Failure failure, String text, Duration time,
+                         Map<String, Duration> phases) {
+        return new Response(0, Headers.of(), "", "", "", null, time, phases, failure, text);
+    }
+
+    /** The status and the beginning of the body, for a reason that does not show them. */
+    String got() {
+        String word = protocol.equals("command") ? "exit code " : "HTTP ";
+        String begin = body.isBlank() ? "" : ", " + Text.value(body);
+        return protocol.equals("tcp") ? "" : "; got " + word + status + begin;
+    }
+}
 
 /** What must be true of a response. */
 interface Expectation {
@@ -308,1081 +166,1828 @@ interface Expectation {
     FailedCondition firstFailure(Response response);
 }
 
-/** A condition that is not true: on one line, and as a diagram of its values, or null. */
+/** A condition that is not true: in one sentence, and as a diagram of its values, or null. */
 record FailedCondition(String reason, String diagram) { }
 
-/** One service under watch, as its rules describe it. */
-record Watch(String name, Probe probe, Expectation healthy, List<Model.Remedy> remedies,
-             List<String> dependencies, CheckSettings patience, RestartPolicy policy, List<Model.Hook> hooks) {
-    /** Its name is unique; and a record's own equals would be made of method handles in every pass. */
-    @Override public boolean equals(Object other) { return other instanceof Watch watch && watch.name.equals(name); }
-    @Override public int hashCode() { return name.hashCode(); }
+/** A step of a remedy. */
+sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, CallStep {
+    String inWords();
+
+    /** Does it and records what was done; throws a StepFailedException that says why it could not. */
+    void run(CommandRunner runner, RestartRun restart);
+
+    /** The command that it runs, for `validate`; empty: none. */
+    default List<String> command() { return List.of(); }
 }
 
-/** How long and how often to look: {@code good} of {@code samples}, repeated {@code attempts} times when bad. */
-record CheckSettings(Duration timeout, int attempts, Duration every, int samples, int good) { }
+/** How a hook sends a message. */
+interface Sender { DeliveryResult send(Notifier notifier, Model.Event event); }
 
-/** When to restart and when to speak; {@code remind} null: never again. */
-record RestartPolicy(int failures, int limit, Duration per, Duration within, Duration remind) { }
-
-/** What one look met: an answer, or the trouble that prevented it. Bounded in size; status 0 stands for no answer. */
-record Response(int status, Headers headers, String body, String url, String protocol, X509Certificate certificate,
-              Duration time, Map<String, Duration> phases, Model.Failure trouble, String troubleText) {
-    static Response none(Model.Failure trouble, String text, Duration time, Map<String, Duration> phases) {
-        return new Response(0, Headers.of(), "", "", "", null, time, phases, trouble, text);
-    }
-
-    /** What came, for a condition that does not show it. */
-    String got() {
-        String begin = body.isEmpty() ? "" : ", " + Text.value(body);
-        return status == 0 && body.isEmpty() ? "" : "; got " + (url.isEmpty() ? "exit code " : "HTTP ") + status + begin;
-    }
-
-    Model.Failure failure() { return trouble; }
-
-    /** A short run of the body, for messages and to tell whether an answer has changed at all. */
-    String excerpt() { return Text.plain(status + " " + body, 160); }
-}
-
-/** One restart: when, what, and its result: null while it runs (the intent), then in words. */
+/** One restart; {@code result} is null from the intent until it has ended. */
 record RestartRecord(Instant at, String what, String result) {
-    static final String WAITING = "started, waiting for it", HELPED = "helped", USELESS = "did not help";
+    static final String WAITING = "started, waiting for it", HELPED = "helped",
+        USELESS = "did not help";
 }
 
-/** One story, from the first unhealthy pass over the threshold to the recovery. */
-record Incident(Instant since, String reason, String excerpt, int restarts, int rung, int unchanged,
-                boolean toldStillDown, boolean toldGivenUp, Instant lastTold) {
-    Incident restarted() { return plus(1, 0, 0, false, lastTold); }
-    Incident told(boolean givenUp, Instant now) { return plus(0, 0, 0, givenUp, now); }
-    Incident until(Instant now) { return plus(0, 0, 0, false, WatchState.earlier(lastTold, now)); }
-
-    /** The last rung did not help: the next is due, and the answer may not even have changed. */
-    Incident uselessly(boolean sameAnswer, Instant now) {
-        return plus(0, 1, sameAnswer ? 1 : 0, false, toldStillDown ? lastTold : now);
+/** One outage: opened when the failure threshold is reached, closed on recovery. */
+record Incident(Instant since, String reason, int restarts, int remedy, boolean reportedStillDown,
+                boolean reportedGaveUp, Instant lastReport) {
+    static Incident open(Instant now, String reason) {
+        return new Incident(now, reason, 0, 0, false, false, now);
     }
 
-    /** Nothing is told before it began, also when the clock was set back. */
-    private Incident plus(int restarted, int useless, int same, boolean givenUp, Instant told) {
-        return new Incident(WatchState.earlier(since, told), reason, excerpt, restarts + restarted, rung + useless,
-            unchanged + same, toldStillDown || useless > 0, toldGivenUp || givenUp, told);
+    Incident restarted() { return with(1, 0, false, lastReport); }
+    Incident reported(boolean gaveUp, Instant now) { return with(0, 0, gaveUp, now); }
+    Incident clampTo(Instant now) { return with(0, 0, false, WatchState.earlier(lastReport, now)); }
+
+    /** The next remedy is used from now on. */
+    Incident afterUselessRestart(Instant now) {
+        return with(0, 1, false, reportedStillDown ? lastReport : now);
     }
 
-    /** Healed again and again without any change in the answer: perhaps the rule is wrong, not the service. */
-    boolean suspicious() { return unchanged >= 2 && unchanged == restarts; }
+    /** Nothing is reported before the beginning, also when the clock was set back. */
+    private Incident with(int restarted, int useless, boolean gaveUp, Instant report) {
+        return new Incident(WatchState.earlier(since, report), reason, restarts + restarted,
+            remedy + useless, reportedStillDown || useless > 0, reportedGaveUp || gaveUp, report);
+    }
 }
 
-/** What is remembered of one watch between passes; {@code incident} null: none is open. */
-record WatchState(String state, Instant since, int failures, Incident incident, List<RestartRecord> restarts) {
+/** What passes remember of a watch; {@code incident} null: there is none. */
+record WatchState(String state, Instant since, int failures, Incident incident,
+                  List<RestartRecord> restarts) {
     static final WatchState NEW = new WatchState("new", Instant.EPOCH, 0, null, List.of());
 
-    WatchState becomes(String now, int failuresNow, Instant at) {
-        return new WatchState(now, now.equals(state) ? since : at, failuresNow, incident, restarts);
+    WatchState withState(String next, int failuresNow, Instant now) {
+        Instant from = next.equals(state) ? since : now;
+        return new WatchState(next, from, failuresNow, incident, restarts);
     }
 
-    WatchState incident(Incident is) { return new WatchState(state, since, failures, is, restarts); }
-    private WatchState restarts(List<RestartRecord> are) { return new WatchState(state, since, failures, incident, are); }
-
-    /** After the clock was set back nothing lies in the future: neither budget nor reminder may wait for that. */
-    WatchState until(Instant now) {
-        return incident(incident == null ? null : incident.until(now))
-            .restarts(restarts.stream().map(r -> new RestartRecord(earlier(r.at(), now), r.what(), r.result())).toList());
+    WatchState withIncident(Incident next) {
+        return new WatchState(state, since, failures, next, restarts);
     }
 
-    static Instant earlier(Instant one, Instant other) { return one.isBefore(other) ? one : other; }
-
-    RestartRecord lastRestart() { return restarts.isEmpty() ? null : restarts.get(restarts.size() - 1); }
-
-    int spent(RestartPolicy policy, Instant now) {
-        return (int) restarts.stream().filter(r -> r.at().isAfter(now.minus(policy.per()))).count();
+    private WatchState withRestarts(List<RestartRecord> next) {
+        return new WatchState(state, since, failures, incident, next);
     }
 
-    /** Written to disk before the first step runs: a crash can neither lose nor double a restart. */
-    WatchState intends(String what, RestartPolicy policy, Instant now) {
+    /** After the clock was set back, restart limit and reminders must not wait for the old time. */
+    WatchState clampTo(Instant now) {
+        List<RestartRecord> clamped = restarts.stream().map(restart ->
+            new RestartRecord(earlier(restart.at(), now), restart.what(), restart.result())).toList();
+        return withIncident(incident == null ? null : incident.clampTo(now)).withRestarts(clamped);
+    }
+
+    static Instant earlier(Instant a, Instant b) { return a.isBefore(b) ? a : b; }
+
+    RestartRecord lastRestart() {
+        return restarts.isEmpty() ? null : restarts.get(restarts.size() - 1);
+    }
+
+    int restartsInWindow(RestartPolicy policy, Instant now) {
+        Instant begin = now.minus(policy.per());
+        return (int) restarts.stream().filter(restart -> restart.at().isAfter(begin)).count();
+    }
+
+    /** Written to disk before the first step, so that a crash neither loses nor doubles a restart. */
+    WatchState withRestartIntent(String what, RestartPolicy policy, Instant now) {
         List<RestartRecord> kept = new ArrayList<>(restarts);
         while (kept.size() >= Math.max(10, policy.limit())) kept.remove(0);
         kept.add(new RestartRecord(now, what, null));
-        return restarts(kept).incident(incident.restarted());
+        return withRestarts(kept).withIncident(incident.restarted());
     }
 
-    WatchState restartEnded(String result) {
+    WatchState withLastResult(String result) {
+        if (restarts.isEmpty()) return this;
+        List<RestartRecord> changed = new ArrayList<>(restarts);
         RestartRecord last = lastRestart();
-        return restarts(restarts.stream().map(r -> r == last ? new RestartRecord(r.at(), r.what(), result) : r).toList());
+        changed.set(changed.size() - 1, new RestartRecord(last.at(), last.what(), result));
+        return withRestarts(changed);
     }
 }
 
-// === 3. Verdicts and decisions =======================================================================================
-// The policy of the tool, pure: no clock, no file, no process, no network. Every rule of it is a row of a test table.
+// === 2. The command line =======================================================================
 
-/** What a pass did about a watch; the constants are the words of --json. */
-enum Action { nothing, restarted, held, gave_up, blocked, paused }
+/** The commands; each goes on in section 3. */
+@Command(name = "watchdog", version = "watchdog " + watchdog.VERSION,
+    sortOptions = false, usageHelpAutoWidth = true, abbreviateSynopsis = true,
+    header = {"Checks the services in rules.groovy, restarts what is down, proves that it helped,",
+        "and notifies you.", "",
+        "  watchdog                       one check-and-heal pass, as cron runs it",
+        "  watchdog check                 check everything, change nothing",
+        "  watchdog validate              find every mistake in the rules now",
+        "  watchdog pause plex --for 2h   no checks and no restarts while you work on it",
+        "  watchdog check https://example.com 'status == 200'",
+        "                                 a one-off check without a rules file", ""},
+    exitCodeListHeading = "%nExit codes:%n",
+    exitCodeList = {"0:everything is healthy, or was healed in this pass", "1:something is unhealthy",
+        "2:a mistake in the rules or on the command line",
+        "3:inconclusive: a dependency is unhealthy, or a condition cannot be evaluated",
+        "4:the pass could not do its own work", "75:another pass is running"})
+public final class watchdog implements Callable<Integer> {
+    static final String VERSION = "1.0.0";
 
-/** What is due now, why, which remedy (an index), what to tell, and what to remember. */
-record Decision(Action act, String why, int remedy, List<Model.EventKind> tell, WatchState memory) {
-    static Decision rest(Action act, String why, List<Model.EventKind> tell, WatchState memory) {
-        return new Decision(act, why, -1, tell, memory);
+    @Parameters(arity = "0..*", paramLabel = "NAME",
+        description = "Only these watches, and those that they depend on.")
+    List<String> names = List.of();
+    @Option(names = "--rules", paramLabel = "FILE", scope = ScopeType.INHERIT, description =
+        "The rules; default: rules.groovy here, or else in ~/.config/watchdog.")
+    Path rules;
+    @Option(names = "--state", paramLabel = "DIR", scope = ScopeType.INHERIT,
+        description = "The folder for state; default: ~/.local/state/watchdog.")
+    Path state;
+    @Option(names = "--dry-run", description = "Print what a pass would do; change nothing.")
+    boolean dryRun;
+    @Option(names = "--json", scope = ScopeType.INHERIT, description = "Print JSON for programs.")
+    boolean json;
+    @Option(names = {"-q", "--quiet"}, scope = ScopeType.INHERIT,
+        description = "Print nothing while everything is healthy.")
+    boolean quiet;
+    @Option(names = {"-v", "--verbose"}, scope = ScopeType.INHERIT,
+        description = "Print each step as it happens.")
+    boolean verbose;
+    @Option(names = {"-h", "--help"}, scope = ScopeType.INHERIT, usageHelp = true,
+        description = "Show this help, or the help of a command.")
+    boolean help;
+    @Option(names = {"-V", "--version"}, versionHelp = true, description = "Print the version.")
+    boolean version;
+
+    private final Environment env;
+
+    watchdog(Environment env) { this.env = env; }
+
+    public static void main(String... args) {
+        ProxySelector.setDefault(null); // else Java would use a SOCKS proxy, whatever OkHttp is told
+        System.exit(run(Environment.real(), args));
     }
-}
 
-/** What a look means. {@code decide} is the whole judgement of watchdog. */
-sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
-    String reason();
-    Decision decide(RestartPolicy policy, WatchState memory, Instant now);
-    default String word() { return getClass().getSimpleName().toLowerCase(Locale.ROOT); }
-    default int exit() { return this instanceof Unhealthy ? 1 : this instanceof Inconclusive ? 3 : 0; }
-}
-
-/** It answers as its rules want. An open incident closes: the ladder starts again at its first rung. */
-record Healthy(String reason) implements Verdict {
-    public Decision decide(RestartPolicy policy, WatchState memory, Instant now) {
-        WatchState next = memory.becomes(word(), 0, now).incident(null);
-        if (memory.incident() == null) return Decision.rest(Action.nothing, "", List.of(), next);
-        RestartRecord last = memory.lastRestart();
-        boolean ours = memory.incident().restarts() > 0 && last != null
-            && (last.result() == null || last.result().equals(RestartRecord.WAITING));
-        return ours ? Decision.rest(Action.nothing, "", List.of(Model.EventKind.healed), next.restartEnded(RestartRecord.HELPED))
-            : Decision.rest(Action.nothing, "", List.of(Model.EventKind.recovered), next);
-    }
-}
-
-/** It does not. {@code cures}: the remedies that fit the cause, as a ladder; empty with {@code noCure} saying why. */
-record Unhealthy(String reason, String diagram, String excerpt, List<Integer> cures, String noCure)
-        implements Verdict {
-    public Decision decide(RestartPolicy policy, WatchState memory, Instant now) {
-        WatchState next = memory.until(now).becomes(word(), memory.failures() + 1, now);
-        Incident open = next.incident();
-        if (open == null && next.failures() < policy.failures())
-            return Decision.rest(Action.held, "unhealthy in " + next.failures() + " of " + policy.failures()
-                + " passes before a restart", List.of(), next);
-        if (open == null)
-            return act(policy, next.incident(new Incident(now, reason, excerpt, 0, 0, 0, false, false, now)), now,
-                List.of(Model.EventKind.down));
-        if (policy.remind() != null && !now.isBefore(open.lastTold().plus(policy.remind())))
-            return act(policy, next.incident(open.told(false, now)), now, List.of(Model.EventKind.reminder));
-        return act(policy, next, now, List.of());
-    }
-
-    private Decision act(RestartPolicy policy, WatchState next, Instant now, List<Model.EventKind> news) {
-        RestartRecord last = next.lastRestart();
-        List<Model.EventKind> tell = new ArrayList<>(news);
-        if (cures.isEmpty()) return Decision.rest(Action.held, noCure, tell, next);
-        if (last != null && RestartRecord.WAITING.equals(last.result())) {
-            if (now.isBefore(last.at().plus(policy.within())))
-                return Decision.rest(Action.held, "restarted " + Text.ago(last.at(), now) + " and still within its "
-                    + Text.time(policy.within()), tell, next);
-            Decision late = afterRestart(RestartRecord.USELESS, next, now);
-            tell.addAll(late.tell());
-            next = late.memory();
+    /** The whole program except the exit, so that tests call what users call. */
+    static int run(Environment env, String... args) {
+        watchdog pass = new watchdog(env);
+        try {
+            return pass.parseCronArguments(args) ? pass.call() : runPicocli(env, args);
+        } catch (RuntimeException e) {
+            return toExitCode(e, env);
         }
-        Incident open = next.incident();
-        if (next.spent(policy, now) < policy.limit())
-            return new Decision(Action.restarted, "", cures.get(Math.min(open.rung(), cures.size() - 1)), tell, next);
-        if (!open.toldGivenUp()) {
-            tell.remove(Model.EventKind.reminder);
-            tell.add(Model.EventKind.gave_up);
-            next = next.incident(open.told(true, now));
+    }
+
+    /** cron's line is parsed here: starting picocli would take an eighth of a healthy pass. */
+    private boolean parseCronArguments(String... args) {
+        for (int i = 0; i < args.length; i++) {
+            boolean hasValue = i + 1 < args.length && !args[i + 1].startsWith("-");
+            if (args[i].equals("--quiet")) quiet = true;
+            else if (hasValue && args[i].equals("--rules") && rules == null) rules = Path.of(args[++i]);
+            else if (hasValue && args[i].equals("--state") && state == null) state = Path.of(args[++i]);
+            else return false;
         }
-        return Decision.rest(Action.gave_up, "the budget of " + policy.limit() + " restarts per "
-            + Text.time(policy.per()) + " is spent", tell, next);
+        return true;
     }
 
-    /** After a restart that did not help. Said once an incident; the next pass takes the next rung. */
-    Decision afterRestart(String result, WatchState memory, Instant now) {
-        WatchState next = memory.restartEnded(result);
-        Incident open = memory.incident();
-        if (result.equals(RestartRecord.WAITING)) return Decision.rest(Action.restarted, "", List.of(), next);
-        return Decision.rest(Action.restarted, "", open.toldStillDown() ? List.of() : List.of(Model.EventKind.still_down),
-            next.incident(open.uselessly(excerpt.equals(open.excerpt()), now)));
+    private static int runPicocli(Environment env, String... args) {
+        CommandLine line = new CommandLine(new watchdog(env));
+        line.registerConverter(Duration.class, Text::parseDuration);
+        line.setOut(new PrintWriter(env.out(), true));
+        line.setErr(new PrintWriter(env.err(), true));
+        line.setParameterExceptionHandler((e, given) -> toExitCode(e, env));
+        line.setExecutionExceptionHandler((e, command, parsed) -> toExitCode(e, env));
+        return line.execute(args);
+    }
+
+    static Set<String> commands() {
+        return new CommandLine(new watchdog(null)).getSubcommands().keySet();
+    }
+
+    @Override public Integer call() { return new PassCommand(context()).run(names, dryRun); }
+
+    private Context context() { return new Context(env, this); }
+
+    @Command(description = {"Check and judge; no restarts, no messages, nothing is remembered.",
+        "With a URL: a one-off check without rules, with the time of each phase."})
+    int check(@Parameters(arity = "0..*", paramLabel = "NAME | URL [CONDITION]",
+            description = "Watches, or a URL and conditions such as 'status == 401'.")
+            List<String> targets) {
+        boolean oneOff = targets != null && !targets.isEmpty() && targets.get(0).contains("://");
+        if (!oneOff) return new CheckCommand(context()).run(targets);
+        verbose = true;
+        return new CheckCommand(context()).run(targets.get(0), targets.subList(1, targets.size()));
+    }
+
+    @Command(description = "Compile the rules, find their commands and secrets, print them in words.")
+    int validate() { return new ValidateCommand(context()).run(); }
+
+    @Command(description = "State, last restart, restart limit, uptime, messages not yet delivered.")
+    int status(@Parameters(arity = "0..*", paramLabel = "NAME",
+            description = "Only these watches, and those that they depend on.") List<String> only) {
+        return new StatusCommand(context()).run(only);
+    }
+
+    @Command(description = "Pause a watch: no checks, no restarts.")
+    int pause(@Parameters(paramLabel = "NAME") String name, @Option(names = "--for",
+            paramLabel = "TIME", description = "For example 30m or 2h; default: until resume.")
+            Duration time) {
+        return new PauseCommand(context()).pause(name, time);
+    }
+
+    @Command(description = "End a pause.")
+    int resume(@Parameters(paramLabel = "NAME") String name) {
+        return new PauseCommand(context()).resume(name);
+    }
+
+    @Command(description = "Send a test message through each hook, and print the result.")
+    int tell(@Parameters(arity = "0..1", paramLabel = "NAME") String name) {
+        return new TellCommand(context()).run(name);
+    }
+
+    @Command(description = "Fire drill: stop a service, and prove that a pass restarts it.")
+    int drill(@Parameters(paramLabel = "NAME") String name,
+              @Option(names = "--yes", description = "Do not ask for confirmation.") boolean yes) {
+        return new DrillCommand(context()).run(name, yes);
+    }
+
+    /** Everything that goes wrong ends here: a clear sentence and an exit code. */
+    private static int toExitCode(Exception e, Environment env) {
+        PrintStream err = env.err();
+        if (e instanceof ExitException exit) {
+            exit.lines.forEach(err::println);
+            return exit.code;
+        }
+        if (e instanceof CommandLine.ParameterException mistake) return usage(mistake, err);
+        if (e instanceof InvalidPathException path) {
+            err.println("watchdog: the current locale cannot represent the file name '"
+                + path.getInput() + "'; set LC_ALL=C.UTF-8");
+            return 2;
+        }
+        Throwable bug = e instanceof CommandLine.ExecutionException ? e.getCause() : e;
+        err.println("watchdog: a bug, please report it: " + Text.plain(bug.toString(), 300) + " at "
+            + Arrays.stream(bug.getStackTrace()).limit(3).map(String::valueOf)
+                .collect(Collectors.joining(" < ")));
+        return 4;
+    }
+
+    private static int usage(CommandLine.ParameterException mistake, PrintStream err) {
+        List<String> similar = mistake instanceof CommandLine.UnmatchedArgumentException unmatched
+            ? unmatched.getSuggestions() : List.of();
+        String hint = similar.isEmpty() ? "" : "; did you mean " + String.join(" or ", similar) + "?";
+        err.println("watchdog: " + Text.lowerFirst(mistake.getMessage()) + hint);
+        err.println("Usage: " + mistake.getCommandLine().getCommandSpec().qualifiedName()
+            + " [OPTIONS]; see --help");
+        return 2;
     }
 }
 
-/** It cannot be judged: what it needs is not there, or a condition cannot be evaluated. Nothing is ever restarted. */
-record Inconclusive(String reason, boolean blocked) implements Verdict {
-    public Decision decide(RestartPolicy policy, WatchState memory, Instant now) {
-        WatchState next = memory.becomes(word(), memory.failures(), now);
-        return Decision.rest(blocked ? Action.blocked : Action.held, reason, List.of(), next);
+/** Everything that is taken from outside the program, so that tests can replace it. */
+record Environment(Map<String, String> variables, Path cwd, Clock clock, PrintStream out, PrintStream err,
+                   boolean terminal, IntConsumer halt) {
+    static Environment real() {
+        return new Environment(System.getenv(), Path.of("").toAbsolutePath(), Clock.systemUTC(),
+            utf8(FileDescriptor.out), utf8(FileDescriptor.err), System.console() != null,
+            Runtime.getRuntime()::halt);
+    }
+
+    /** cron's locale is POSIX, but names and messages may be in any script. */
+    private static PrintStream utf8(FileDescriptor descriptor) {
+        return new PrintStream(new FileOutputStream(descriptor), true, StandardCharsets.UTF_8);
+    }
+
+    Path home() {
+        String home = variables.getOrDefault("HOME", System.getProperty("user.home"));
+        if (home.startsWith("/")) return Path.of(home);
+        throw ExitException.failure("watchdog: HOME is not set, so there is no folder for state;"
+            + " use --state DIR");
+    }
+
+    Path folder(String variable, String underHome) {
+        String value = variables.getOrDefault(variable, "");
+        return value.startsWith("/") ? Path.of(value) : home().resolve(underHome);
+    }
+
+    Instant now() { return clock.instant().truncatedTo(ChronoUnit.MILLIS); }
+}
+
+/** Thrown to end a command with messages and an exit code. */
+final class ExitException extends RuntimeException {
+    final int code;
+    final List<String> lines;
+
+    private ExitException(int code, List<String> lines) {
+        super(String.join("\n", lines), null, false, false);
+        this.code = code;
+        this.lines = List.copyOf(lines);
+    }
+
+    static ExitException mistake(String line) { return mistakes(List.of(line)); }
+    static ExitException mistakes(List<String> lines) { return new ExitException(2, lines); }
+    static ExitException failure(String line) { return new ExitException(4, List.of(line)); }
+    static ExitException busy(String line) {
+        return new ExitException(75, line.isEmpty() ? List.of() : List.of(line));
+    }
+
+    static void mistakeIf(boolean wrong, String text) {
+        if (wrong) throw mistake("watchdog: " + text);
+    }
+
+    /** Of two exit codes the more serious: 4, then 2, 1, 3, 0. */
+    static int worst(int a, int b) {
+        List<Integer> order = List.of(0, 3, 1, 2, 4);
+        return order.indexOf(a) >= order.indexOf(b) ? a : b;
     }
 }
 
-/** Somebody works on it: it is not even looked at. */
-record Paused(String reason) implements Verdict {
-    public Decision decide(RestartPolicy policy, WatchState memory, Instant now) {
-        return Decision.rest(Action.paused, reason, List.of(), memory.becomes(word(), memory.failures(), now));
+// === 3. Commands ===============================================================================
+// A Context finds the files; opening it loads the rules and the state. Then one class a command.
+
+/** What a command has before it opens anything. */
+final class Context {
+    final HttpClients clients = new HttpClients(); // first: loading it takes longest
+    final Environment env;
+    final watchdog options;
+    final Path rulesFile, folder;
+    final Secrets secrets;
+    final Printer printer;
+    private boolean readOnly;
+
+    Context(Environment env, watchdog options) {
+        this.env = env;
+        this.options = options;
+        rulesFile = RulesLoader.find(options.rules, env);
+        secrets = new Secrets(env.variables(), rulesFile);
+        printer = new Printer(env, options, secrets);
+        folder = stateFolder();
+    }
+
+    /** Without a writable folder a pass goes on with the state that it can still read. */
+    private Path stateFolder() {
+        Path parent = options.state != null ? env.cwd().resolve(options.state)
+            : env.folder("XDG_STATE_HOME", ".local/state").resolve("watchdog");
+        String name = rulesFile.getFileName().toString().replaceFirst("\\.groovy$", "");
+        Path own = parent.resolve(name + "-" + Text.hash(rulesFile.toString()).substring(0, 8));
+        return SecureFiles.orElse(() -> SecureFiles.folder(own), e -> {
+            readOnly = true;
+            printer.warn("cannot write to the state folder " + own + " (" + Text.thrown(e) + "), so "
+                + "the restart limit may not hold and messages may be repeated; make it writable or "
+                + "use --state DIR");
+            boolean usable = !Files.exists(own) || SecureFiles.isOurs(own);
+            return usable ? own : Path.of("/dev/null").resolve(own.getFileName());
+        });
+    }
+
+    boolean isReadOnly() { return readOnly; }
+
+    /** If an edit has mistakes, the last working rules are used. */
+    Opened open(boolean writable) {
+        CompiledRules compiled = new CompiledRules(folder.resolve("compiled"));
+        String text = "";
+        try {
+            text = RulesLoader.read(rulesFile);
+            Rules rules = RulesLoader.load(rulesFile, text, env, secrets, compiled);
+            return open(rules, "", rules.warnings(), writable);
+        } catch (ExitException mistakes) {
+            String lastGood = compiled.lastGood();
+            if (lastGood == null || mistakes.code != 2) throw mistakes;
+            List<String> problems = new ArrayList<>(mistakes.lines);
+            problems.add("watchdog: " + rulesFile.getFileName()
+                + " has mistakes; using the last working rules");
+            Rules rules = RulesLoader.load(rulesFile, lastGood, env, secrets, compiled);
+            return open(rules, Text.hash(text), problems, writable);
+        }
+    }
+
+    /** {@code brokenRules}: the hash of a text with mistakes, or empty. */
+    Opened open(Rules rules, String brokenRules, List<String> problems, boolean writable) {
+        // With less than 1 MiB free the output of a command could not be kept.
+        boolean full = readOnly || folder.toFile().getUsableSpace() < 1 << 20;
+        Path temp = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder;
+        StateStore store = new StateStore(folder, writable && !readOnly, env, secrets);
+        CommandRunner runner = new CommandRunner(rulesFile.getParent(), temp, rules.path(),
+            env.variables(), Deadline.in(rules.deadline()), printer::progress);
+        Notifier notifier = new Notifier(store, rules.hooks(), env, clients, runner);
+        return new Opened(rules, brokenRules, problems, store, runner,
+            new Checker(runner, clients), notifier);
+    }
+
+    <T> T orExit(String failed, SecureFiles.IOSupplier<T> action) {
+        return SecureFiles.orElse(action, e -> {
+            throw ExitException.failure("watchdog: " + failed + ": " + Text.thrown(e));
+        });
     }
 }
 
-// === 4. The pass =====================================================================================================
-// 1. look at every watch, side by side        4. restart what is due, one remedy after the other, in the file's order
-// 2. judge: a look becomes a verdict          5. look again until it is healthy or `within` is over
-// 3. decide, remember, tell who is down       6. remember, tell how it ended
+/** Rules and state, ready for use; {@code problems}: what is wrong with the rules, for people. */
+record Opened(Rules rules, String brokenRules, List<String> problems, StateStore store,
+              CommandRunner runner, Checker checker, Notifier notifier) {
+    Pass pass(List<Watch> watches, Context context) {
+        return new Pass(watches, checker, runner, store, notifier, context.env,
+            context.printer::progress);
+    }
+}
+
+/** One check-and-heal pass, as cron runs it. */
+record PassCommand(Context context) {
+    int run(List<String> names, boolean dryRun) {
+        try (FileChannel lock = lock()) {
+            SecureFiles.sweep(context.folder, name -> name.endsWith(".tmp"));
+            Opened opened = context.open(!dryRun);
+            List<Watch> watches = opened.rules().select(names);
+            if (dryRun) return new CheckCommand(context).check(opened, watches);
+            return heal(opened, watches);
+        } catch (OverlappingFileLockException e) {
+            throw ExitException.busy(context.options.quiet ? "" : "watchdog: another pass is running");
+        } catch (IOException e) {
+            throw ExitException.failure("watchdog: cannot close the lock: " + Text.thrown(e));
+        }
+    }
+
+    /** If the state folder cannot hold a lock, the temp folder does; null: neither can. */
+    private FileChannel lock() {
+        Path temp = Path.of(System.getProperty("java.io.tmpdir"))
+            .resolve(context.folder.getFileName() + ".lock");
+        return SecureFiles.orElse(() -> SecureFiles.lock(context.folder.resolve("lock")),
+            unwritable -> SecureFiles.orElse(() -> SecureFiles.lock(temp), e -> {
+                context.printer.warn("cannot lock " + temp + " either (" + Text.thrown(e)
+                    + "), so two passes may overlap");
+                return null;
+            }));
+    }
+
+    private int heal(Opened opened, List<Watch> watches) {
+        endAt(opened.rules().deadline());
+        reportRules(opened);
+        Collection<WatchResult> results = opened.pass(watches, context).run();
+        StateStore store = opened.store();
+        store.history(results);
+        Notifier notifier = opened.notifier();
+        notifier.send();
+        if (opened.rules().heartbeat() != null) notifier.heartbeat(opened.rules().heartbeat());
+        List<String> undelivered = notifier.finish();
+        store.save();
+
+        boolean failed = context.isReadOnly() || !store.warnings().isEmpty();
+        int exit = context.printer.results(results, opened.problems(), failed ? 4 : 0);
+        undelivered.forEach(context.printer::warn);
+        store.warnings().forEach(context.printer::warn);
+        return exit;
+    }
+
+    /** Ends the program from outside: no child, response or script can hold it longer. */
+    private void endAt(Duration deadline) {
+        Environment env = context.env;
+        DaemonThreads.run(() -> {
+            Thread.sleep(deadline.plusSeconds(20).toMillis());
+            env.err().println("watchdog: the pass was still running after its deadline of "
+                + Text.time(deadline) + ", so watchdog ended it");
+            env.halt().accept(4);
+            return null;
+        });
+    }
+
+    /** Broken rules once for each text, and watches that were removed while they were down. */
+    private void reportRules(Opened opened) {
+        Instant now = context.env.now();
+        Rules rules = opened.rules();
+        if (opened.store().brokenRulesAreNew(opened.brokenRules())) {
+            String name = context.rulesFile.getFileName().toString();
+            String mistake = opened.problems().get(0).lines().findFirst().orElse("");
+            opened.notifier().post(new Model.Event(Model.EventKind.rules_broken, name,
+                name + " has mistakes", "watchdog uses the last working rules. "
+                + Text.plain(mistake, 400), now, now), rules.hooks());
+        }
+        Set<String> known = rules.watches().stream().map(Watch::name).collect(Collectors.toSet());
+        opened.store().forget(known).forEach((name, state) -> {
+            if (state.incident() != null) opened.notifier().post(
+                MessageText.unwatched(name, state.incident(), now), rules.hooks());
+        });
+    }
+}
+
+/** Checks and judges; changes nothing. */
+record CheckCommand(Context context) {
+    int run(List<String> names) {
+        Opened opened = context.open(false);
+        return check(opened, opened.rules().select(names));
+    }
+
+    int check(Opened opened, List<Watch> watches) {
+        Collection<WatchResult> results = opened.pass(watches, context).judge(watches);
+        return context.printer.results(results, opened.problems(), 0);
+    }
+
+    /** A URL and conditions, without a rules file. */
+    int run(String url, List<String> conditions) {
+        ExitException.mistakeIf(conditions.stream().anyMatch(String::isBlank),
+            "a condition is empty; write, for example, 'status == 200'");
+        String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
+        String healthy = conditions.isEmpty() ? ""
+            : "healthy {\n" + String.join("\n", conditions) + "\n}";
+        String text = "watch(" + quoted + ") { url " + quoted + "; attempts 1; " + healthy + "}";
+        try {
+            Rules rules = RulesLoader.load(Path.of("condition"), text, context.env, context.secrets,
+                new CompiledRules(context.folder.resolve("one-off")));
+            return check(context.open(rules, "", List.of(), false), rules.watches());
+        } catch (ExitException e) {
+            throw ExitException.mistakes(e.lines.stream()
+                .map(line -> placeInCondition(line, conditions.size())).toList());
+        }
+    }
+
+    /** The first line of the text is ours, so condition 1 is in line 2. */
+    private static String placeInCondition(String mistake, int conditions) {
+        Matcher place = Pattern.compile("^condition:(\\d+):(\\d+): ").matcher(mistake);
+        if (!place.find()) return mistake.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1");
+        int number = Math.min(conditions, Integer.parseInt(place.group(1)) - 1);
+        return (place.replaceFirst("condition " + number + ", column $2: "))
+            .replaceFirst("(?s)\n    }}\n.*", "");
+    }
+}
+
+/** Finds every mistake, and prints the rules in words. */
+final class ValidateCommand {
+    private static final Set<String> SHELL_SIGNS =
+        Set.of("|", "||", "&&", "&", ">", ">>", "<", ";", "2>", "2>&1");
+    private final Context context;
+    private final List<String> problems = new ArrayList<>();
+    private Rules rules;
+
+    ValidateCommand(Context context) { this.context = context; }
+
+    int run() {
+        Path file = context.rulesFile;
+        rules = RulesLoader.load(file, RulesLoader.read(file), context.env, context.secrets,
+            new CompiledRules(null));
+        problems.addAll(rules.warnings());
+        rules.watches().forEach(this::validate);
+        int exit = problems.isEmpty() ? 0 : 2;
+        context.printer.validated(file, rules, problems, exit);
+        return exit;
+    }
+
+    private void validate(Watch watch) {
+        for (Model.Remedy remedy : watch.remedies()) {
+            String secret = MissingSecretException.in(remedy.inWords());
+            if (secret != null) report(watch, "the secret " + secret
+                + " is missing, so its restart would fail; " + context.secrets.whereToPut(secret));
+            for (Step step : remedy.steps()) validate(watch, step.inWords(), step.command());
+        }
+        if (watch.probe() instanceof CommandProbe probe)
+            validate(watch, probe.inWords(), probe.words());
+        for (Model.Hook hook : watch.hooks())
+            if (hook.sender() instanceof CommandSender sender)
+                validate(watch, "notify command", sender.words());
+    }
+
+    private void report(Watch watch, String problem) {
+        problems.add(context.rulesFile.getFileName() + ": " + watch.name() + ": " + problem);
+    }
+
+    /** On the PATH that cron has, not on the one of this terminal. */
+    private void validate(Watch watch, String step, List<String> command) {
+        if (command.isEmpty()) return;
+        for (String word : command)
+            if (SHELL_SIGNS.contains(word)) report(watch, step + ": no shell runs here, so '" + word
+                + "' is an argument of the program; for a shell write sh '…'");
+        try {
+            List<String> path = new ArrayList<>(rules.path());
+            path.addAll(List.of("/usr/bin", "/bin"));
+            CommandRunner.resolve(command.get(0), context.rulesFile.getParent(),
+                String.join(":", path));
+        } catch (StepFailedException e) {
+            report(watch, step + ": under cron, " + e.getMessage());
+        }
+    }
+}
+
+/** What is remembered. */
+record StatusCommand(Context context) {
+    int run(List<String> names) {
+        Opened opened = context.open(false);
+        List<WatchStatus> all = opened.rules().select(names).stream()
+            .map(watch -> status(watch, opened.store())).toList();
+        context.printer.status(all, opened.store().outbox());
+        opened.store().warnings().forEach(context.printer::warn);
+        opened.problems().forEach(context.printer::problem);
+        return 0;
+    }
+
+    private WatchStatus status(Watch watch, StateStore store) {
+        WatchState state = store.of(watch);
+        RestartPolicy policy = watch.policy();
+        Instant paused = store.pausedUntil(watch.name());
+        Map<String, Double> uptime = new LinkedHashMap<>();
+        for (int days : List.of(1, 7, 30))
+            uptime.put(days == 1 ? "24h" : days + "d", store.uptime(watch.name(), days));
+        int left = policy.limit() - state.restartsInWindow(policy, context.env.now());
+        return new WatchStatus(watch.name(), paused != null ? "paused" : state.state(),
+            state == WatchState.NEW ? null : state.since(), paused,
+            state.incident() == null ? null : state.incident().reason(), state.lastRestart(),
+            Math.max(0, left), policy.limit(), watch.remedies().isEmpty() ? null : policy.per(),
+            uptime);
+    }
+}
+
+/** Starts and ends a pause, also while a pass is running. */
+record PauseCommand(Context context) {
+    int pause(String name, Duration time) {
+        Opened opened = context.open(false);
+        opened.rules().get(name);
+        Instant until = time == null ? Text.ALWAYS : context.env.now().plus(time);
+        context.orExit("cannot save the pause", () -> opened.store().pause(name, until));
+        context.printer.line(name + " is paused " + Text.until(until) + "; end the pause with: "
+            + "watchdog resume " + Text.command(List.of(name)));
+        return 0;
+    }
+
+    int resume(String name) {
+        Opened opened = context.open(false);
+        opened.rules().get(name);
+        boolean paused = context.orExit("cannot end the pause", () -> opened.store().resume(name));
+        context.printer.line(name + (paused ? " is watched again" : " was not paused"));
+        return 0;
+    }
+}
+
+/** Sends a test message through the hooks. */
+record TellCommand(Context context) {
+    int run(String name) {
+        Opened opened = context.open(false);
+        List<Model.Hook> used = name == null ? opened.rules().hooks()
+            : opened.rules().get(name).hooks();
+        List<Model.Hook> hooks = used.stream().flatMap(hook -> Stream.of(hook, hook.orElse()))
+            .filter(Objects::nonNull).distinct().toList();
+        Instant now = context.env.now();
+        Model.Event test = new Model.Event(Model.EventKind.test, name == null ? "watchdog" : name,
+            "test from watchdog", "If you can read this, this hook works.", now, now);
+
+        int exit = opened.problems().isEmpty() ? 0 : 2;
+        for (Model.Hook hook : hooks) {
+            DeliveryResult result = opened.notifier().attempt(hook, test);
+            context.printer.line(hook.label() + ": " + result.text());
+            if (!result.accepted()) exit = ExitException.worst(exit, 1);
+        }
+        if (hooks.isEmpty()) context.printer.line("there is no notify line in the rules"
+            + (name == null ? "" : " for " + name));
+        opened.problems().forEach(context.printer::problem);
+        return exit;
+    }
+}
+
+/** A fire drill: stops a service on purpose, and proves that a pass notices and restarts it. */
+final class DrillCommand {
+    private final Context context;
+    private Opened opened;
+    private long began;
+
+    DrillCommand(Context context) { this.context = context; }
+
+    int run(String name, boolean confirmed) {
+        opened = context.open(false);
+        Watch watch = opened.rules().get(name);
+        List<Step> stops = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
+            .filter(StopStep.class::isInstance).distinct().toList();
+        ExitException.mistakeIf(stops.isEmpty(), name + " has no stop in its restart, so a drill "
+            + "cannot stop it");
+        ExitException.mistakeIf(opened.store().pausedUntil(name) != null, name + " is paused, so "
+            + "nothing would restart it; end the pause with: watchdog resume "
+            + Text.command(List.of(name)));
+        String question = "This stops " + name + " on purpose: "
+            + stops.stream().map(Step::inWords).collect(Collectors.joining(", ")) + ".";
+        ExitException.mistakeIf(!confirmed && !context.env.terminal(), question
+            + " watchdog cannot ask for confirmation without a terminal; add --yes");
+        if (!confirmed && !ask(question)) return 2;
+        return drill(watch, stops) ? 0 : 1;
+    }
+
+    private static boolean ask(String question) {
+        String answer = System.console().readLine(question + " Go on? [y/N] ");
+        return answer != null && answer.strip().matches("(?i)y.*");
+    }
+
+    private boolean drill(Watch watch, List<Step> stops) {
+        String name = watch.name();
+        began = System.nanoTime();
+        boolean healthy = opened.checker().checkAll(List.of(watch)).get(watch).isHealthy();
+        ExitException.mistakeIf(!healthy, name + " is not healthy now; a drill needs a healthy service");
+        timeline(name + " is healthy");
+        stop(name, stops);
+
+        Deadline deadline = Deadline.in(watch.policy().within());
+        while (isHealthy(watch) && !deadline.passed()) deadline.sleep(Duration.ofMillis(200));
+        boolean noticed = !deadline.passed();
+        timeline(noticed ? "the check noticed" : "the check did NOT notice: it still says healthy");
+        if (!noticed) return false;
+
+        PassCommand pass = new PassCommand(context);
+        for (int i = 0; i < watch.policy().failures(); i++) pass.run(List.of(name), false);
+        boolean healed = isHealthy(watch);
+        timeline(name + (healed ? " is healthy again: the drill has passed"
+            : " was NOT restarted: the drill has failed"));
+        return healed;
+    }
+
+    private boolean isHealthy(Watch watch) {
+        return opened.checker().checkOnce(List.of(watch)).get(watch).isHealthy();
+    }
+
+    private void stop(String name, List<Step> stops) {
+        RestartRun stopping = new RestartRun();
+        try {
+            stops.forEach(stop -> stop.run(opened.runner(), stopping));
+        } catch (StepFailedException e) {
+            throw ExitException.mistake("watchdog: the drill could not stop " + name + ": "
+                + e.getMessage());
+        }
+        timeline(stopping.inWords());
+    }
+
+    private void timeline(String text) {
+        double seconds = (System.nanoTime() - began) / 1e9;
+        context.printer.line(String.format(Locale.ROOT, "%7.1f s  %s", seconds, text));
+    }
+}
+
+// === 4. The pass ===============================================================================
+// 1. check every watch, side by side     4. restart what is due, in the order of the file
+// 2. judge: a response has a verdict     5. check again until it is healthy or `within` is over
+// 3. decide, save, report what is down   6. save, report how it ended
 
 /** What became of one watch in a pass. */
 final class WatchResult {
     final Watch watch;
-    CheckResult look;
+    CheckResult check;
     Decision decision;
-    String done = "", was = "";
-    Duration took = Duration.ZERO;
+    String reasonBefore = "", actions = "";
+    Duration healTime = Duration.ZERO;
     boolean healed;
 
     WatchResult(Watch watch) { this.watch = watch; }
 
-    Verdict verdict() { return look.verdict(); }
-    boolean due() { return decision.remedy() >= 0; }
+    Verdict verdict() { return check.verdict(); }
+    boolean isHealthy() { return check.isHealthy(); }
+    boolean needsRestart() { return decision.remedy() >= 0; }
     Model.Remedy remedy() { return watch.remedies().get(decision.remedy()); }
-    int exit() { return verdict().exit(); }
 }
 
-/** One look: the last answer that was met and what it means. */
-record CheckResult(Response answer, Verdict verdict) {
+/** The last response, and what it means. */
+record CheckResult(Response response, Verdict verdict) {
     static CheckResult without(Verdict verdict) {
         return new CheckResult(Response.none(Model.Failure.none, "", Duration.ZERO, Map.of()), verdict);
     }
+
+    boolean isHealthy() { return verdict instanceof Healthy; }
 }
 
-/** One check-and-heal pass over some watches, which stand in an order where each comes after what it needs. */
-record Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore notebook, Notifier courier, Environment world,
-            Consumer<String> progress, Map<String, WatchResult> outcomes, Map<List<Step>, RestartRun> treatments) {
-    Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore notebook, Notifier courier, Environment world,
-         Consumer<String> progress) {
-        this(watches, looker, hands, notebook, courier, world, progress,
-            new LinkedHashMap<>(), new IdentityHashMap<>());
+/** One pass over watches, each of which stands below its dependencies. */
+final class Pass {
+    private final List<Watch> watches;
+    private final Checker checker;
+    private final CommandRunner runner;
+    private final StateStore store;
+    private final Notifier notifier;
+    private final Environment env;
+    private final Consumer<String> progress;
+    private final Map<String, WatchResult> results = new LinkedHashMap<>();
+    private final Map<List<Step>, RestartRun> restarts = new IdentityHashMap<>();
+
+    Pass(List<Watch> watches, Checker checker, CommandRunner runner, StateStore store,
+         Notifier notifier, Environment env, Consumer<String> progress) {
+        this.watches = watches;
+        this.checker = checker;
+        this.runner = runner;
+        this.store = store;
+        this.notifier = notifier;
+        this.env = env;
+        this.progress = progress;
     }
 
     Collection<WatchResult> run() {
-        for (List<Watch> now = watches; !now.isEmpty(); now = freed()) {
-            judge(now);
-            notebook.save();
-            courier.send();
-            for (Watch watch : now)
-                if (outcomes.get(watch.name()).due()) heal(outcomes.get(watch.name()));
+        for (List<Watch> round = watches; !round.isEmpty(); round = unblocked()) {
+            judge(round);
+            store.save();
+            notifier.send();
+            for (Watch watch : round)
+                if (results.get(watch.name()).needsRestart()) restart(results.get(watch.name()));
         }
-        return outcomes.values();
+        return results.values();
     }
 
-    /** Looks, judges and decides, and changes nothing but the notebook: all of a dry run. */
-    Collection<WatchResult> judge(List<Watch> now) {
-        Map<Watch, CheckResult> looks = looker.lookAtAll(
-            now.stream().filter(watch -> notebook.pausedUntil(watch.name()) == null).toList());
-        for (Watch watch : now) {
-            WatchResult outcome = new WatchResult(watch);
-            outcomes.put(watch.name(), outcome);
-            outcome.look = blockedByNeeds(watch, looks.get(watch));
-            settle(outcome, outcome.verdict().decide(watch.policy(), notebook.of(watch), world.now()));
+    /** Checks, judges and decides; changes only what is in memory. A dry run ends here. */
+    Collection<WatchResult> judge(List<Watch> round) {
+        Map<Watch, CheckResult> checks = checker.checkAll(round.stream()
+            .filter(watch -> store.pausedUntil(watch.name()) == null).toList());
+        for (Watch watch : round) {
+            WatchResult result = new WatchResult(watch);
+            results.put(watch.name(), result);
+            result.check = considerPauseAndDependencies(watch, checks.get(watch));
+            WatchState state = store.of(watch);
+            applyDecision(result, result.verdict().decide(watch.policy(), state, env.now()));
         }
-        return outcomes.values();
+        return results.values();
     }
 
-    private CheckResult blockedByNeeds(Watch watch, CheckResult look) {
-        if (look == null) return CheckResult.without(new Paused("paused " + Text.until(notebook.pausedUntil(watch.name()))));
-        WatchResult need = look.verdict() instanceof Healthy ? null : missing(watch);
-        return need == null ? look : new CheckResult(look.answer(),
-            new Inconclusive("needs " + need.watch.name() + ", which is " + need.verdict().word(), true));
+    private CheckResult considerPauseAndDependencies(Watch watch, CheckResult check) {
+        if (check == null) {
+            String until = Text.until(store.pausedUntil(watch.name()));
+            return CheckResult.without(new Paused("paused " + until));
+        }
+        WatchResult dependency = check.isHealthy() ? null : unhealthyDependency(watch);
+        return dependency == null ? check : new CheckResult(check.response(), new Inconclusive(
+            "needs " + dependency.watch.name() + ", which is " + dependency.verdict().word(), true));
     }
 
-    /** What a watch needs and does not have; null: nothing that was looked at. */
-    private WatchResult missing(Watch watch) {
-        return watch.dependencies().stream().map(outcomes::get).filter(need -> need != null && need.exit() != 0)
+    /** The first dependency that was checked and is not healthy, or null. */
+    private WatchResult unhealthyDependency(Watch watch) {
+        return watch.dependencies().stream().map(results::get)
+            .filter(result -> result != null && result.verdict().exitCode() != 0)
             .findFirst().orElse(null);
     }
 
-    /** What waits for a watch that has been healed in this pass is looked at in this pass, once. */
-    private List<Watch> freed() {
-        return watches.stream().filter(watch -> outcomes.get(watch.name()).decision.act() == Action.blocked
-            && missing(watch) == null).toList();
+    /** Watches whose dependency was healed in this pass: they are checked once more. */
+    private List<Watch> unblocked() {
+        return watches.stream().filter(watch -> unhealthyDependency(watch) == null
+            && results.get(watch.name()).decision.action() == Action.blocked).toList();
     }
 
-    private void heal(WatchResult first) {
+    /** Restarts one remedy, for all watches that share it. */
+    private void restart(WatchResult first) {
         Model.Remedy remedy = first.remedy();
-        List<WatchResult> patients = outcomes.values().stream()
-            .filter(o -> o.due() && o.remedy().steps() == remedy.steps()).toList();
+        List<WatchResult> affected = results.values().stream().filter(result ->
+            result.needsRestart() && result.remedy().steps() == remedy.steps()).toList();
         long began = System.nanoTime();
-        for (WatchResult o : patients)
-            notebook.put(o.watch, notebook.of(o.watch).intends(remedy.inWords(), o.watch.policy(), world.now()));
-        notebook.save();
-        progress.accept(Text.names(patients) + ": unhealthy, restarting: " + remedy.inWords());
-        RestartRun treatment = treatments.computeIfAbsent(remedy.steps(), hands::carryOut);
-        lookAgain(patients, treatment, began);
-        for (WatchResult o : patients) concluded(o, treatment);
-        notebook.save();
-        courier.send();
+        for (WatchResult result : affected) store.put(result.watch, store.of(result.watch)
+            .withRestartIntent(remedy.inWords(), result.watch.policy(), env.now()));
+        store.save();
+        progress.accept(Text.names(affected) + ": unhealthy, restarting: " + remedy.inWords());
+
+        RestartRun restart = restarts.computeIfAbsent(remedy.steps(), runner::run);
+        waitUntilHealthy(affected, restart, began);
+        for (WatchResult result : affected) recordResult(result, restart);
+        store.save();
+        notifier.send();
     }
 
-    /** No fixed sleep: again and again, at first quickly, until all are healthy or their time is over. */
-    private void lookAgain(List<WatchResult> patients, RestartRun treatment, long began) {
-        Duration longest = patients.stream().map(o -> o.watch.policy().within()).max(Duration::compareTo).orElseThrow();
-        Deadline over = hands.deadline().sooner(treatment.failed() ? Duration.ZERO : longest);
-        for (long nap = 50; ; nap = Math.min(nap * 9 / 8, 2_000)) {
-            List<Watch> sick = patients.stream().filter(o -> o.exit() != 0).map(o -> o.watch).toList();
-            looker.lookOnce(sick).forEach((watch, look) -> {
-                outcomes.get(watch.name()).look = look;
-                outcomes.get(watch.name()).took = Duration.ofNanos(System.nanoTime() - began);
+    /** Polls at growing intervals until all are healthy or `within` has passed. */
+    private void waitUntilHealthy(List<WatchResult> affected, RestartRun restart, long began) {
+        Duration within = affected.stream().map(result -> result.watch.policy().within())
+            .max(Duration::compareTo).orElseThrow();
+        Deadline deadline = runner.deadline().sooner(restart.failed() ? Duration.ZERO : within);
+        for (long pause = 50; ; pause = Math.min(pause * 9 / 8, 2_000)) {
+            List<Watch> unhealthy = affected.stream().filter(result -> !result.isHealthy())
+                .map(result -> result.watch).toList();
+            checker.checkOnce(unhealthy).forEach((watch, check) -> {
+                results.get(watch.name()).check = check;
+                results.get(watch.name()).healTime = Duration.ofNanos(System.nanoTime() - began);
             });
-            boolean healed = patients.stream().allMatch(o -> o.exit() == 0);
-            if (healed || over.passed() || treatment.diedSince() != null) return;
-            over.sleep(Duration.ofMillis(nap));
+            boolean healed = affected.stream().allMatch(WatchResult::isHealthy);
+            if (healed || deadline.passed() || restart.exitedEarly() != null) return;
+            deadline.sleep(Duration.ofMillis(pause));
         }
     }
 
-    private void concluded(WatchResult outcome, RestartRun treatment) {
-        WatchState memory = notebook.of(outcome.watch);
-        RestartPolicy policy = outcome.watch.policy();
-        String died = treatment.diedSince();
-        outcome.done = treatment.inWords() + (died == null ? "" : "; " + died);
-        outcome.healed = outcome.verdict() instanceof Healthy;
-        boolean early = hands.deadline().passed() && outcome.took.compareTo(policy.within()) < 0;
-        String result = treatment.failed() ? treatment.failure() : died != null ? died
-            : early ? RestartRecord.WAITING : RestartRecord.USELESS;
-        if (outcome.verdict() instanceof Inconclusive) memory = memory.restartEnded("cannot be judged");
-        Decision after = outcome.verdict() instanceof Unhealthy still ? still.afterRestart(result, memory, world.now())
-            : outcome.verdict().decide(policy, memory, world.now());
-        settle(outcome, Decision.rest(Action.restarted, "", after.tell(), after.memory()));
+    private void recordResult(WatchResult result, RestartRun restart) {
+        String exited = restart.exitedEarly();
+        result.actions = restart.inWords() + (exited == null ? "" : "; " + exited);
+        result.healed = result.isHealthy();
+        WatchState state = store.of(result.watch);
+        Decision after;
+        if (result.verdict() instanceof Unhealthy unhealthy) {
+            after = unhealthy.afterRestart(resultOf(result, restart), state, env.now());
+        } else {
+            if (!result.healed) state = state.withLastResult("cannot be judged");
+            after = result.verdict().decide(result.watch.policy(), state, env.now());
+        }
+        applyDecision(result, Decision.none(Action.restarted, "", after.events(), after.state()));
     }
 
-    /** Memory and messages change together, in one file. */
-    private void settle(WatchResult outcome, Decision decision) {
-        outcome.decision = decision;
-        if (outcome.due()) outcome.was = outcome.verdict().reason();
-        if (decision.tell().contains(Model.EventKind.down)) notebook.evidence(outcome.watch.name(), outcome.look.answer());
-        synchronized (notebook) { // a hook's thread may save in between
-            Incident before = notebook.of(outcome.watch).incident(), after = decision.memory().incident();
-            Incident about = after != null ? after : before;
-            notebook.put(outcome.watch, decision.memory());
-            for (Model.EventKind kind : decision.tell())
-                courier.post(MessageText.about(kind, outcome, about, world.now()), outcome.watch.hooks());
+    private String resultOf(WatchResult result, RestartRun restart) {
+        if (restart.failed()) return restart.failure();
+        if (restart.exitedEarly() != null) return restart.exitedEarly();
+        boolean cutShort = runner.deadline().passed()
+            && result.healTime.compareTo(result.watch.policy().within()) < 0;
+        return cutShort ? RestartRecord.WAITING : RestartRecord.USELESS;
+    }
+
+    /** State and messages change together, in one file. */
+    private void applyDecision(WatchResult result, Decision decision) {
+        result.decision = decision;
+        Watch watch = result.watch;
+        if (result.needsRestart()) result.reasonBefore = result.verdict().reason();
+        if (decision.events().contains(Model.EventKind.down))
+            store.evidence(watch.name(), result.check.response());
+
+        synchronized (store) { // the thread of a hook may save in between
+            Incident before = store.of(watch).incident(), after = decision.state().incident();
+            Incident incident = after == null ? before : after;
+            store.put(watch, decision.state());
+            for (Model.EventKind kind : decision.events()) notifier.post(
+                MessageText.about(kind, result, incident, env.now()), watch.hooks());
         }
     }
 }
 
-// === 5. Looking ======================================================================================================
-// Every look is on fresh connections and bounded: in time by the watch's timeout, in size by a MiB after decompression.
+// === 5. Checks =================================================================================
+// Each check opens a new connection. The watch's timeout limits its time; a body ends at 1 MiB.
 
-/** What a watch asks: a URL, a port, or a command. */
-sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe {
-    Response ask(Checker looker, Duration timeout);
-    String inWords();
-    String inWords(Response answer);
-}
+/** Checks watches side by side. */
+record Checker(CommandRunner runner, HttpClients http) {
+    private static final int MAX_PARALLEL = 64;
 
-/** Looks at watches side by side. */
-record Checker(CommandRunner hands, HttpClients web) {
-    private static final int SIDE_BY_SIDE = 64;
+    Map<Watch, CheckResult> checkAll(List<Watch> watches) { return parallel(watches, this::check); }
 
-    Map<Watch, CheckResult> lookAtAll(List<Watch> watches) { return lookAtAll(watches, this::look); }
-
-    /** Without patience, for a service that was just restarted. */
-    Map<Watch, CheckResult> lookOnce(List<Watch> watches) { return lookAtAll(watches, this::sampled); }
-
-    private Map<Watch, CheckResult> lookAtAll(List<Watch> watches, Function<Watch, CheckResult> how) {
-        ExecutorService threads = Executors.newFixedThreadPool(SIDE_BY_SIDE, DaemonThreads::thread);
-        Map<Watch, Future<CheckResult>> asked = new LinkedHashMap<>();
-        for (Watch watch : watches) asked.put(watch, threads.submit(() -> how.apply(watch)));
-        threads.shutdown();
-        Map<Watch, CheckResult> looks = new LinkedHashMap<>();
-        asked.forEach((watch, look) -> looks.put(watch, await(look)));
-        return looks;
+    /** Without further attempts, for a service that was just restarted. */
+    Map<Watch, CheckResult> checkOnce(List<Watch> watches) {
+        return parallel(watches, this::checkSamples);
     }
 
-    private CheckResult await(Future<CheckResult> look) {
+    private Map<Watch, CheckResult> parallel(List<Watch> all, Function<Watch, CheckResult> check) {
+        ExecutorService pool = Executors.newFixedThreadPool(MAX_PARALLEL, DaemonThreads::thread);
+        Map<Watch, Future<CheckResult>> running = new LinkedHashMap<>();
+        for (Watch watch : all) running.put(watch, pool.submit(() -> check.apply(watch)));
+        pool.shutdown();
+
+        Map<Watch, CheckResult> results = new LinkedHashMap<>();
+        running.forEach((watch, result) -> results.put(watch, await(result)));
+        return results;
+    }
+
+    private CheckResult await(Future<CheckResult> result) {
         try {
-            return DaemonThreads.get(look, hands.deadline().left(),
-                unknown("the pass's deadline came before the end of this look"));
-        } catch (MissingSecretException missing) {
-            return unknown(missing.getMessage());
-        } catch (RuntimeException bug) { // of ours: no reason to restart anything
-            return unknown("could not be looked at: " + Text.plain(Text.thrown(bug), 200));
+            return DaemonThreads.get(result, runner.deadline().left(),
+                inconclusive("the pass reached its deadline before this check ended"));
+        } catch (RuntimeException thrown) { // a missing secret or a bug: no reason to restart
+            return inconclusive("cannot be checked: " + Text.plain(Text.thrown(thrown), 200));
         }
     }
 
-    private static CheckResult unknown(String why) { return CheckResult.without(new Inconclusive(why, false)); }
+    private static CheckResult inconclusive(String why) {
+        return CheckResult.without(new Inconclusive(why, false));
+    }
 
-    private CheckResult look(Watch watch) {
-        CheckResult look = sampled(watch);
-        for (int attempt = 1; attempt < watch.patience().attempts() && look.verdict() instanceof Unhealthy; attempt++) {
-            hands.deadline().sleep(watch.patience().every());
-            look = sampled(watch);
+    private CheckResult check(Watch watch) {
+        CheckResult result = checkSamples(watch);
+        for (int i = 1; i < watch.settings().attempts(); i++) {
+            if (!(result.verdict() instanceof Unhealthy)) break;
+            runner.deadline().sleep(watch.settings().every());
+            result = checkSamples(watch);
         }
-        return look;
+        return result;
     }
 
     /** Stops as soon as the outcome is certain. */
-    private CheckResult sampled(Watch watch) {
-        int samples = watch.patience().samples(), wanted = watch.patience().good();
+    private CheckResult checkSamples(Watch watch) {
+        int samples = watch.settings().samples(), needed = watch.settings().good();
         for (int good = 0, bad = 0; ; ) {
-            CheckResult look = bounded(watch);
-            if (look.verdict() instanceof Inconclusive) return look;
-            if (look.verdict() instanceof Healthy && ++good >= wanted) return look;
-            if (look.verdict() instanceof Unhealthy why && ++bad > samples - wanted)
-                return samples == 1 ? look : new CheckResult(look.answer(), new Unhealthy("only " + good + " good of " + wanted
-                    + " wanted in " + samples + " looks, last " + why.reason(), why.diagram(), why.excerpt(),
-                    why.cures(), why.noCure()));
+            CheckResult result = checkWithTimeout(watch);
+            if (result.verdict() instanceof Inconclusive) return result;
+            if (result.verdict() instanceof Healthy && ++good >= needed) return result;
+            if (result.verdict() instanceof Unhealthy last && ++bad > samples - needed) {
+                String counts = " (" + bad + " of " + (bad + good) + " checks failed)";
+                return samples == 1 ? result : new CheckResult(result.response(),
+                    new Unhealthy(last.reason() + counts, last.diagram(), last.remedies(),
+                        last.whyNoRemedy()));
+            }
         }
     }
 
-    /** In threads of their own: what hangs (names, an endless condition) is left behind, not waited for. */
-    private CheckResult bounded(Watch watch) {
-        Duration timeout = Collections.min(List.of(watch.patience().timeout(), hands.deadline().left()));
-        String most = Text.time(timeout);
-        Response answer = DaemonThreads.get(DaemonThreads.run(() -> watch.probe().ask(this, timeout)), timeout.plusMillis(500),
-            Response.none(Model.Failure.timeout, "no answer within " + most, timeout, Map.of()));
-        return new CheckResult(answer, DaemonThreads.get(DaemonThreads.run(() -> ConditionEvaluator.of(watch, answer)), timeout,
-            new Inconclusive("its conditions took longer than " + most, false)));
+    /** In threads of their own, so that a hanging DNS lookup or condition can be left behind. */
+    private CheckResult checkWithTimeout(Watch watch) {
+        Duration timeout =
+            Collections.min(List.of(watch.settings().timeout(), runner.deadline().left()));
+        String limit = Text.time(timeout);
+        Response response = DaemonThreads.get(() -> watch.probe().check(this, timeout),
+            timeout.plusMillis(500), // so that the probe itself can say where it hung
+            Response.none(Model.Failure.timeout, "no response within " + limit, timeout, Map.of()));
+        return new CheckResult(response, DaemonThreads.get(
+            new ConditionEvaluator(watch, response)::verdict, timeout,
+            new Inconclusive("the conditions took longer than " + limit, false)));
     }
 }
 
-/** Answer -> verdict, by the conditions of the rules. */
-final class ConditionEvaluator {
-    static Verdict of(Watch watch, Response answer) {
+/** Response -> verdict, by the conditions of the rules. */
+record ConditionEvaluator(Watch watch, Response response) {
+    Verdict verdict() {
         try {
-            FailedCondition unmet = firstFailure(watch, answer);
-            return unmet == null ? new Healthy(watch.probe().inWords(answer)) : unhealthy(watch, answer, unmet);
-        } catch (MissingSecretException missing) {
-            return new Inconclusive(missing.getMessage(), false);
-        } catch (Throwable thrown) { // the rules may throw anything, a StackOverflowError by a regex among it
-            return new Inconclusive("could not be evaluated" + RulesLoader.lineOf(thrown) + ": "
-                + Text.plain(Text.thrown(thrown), 200), false);
+            FailedCondition failed = firstFailure();
+            return failed == null ? new Healthy(summary()) : unhealthy(failed);
+        } catch (Throwable thrown) { // rules may throw anything, such as StackOverflowError
+            return new Inconclusive("a condition could not be evaluated"
+                + RulesLoader.lineOf(thrown) + ": " + Text.plain(Text.thrown(thrown), 200), false);
         }
     }
 
-    private static FailedCondition firstFailure(Watch watch, Response answer) {
-        if (answer.trouble() != Model.Failure.none) return new FailedCondition(answer.troubleText(), null);
-        if (watch.healthy() != null) return watch.healthy().firstFailure(answer);
-        boolean http = watch.probe() instanceof HttpProbe;
-        if (http ? answer.status() / 100 == 2 : answer.status() == 0) return null;
-        return new FailedCondition("expected status " + (http ? "in 200..299" : "== 0") + ", but status was "
-            + answer.status(), null);
+    private String summary() {
+        String result = switch (response.protocol()) {
+            case "tcp" -> "connected";
+            case "command" -> "exit code " + response.status();
+            default -> String.valueOf(response.status());
+        };
+        return result + " in " + Text.time(response.time());
     }
 
-    /** With the remedy that is bound to the cause, or else with all that are bound to none. */
-    private static Unhealthy unhealthy(Watch watch, Response answer, FailedCondition unmet) {
-        boolean useless = answer.trouble() == Model.Failure.tls;
-        String noCure = useless ? "a restart renews no certificate" : "no restart in its rules for this cause";
-        List<Integer> ladder = new ArrayList<>();
+    private FailedCondition firstFailure() {
+        int status = response.status();
+        if (response.failure() != Model.Failure.none)
+            return new FailedCondition(response.failureText(), null);
+        if (watch.healthy() != null) return watch.healthy().firstFailure(response);
+        boolean http = watch.probe() instanceof HttpProbe;
+        if (http ? status / 100 == 2 : status == 0) return null;
+        return new FailedCondition(http ? "expected status in 200..299, but status was " + status
+            : "expected exit code 0, but it was " + status + Text.lastWords(response.body()), null);
+    }
+
+    /** With the remedy for this cause, or else those for any cause, to be used in turn. */
+    private Unhealthy unhealthy(FailedCondition failed) {
+        List<Integer> general = new ArrayList<>();
         for (int i = 0; i < watch.remedies().size(); i++) {
             Model.Remedy remedy = watch.remedies().get(i);
-            List<Integer> steps = remedy.steps().isEmpty() ? List.of() : List.of(i);
-            if (remedy.when() != null && remedy.when().firstFailure(answer) == null)
-                return new Unhealthy(unmet.reason(), unmet.diagram(), answer.excerpt(), steps,
-                    "its rules restart nothing for this cause");
-            if (remedy.when() == null && !useless) ladder.addAll(steps);
+            List<Integer> usable = remedy.steps().isEmpty() ? List.of() : List.of(i);
+            if (remedy.when() == null) general.addAll(usable);
+            else if (remedy.when().firstFailure(response) == null) return unhealthy(failed, usable,
+                "your rules say not to restart for this cause");
         }
-        return new Unhealthy(unmet.reason(), unmet.diagram(), answer.excerpt(), ladder,
-            watch.remedies().isEmpty() ? "" : noCure);
+        if (watch.remedies().isEmpty()) return unhealthy(failed, List.of(), "");
+        if (response.failure() == Model.Failure.tls)
+            return unhealthy(failed, List.of(), "a restart does not renew a certificate");
+        return unhealthy(failed, general, "your rules have no restart for this cause");
+    }
+
+    private static Unhealthy unhealthy(FailedCondition failed, List<Integer> remedies, String why) {
+        return new Unhealthy(failed.reason(), failed.diagram(), remedies, why);
     }
 }
 
-/** GET a URL, or what `method` and `send` make of it. */
-record HttpProbe(Request request, RedirectPolicy redirects, Path trust, String missing) implements Probe {
-    private static final int MOST_REDIRECTS = 10, MOST_BYTES = 1 << 20;
+/** GET a URL, or the request that `method` and `send` describe. */
+record HttpProbe(Request request, RedirectPolicy redirects, Path trust, String missingSecret)
+        implements Probe {
+    private static final int MAX_REDIRECTS = 10, MAX_BYTES = 1 << 20;
 
     public String inWords() { return request.method() + " " + Text.url(request.url().toString()); }
-    public String inWords(Response answer) { return answer.status() + " in " + Text.time(answer.time()); }
 
-    public Response ask(Checker looker, Duration timeout) {
-        if (missing != null) throw new MissingSecretException(missing);
-        Deadline over = Deadline.in(timeout);
-        ExchangeTimer phases = new ExchangeTimer();
+    public Response check(Checker checker, Duration timeout) {
+        if (missingSecret != null) throw new MissingSecretException(missingSecret);
+        Deadline deadline = Deadline.in(timeout);
+        ExchangeTimer timer = new ExchangeTimer();
         try {
             Request next = request;
-            for (int hops = 0; hops <= MOST_REDIRECTS; hops++) {
-                try (okhttp3.Response response = looker.web().call(next, over, trust, phases).execute()) {
+            for (int i = 0; i <= MAX_REDIRECTS; i++) {
+                try (var response = checker.http().call(next, deadline, trust, timer).execute()) {
                     next = redirects.next(response);
-                    if (next == null) return answer(response, phases);
+                    if (next == null) return read(response, timer);
                 }
             }
-            return phases.none(Model.Failure.closed, "more than " + MOST_REDIRECTS + " redirects");
-        } catch (IOException | RuntimeException thrown) { // OkHttp throws more than IOException at hostile answers
-            return HttpClients.trouble(thrown, request.url().host(), timeout, phases);
+            return timer.failed(Model.Failure.closed, "more than " + MAX_REDIRECTS + " redirects");
+        } catch (IOException | RuntimeException thrown) { // OkHttp throws both on bad responses
+            return HttpClients.failure(thrown, request.url().host(), timeout, timer);
         }
     }
 
-    private static Response answer(okhttp3.Response response, ExchangeTimer phases) throws IOException {
+    private static Response read(okhttp3.Response response, ExchangeTimer timer)
+            throws IOException {
         MediaType type = response.body().contentType();
-        Charset charset = type == null ? StandardCharsets.UTF_8 : type.charset(StandardCharsets.UTF_8);
-        String body = new String(response.peekBody(MOST_BYTES).bytes(), charset);
+        Charset utf8 = StandardCharsets.UTF_8, charset = type == null ? utf8 : type.charset(utf8);
+        String body = new String(response.peekBody(MAX_BYTES).bytes(), charset);
+        String url = response.request().url().toString(), protocol = response.protocol().toString();
         X509Certificate certificate = response.handshake() == null ? null
             : (X509Certificate) response.handshake().peerCertificates().get(0);
-        return new Response(response.code(), response.headers(), body, response.request().url().toString(),
-            response.protocol().toString(), certificate, phases.time(), phases.took, Model.Failure.none, "");
+        return new Response(response.code(), response.headers(), body, url, protocol, certificate,
+            timer.time(), timer.phases, Model.Failure.none, "");
     }
 }
 
-/** Which redirects count as an answer of the service itself. */
+/** Which redirects are followed: a login page on another host is no answer of the service. */
 enum RedirectPolicy {
     none, sameHost, any;
 
-    /** What to ask next; null: this answer is judged as it is. A login page elsewhere that says 200 is not health. */
+    /** The next request; null: this response is the one to judge. */
     Request next(okhttp3.Response response) {
         String location = response.header("Location");
-        HttpUrl from = response.request().url();
-        HttpUrl to = location == null || !response.isRedirect() || this == none ? null : from.resolve(location);
+        if (this == none || location == null || !response.isRedirect()) return null;
+        HttpUrl from = response.request().url(), to = from.resolve(location);
         if (to == null || from.isHttps() && !to.isHttps()) return null;
         if (to.host().equals(from.host())) return response.request().newBuilder().url(to).build();
-        return this == any ? new Request.Builder().url(to).build() : null; // no credentials go to another host
+        return this == any ? new Request.Builder().url(to).build() : null; // without credentials
     }
 }
 
 /** Healthy when the port accepts a connection. */
 record TcpProbe(String host, int port) implements Probe {
     public String inWords() { return "connect to " + host + ":" + port; }
-    public String inWords(Response answer) { return "connected in " + Text.time(answer.time()); }
 
-    public Response ask(Checker looker, Duration timeout) {
-        ExchangeTimer phases = new ExchangeTimer();
+    public Response check(Checker checker, Duration timeout) {
+        ExchangeTimer timer = new ExchangeTimer();
         try (Socket socket = new Socket(Proxy.NO_PROXY)) {
             socket.connect(new InetSocketAddress(host, port), (int) timeout.toMillis());
-            return new Response(0, Headers.of(), "", "tcp://" + host + ":" + port, "tcp", null, phases.time(),
-                phases.took, Model.Failure.none, "");
+            return timer.ended(0, "", "tcp://" + host + ":" + port, "tcp");
         } catch (IOException thrown) {
-            return HttpClients.trouble(thrown, host, timeout, phases);
+            return HttpClients.failure(thrown, host, timeout, timer);
         }
     }
 }
 
-/** Healthy when the command exits with 0; `status` is its exit code and `body` what it printed. */
+/** Healthy when the command exits with 0; `status` is its exit code and `body` its output. */
 record CommandProbe(List<String> words) implements Probe {
     public String inWords() { return "run " + Text.command(words); }
-    public String inWords(Response answer) { return "exit code " + answer.status() + " in " + Text.time(answer.time()); }
 
-    public Response ask(Checker looker, Duration timeout) {
+    public Response check(Checker checker, Duration timeout) {
         MissingSecretException.check(words.toString());
-        ExchangeTimer phases = new ExchangeTimer();
+        ExchangeTimer timer = new ExchangeTimer();
         try {
-            CommandResult ran = looker.hands().run(words, timeout, Map.of());
-            return new Response(ran.exit(), Headers.of(), ran.output(), "", "command", null, phases.time(),
-                phases.took, Model.Failure.none, "");
+            CommandResult result = checker.runner().run(words, timeout, Map.of());
+            return timer.ended(result.exit(), result.output(), "", "command");
         } catch (StepFailedException failed) {
-            boolean late = phases.time().compareTo(timeout) >= 0;
-            return phases.none(late ? Model.Failure.timeout : Model.Failure.closed, failed.getMessage());
+            boolean late = timer.time().compareTo(timeout) >= 0;
+            Model.Failure failure = late ? Model.Failure.timeout : Model.Failure.closed;
+            return timer.failed(failure, failed.getMessage());
         }
     }
 }
 
-/** The clock of an exchange: how long it and each phase of it took, and which phase it is in. */
+/** Times a check and its phases, and knows the current phase. */
 final class ExchangeTimer extends EventListener {
-    final Map<String, Duration> took = Collections.synchronizedMap(new LinkedHashMap<>());
-    volatile String now = "connecting";
-    private final long began = System.nanoTime();
-    private volatile long since = began;
+    private static final String CONNECT = "connecting", TLS = "in the TLS handshake",
+        WAIT = "waiting for the response", READ = "reading the response";
+    final Map<String, Duration> phases = Collections.synchronizedMap(new LinkedHashMap<>());
+    private final long started = System.nanoTime();
+    private volatile long phaseStarted = started;
+    private volatile String phase = CONNECT;
 
-    Duration time() { return Duration.ofNanos(System.nanoTime() - began); }
-    Response none(Model.Failure trouble, String text) { return Response.none(trouble, text, time(), took); }
+    Duration time() { return Duration.ofNanos(System.nanoTime() - started); }
+    boolean isConnecting() { return phase.equals(CONNECT); }
+    String phase() { return " (" + phase + ")"; }
 
-    private void ends(String phase, String next) {
-        took.merge(phase, Duration.ofNanos(System.nanoTime() - since), Duration::plus);
-        begins(next);
+    Response ended(int status, String body, String url, String protocol) {
+        return new Response(status, Headers.of(), body, url, protocol, null, time(), phases,
+            Model.Failure.none, "");
     }
 
-    private void begins(String next) {
-        now = next;
-        since = System.nanoTime();
+    Response failed(Model.Failure failure, String text) {
+        return Response.none(failure, text, time(), phases);
     }
 
-    @Override public void dnsStart(Call call, String name) { begins("resolving the name"); }
-    @Override public void dnsEnd(Call call, String name, List<InetAddress> found) { ends("dns", "connecting"); }
-    @Override public void connectStart(Call call, InetSocketAddress to, Proxy proxy) { begins("connecting"); }
-    @Override public void secureConnectStart(Call call) { ends("connect", "in the TLS handshake"); }
-    @Override public void secureConnectEnd(Call call, Handshake shake) { ends("tls", "waiting for the answer"); }
-    @Override public void connectEnd(Call call, InetSocketAddress to, Proxy proxy, Protocol protocol) {
-        if (!took.containsKey("tls")) ends("connect", "waiting for the answer");
+    private void begin(String next) {
+        phase = next;
+        phaseStarted = System.nanoTime();
     }
-    @Override public void requestHeadersStart(Call call) { begins("waiting for the answer"); }
-    @Override public void responseHeadersStart(Call call) { ends("first byte", "reading the answer"); }
-    @Override public void responseBodyEnd(Call call, long bytes) { ends("body", "done"); }
+
+    private void end(String name, String next) {
+        phases.merge(name, Duration.ofNanos(System.nanoTime() - phaseStarted), Duration::plus);
+        begin(next);
+    }
+
+    @Override public void dnsStart(Call call, String host) { begin("resolving the name"); }
+    @Override public void dnsEnd(Call call, String host, List<InetAddress> to) {
+        end("dns", CONNECT);
+    }
+    @Override public void connectStart(Call call, InetSocketAddress to, Proxy via) {
+        begin(CONNECT);
+    }
+    @Override public void secureConnectStart(Call call) { end("connect", TLS); }
+    @Override public void connectEnd(Call call, InetSocketAddress to, Proxy via, Protocol name) {
+        end(phase.equals(TLS) ? "tls" : "connect", WAIT);
+    }
+    @Override public void responseHeadersStart(Call call) { end("first byte", READ); }
+    @Override public void responseBodyEnd(Call call, long bytes) { end("body", READ); }
 }
 
-/** The one place that talks HTTP: for looks, hooks and heartbeats. */
+/** The one place that talks HTTP: for checks, hooks and heartbeats. */
 final class HttpClients {
-    /** Begun when the program begins, side by side: authorities and OkHttp take longer to load than all the rest. */
-    private final CompletableFuture<X509TrustManager> known = CompletableFuture.supplyAsync(() -> managerOf(null),
-        DaemonThreads::begin);
-    private final CompletableFuture<OkHttpClient> base = CompletableFuture.supplyAsync(HttpClients::builder, DaemonThreads::begin)
-        .thenCombine(known, HttpClients::trusting);
-    private final Map<Path, OkHttpClient> trusting = new ConcurrentHashMap<>();
+    /** Loaded in the background from the start: it takes longer to load than all the rest. */
+    private final CompletableFuture<OkHttpClient> client =
+        CompletableFuture.supplyAsync(HttpClients::load, DaemonThreads::begin);
+    private final Map<Path, OkHttpClient> clientsByTrust = new ConcurrentHashMap<>();
 
-    private static OkHttpClient.Builder builder() {
-        // Under load OkHttp warns of a "leaked" connection: that means nothing to a process that ends, and mails cron.
+    private static OkHttpClient load() {
+        // Under load OkHttp warns of leaked connections: harmless here, but cron would mail it.
         java.util.logging.Logger.getLogger("").setLevel(java.util.logging.Level.OFF);
-        return new OkHttpClient.Builder().proxy(Proxy.NO_PROXY).followRedirects(false).followSslRedirects(false);
+        return new OkHttpClient.Builder().proxy(Proxy.NO_PROXY)
+            .followRedirects(false).followSslRedirects(false).build();
     }
 
-    private static OkHttpClient trusting(OkHttpClient.Builder client, X509TrustManager trusted) {
+    /** Always opens a new connection, to prove that connecting works; limits the whole call. */
+    Call call(Request request, Deadline deadline, Path trust, EventListener listener) {
+        Duration limit = Collections.max(List.of(deadline.left(), Duration.ofMillis(1))); // 0: none
+        Request named = request.header("User-Agent") != null ? request
+            : request.newBuilder().header("User-Agent", "watchdog/" + watchdog.VERSION).build();
+        return client(trust).newBuilder().eventListener(listener)
+            .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS)).callTimeout(limit)
+            .connectTimeout(limit).readTimeout(limit).writeTimeout(limit).build().newCall(named);
+    }
+
+    private OkHttpClient client(Path trust) {
+        return trust == null ? client.join()
+            : clientsByTrust.computeIfAbsent(trust, this::trusting);
+    }
+
+    private OkHttpClient trusting(Path file) {
+        X509TrustManager trust = trustManager(file);
         try {
             SSLContext context = SSLContext.getInstance("TLS");
-            context.init(null, new X509TrustManager[] {trusted}, null);
-            return client.sslSocketFactory(context.getSocketFactory(), trusted).build();
+            context.init(null, new X509TrustManager[] {trust}, null);
+            return client.join().newBuilder()
+                .sslSocketFactory(context.getSocketFactory(), trust).build();
         } catch (GeneralSecurityException e) {
             throw new IllegalStateException(e);
         }
-    }
-
-    /** On a connection of its own, so that a look proves that one can be made; with the bound that OkHttp has not. */
-    Call call(Request request, Deadline over, Path trust, EventListener listener) {
-        OkHttpClient client = trust == null ? base.join() : trusting.computeIfAbsent(trust,
-            pem -> trusting(base.join().newBuilder(), trustManager(pem)));
-        Duration most = Collections.max(List.of(over.left(), Duration.ofMillis(1))); // 0 would be without end
-        String agent = Objects.requireNonNullElse(request.header("User-Agent"), "watchdog/" + watchdog.VERSION);
-        return client.newBuilder().connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS))
-            .callTimeout(most).connectTimeout(most).readTimeout(most).writeTimeout(most).eventListener(listener).build()
-            .newCall(request.newBuilder().header("User-Agent", agent).build());
     }
 
     /** The system's certificate authorities and those of a file; verification is never off. */
-    static X509TrustManager trustManager(Path pem) {
-        try (var in = Files.newInputStream(pem)) {
-            KeyStore all = KeyStore.getInstance(KeyStore.getDefaultType());
-            all.load(null, null);
-            for (Certificate extra : CertificateFactory.getInstance("X.509").generateCertificates(in))
-                all.setCertificateEntry("extra" + all.size(), extra);
-            if (all.size() == 0) throw new CertificateException("no certificate in it");
-            for (X509Certificate known : managerOf(null).getAcceptedIssuers())
-                all.setCertificateEntry("known" + all.size(), known);
-            return managerOf(all);
+    static X509TrustManager trustManager(Path file) {
+        try (var in = Files.newInputStream(file)) {
+            var all = new ArrayList<Certificate>(
+                CertificateFactory.getInstance("X.509").generateCertificates(in));
+            if (all.isEmpty()) throw new CertificateException("no certificate in it");
+            all.addAll(List.of(managerOf(null).getAcceptedIssuers()));
+            KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
+            store.load(null, null);
+            for (Certificate each : all) store.setCertificateEntry("ca" + store.size(), each);
+            return managerOf(store);
         } catch (IOException | GeneralSecurityException e) {
-            throw new IllegalArgumentException("cannot read certificates from " + pem + ": " + Text.thrown(e));
+            throw new IllegalArgumentException(
+                "cannot read certificates from " + file + ": " + Text.thrown(e));
         }
     }
 
-    private static X509TrustManager managerOf(KeyStore store) {
-        try {
-            TrustManagerFactory factory = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
-            factory.init(store);
-            return (X509TrustManager) factory.getTrustManagers()[0];
-        } catch (GeneralSecurityException e) {
-            throw new IllegalStateException(e);
-        }
+    private static X509TrustManager managerOf(KeyStore store) throws GeneralSecurityException {
+        var factory = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+        factory.init(store);
+        return (X509TrustManager) factory.getTrustManagers()[0];
     }
 
-    /** An exception as a word for rules and a sentence for people. The order matters: TLS wraps everything. */
-    static Response trouble(Throwable thrown, String host, Duration timeout, ExchangeTimer phases) {
-        String text = String.valueOf(thrown.getMessage());
+    /** An exception as a word for rules and a sentence for people. TLS exceptions wrap others. */
+    static Response failure(Throwable thrown, String host, Duration timeout, ExchangeTimer timer) {
         if (thrown instanceof UnknownHostException)
-            return phases.none(Model.Failure.unknownHost, host + " does not resolve");
+            return timer.failed(Model.Failure.unknownHost, host + " does not resolve");
         if (thrown instanceof InterruptedIOException)
-            return phases.none(Model.Failure.timeout, "no answer within " + Text.time(timeout) + " (" + phases.now + ")");
-        if (thrown instanceof NoRouteToHostException || text.contains("unreachable"))
-            return phases.none(Model.Failure.unreachable, host + " is unreachable");
+            return timer.failed(Model.Failure.timeout,
+                "no response within " + Text.time(timeout) + timer.phase());
         if (thrown instanceof ConnectException)
-            return phases.none(Model.Failure.refused, "connection refused by " + host);
+            return timer.failed(Model.Failure.refused, "connection refused by " + host);
+        if (thrown instanceof SocketException && timer.isConnecting())
+            return timer.failed(Model.Failure.unreachable, host + " is unreachable");
         String certificate = certificateTrouble(thrown, host);
-        if (certificate != null) return phases.none(Model.Failure.tls, certificate);
-        if (thrown instanceof SSLHandshakeException && !text.contains("terminated"))
-            return phases.none(Model.Failure.closed, "TLS failed: " + Text.plain(text, 120));
-        if (thrown instanceof SocketException || thrown.getClass().getSimpleName().equals("StreamResetException"))
-            return phases.none(Model.Failure.reset, "the connection was reset (" + phases.now + ")");
-        if (thrown instanceof EOFException || text.contains("unexpected end of stream"))
-            return phases.none(Model.Failure.closed, "the connection was closed before the end of the answer");
-        return phases.none(Model.Failure.closed, "unreadable answer: " + Text.plain(text, 120));
+        if (certificate != null) return timer.failed(Model.Failure.tls, certificate);
+        if (thrown instanceof SocketException || thrown instanceof StreamResetException)
+            return timer.failed(Model.Failure.reset, "the connection was reset" + timer.phase());
+        if (Text.causes(thrown).anyMatch(EOFException.class::isInstance))
+            return timer.failed(Model.Failure.closed, "the connection was closed" + timer.phase());
+        return timer.failed(Model.Failure.closed,
+            (thrown instanceof SSLHandshakeException ? "TLS failed: " : "unreadable response: ")
+            + Text.plain(thrown.getMessage(), 120));
     }
 
+    /** Null: the certificate is not the cause. */
     private static String certificateTrouble(Throwable thrown, String host) {
-        Predicate<Class<?>> among = type -> Text.causes(thrown).anyMatch(type::isInstance);
-        if (thrown instanceof SSLPeerUnverifiedException) return "the certificate is not for " + host;
-        if (among.test(CertificateExpiredException.class)) return "the certificate of " + host + " has expired";
-        if (among.test(CertificateNotYetValidException.class))
-            return "the certificate of " + host + " is not valid yet; is the clock of this machine right?";
-        if (!among.test(CertificateException.class) && !among.test(CertPathValidatorException.class)) return null;
-        return "the certificate of " + host
-            + " is not trusted; if it is your own authority's, name its file: trust 'ca.pem'";
+        Predicate<Class<?>> causedBy = type -> Text.causes(thrown).anyMatch(type::isInstance);
+        String certificate = "the certificate of " + host;
+        if (thrown instanceof SSLPeerUnverifiedException)
+            return "the certificate is not for " + host;
+        if (causedBy.test(CertificateExpiredException.class)) return certificate + " has expired";
+        if (causedBy.test(CertificateNotYetValidException.class))
+            return certificate + " is not valid yet; check the clock of this machine";
+        return !causedBy.test(CertificateException.class) ? null : certificate
+            + " is not trusted; if you trust its authority, add: trust 'ca.pem'";
     }
 }
 
-// === 6. Restarting ===================================================================================================
-// The only section that runs processes. Commands are lists of words: no shell unless `sh` asks for one.
+// === 6. Verdicts and decisions =================================================================
+// The policy, as pure functions: no clock, no file, no process, no network. Each rule of it is a
+// row of a table in DecideTest.
 
-/** A step of a remedy, as data: `validate` and --dry-run print what a pass would run. */
-sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, CallStep {
-    String inWords();
+/** What a pass did about a watch; these names are used by --json. */
+enum Action { nothing, restarted, held, gave_up, blocked, paused }
 
-    /** Does it; returns what a command printed. Fails with a sentence. */
-    String take(CommandRunner hands, RestartRun treatment);
-
-    default List<String> program() { return List.of(); }
+/** What to do now and why, with which remedy (its index, or -1), what to report and remember. */
+record Decision(Action action, String why, int remedy, List<Model.EventKind> events,
+                WatchState state) {
+    static Decision none(Action action, String why, List<Model.EventKind> events, WatchState state) {
+        return new Decision(action, why, -1, events, state);
+    }
 }
+
+/** What a check means, and what follows from that. */
+sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
+    String reason();
+    Decision decide(RestartPolicy policy, WatchState state, Instant now);
+    default String word() { return getClass().getSimpleName().toLowerCase(Locale.ROOT); }
+    default int exitCode() {
+        return this instanceof Unhealthy ? 1 : this instanceof Inconclusive ? 3 : 0;
+    }
+}
+
+/** The service answers as the rules want. An open incident is closed. */
+record Healthy(String reason) implements Verdict {
+    public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
+        WatchState next = state.withState(word(), 0, now).withIncident(null);
+        if (state.incident() == null) return Decision.none(Action.nothing, "", List.of(), next);
+        RestartRecord last = state.lastRestart();
+        boolean restartHelped = state.incident().restarts() > 0 && last != null
+            && (last.result() == null || last.result().equals(RestartRecord.WAITING));
+        if (!restartHelped)
+            return Decision.none(Action.nothing, "", List.of(Model.EventKind.recovered), next);
+        return Decision.none(Action.nothing, "", List.of(Model.EventKind.healed),
+            next.withLastResult(RestartRecord.HELPED));
+    }
+}
+
+/**
+ * The service does not. {@code remedies}: the indexes of those that fit the cause, to be used in
+ * turn; if there are none, {@code whyNoRemedy} says why.
+ */
+record Unhealthy(String reason, String diagram, List<Integer> remedies, String whyNoRemedy)
+        implements Verdict {
+    public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
+        WatchState next = state.clampTo(now).withState(word(), state.failures() + 1, now);
+        Incident open = next.incident();
+        if (open == null && next.failures() < policy.failures())
+            return Decision.none(Action.held, "unhealthy in " + next.failures() + " of "
+                + policy.failures() + " passes before a restart", List.of(), next);
+        if (open == null) {
+            Incident opened = Incident.open(now, reason);
+            return act(policy, next.withIncident(opened), now, List.of(Model.EventKind.down));
+        }
+        boolean remind = policy.remind() != null
+            && !now.isBefore(open.lastReport().plus(policy.remind()));
+        if (!remind) return act(policy, next, now, List.of());
+        return act(policy, next.withIncident(open.reported(false, now)), now,
+            List.of(Model.EventKind.reminder));
+    }
+
+    private Decision act(RestartPolicy policy, WatchState state, Instant now,
+                         List<Model.EventKind> news) {
+        if (remedies.isEmpty()) return Decision.none(Action.held, whyNoRemedy, news, state);
+        RestartRecord last = state.lastRestart();
+        boolean waiting = last != null && RestartRecord.WAITING.equals(last.result());
+        if (waiting && now.isBefore(last.at().plus(policy.within())))
+            return Decision.none(Action.held, "restarted " + Text.ago(last.at(), now)
+                + " and still within its " + Text.time(policy.within()), news, state);
+
+        List<Model.EventKind> events = new ArrayList<>(news);
+        WatchState next = state;
+        if (waiting) {
+            Decision late = afterRestart(RestartRecord.USELESS, state, now);
+            events.addAll(late.events());
+            next = late.state();
+        }
+        if (next.restartsInWindow(policy, now) >= policy.limit())
+            return giveUp(policy, next, now, events);
+        int turn = Math.min(next.incident().remedy(), remedies.size() - 1);
+        return new Decision(Action.restarted, "", remedies.get(turn), events, next);
+    }
+
+    /** The restart limit is reached: reported once an incident. */
+    private Decision giveUp(RestartPolicy policy, WatchState state, Instant now,
+                            List<Model.EventKind> events) {
+        WatchState next = state;
+        if (!state.incident().reportedGaveUp()) {
+            events.remove(Model.EventKind.reminder);
+            events.add(Model.EventKind.gave_up);
+            next = state.withIncident(state.incident().reported(true, now));
+        }
+        return Decision.none(Action.gave_up, "the restart limit of " + policy.limit() + " per "
+            + Text.time(policy.per()) + " is reached", events, next);
+    }
+
+    /** After a restart that did not help: reported once an incident, then the next remedy. */
+    Decision afterRestart(String result, WatchState state, Instant now) {
+        WatchState next = state.withLastResult(result);
+        Incident open = state.incident();
+        if (result.equals(RestartRecord.WAITING))
+            return Decision.none(Action.restarted, "", List.of(), next);
+        List<Model.EventKind> events = open.reportedStillDown() ? List.of()
+            : List.of(Model.EventKind.still_down);
+        return Decision.none(Action.restarted, "", events,
+            next.withIncident(open.afterUselessRestart(now)));
+    }
+}
+
+/** A dependency is unhealthy ({@code blocked}), or something could not be evaluated: no restart. */
+record Inconclusive(String reason, boolean blocked) implements Verdict {
+    public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
+        WatchState next = state.withState(word(), state.failures(), now);
+        return Decision.none(blocked ? Action.blocked : Action.held, reason, List.of(), next);
+    }
+}
+
+/** Paused by the user; not checked. */
+record Paused(String reason) implements Verdict {
+    public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
+        WatchState next = state.withState(word(), state.failures(), now);
+        return Decision.none(Action.paused, reason, List.of(), next);
+    }
+}
+
+// === 7. Restarts and processes =================================================================
+// The only section that runs processes. A command is a list of words; only `sh` starts a shell.
+
+// -- the steps of a remedy
 
 record StopStep(List<String> words, Duration grace) implements Step {
-    public String inWords() { return "stop '" + Text.command(words) + "'"; }
-
-    public String take(CommandRunner hands, RestartRun treatment) {
-        treatment.did(new ProcessStopper(hands).stop(words, grace));
-        return "";
+    StopStep {
+        if (Text.command(words).length() < 3) throw new IllegalArgumentException("stop '"
+            + Text.command(words) + "' is too short to be safe; write at least 3 characters");
     }
 
-    StopStep {
-        if (Text.command(words).length() < 3) throw new IllegalArgumentException(
-            "stop '" + Text.command(words) + "' is too short to be safe");
+    public String inWords() { return "stop '" + Text.command(words) + "'"; }
+    public void run(CommandRunner runner, RestartRun run) {
+        run.record(new ProcessStopper(runner, words).stop(grace));
     }
 }
 
 record StartStep(List<String> words, String log) implements Step {
     public String inWords() { return "start '" + Text.command(words) + "'"; }
-    public List<String> program() { return words; }
-
-    public String take(CommandRunner hands, RestartRun treatment) {
-        treatment.started(hands.start(words, log));
-        return "";
-    }
+    public List<String> command() { return words; }
+    public void run(CommandRunner runner, RestartRun run) { run.record(runner.start(words, log)); }
 }
 
 record RunStep(List<String> words, Duration timeout) implements Step {
-    public String inWords() {
-        boolean byShell = words.size() == 3 && words.subList(0, 2).equals(List.of("/bin/sh", "-c"));
-        return byShell ? "sh '" + Text.plain(words.get(2), 200) + "'" : "run '" + Text.command(words) + "'";
+    public String inWords() { return (isShell() ? "sh '" : "run '") + text() + "'"; }
+    public List<String> command() { return words; }
+    public void run(CommandRunner runner, RestartRun run) {
+        CommandResult result = runner.run(words, timeout, Map.of());
+        if (result.exit() != 0) throw new StepFailedException("the command `" + text()
+            + "` failed with exit code " + result.exit() + result.lastWords());
+        run.record("ran '" + text() + "'");
     }
 
-    public List<String> program() { return words; }
+    private String text() {
+        return isShell() ? Text.plain(words.get(2), 200) : Text.command(words);
+    }
 
-    public String take(CommandRunner hands, RestartRun treatment) {
-        CommandResult ran = hands.run(words, timeout, Map.of());
-        if (ran.exit() != 0) throw new StepFailedException(inWords() + " failed with exit code " + ran.exit() + ran.lastWords());
-        treatment.did("ran " + inWords().replaceFirst("^run ", ""));
-        return ran.output();
+    private boolean isShell() {
+        return words.size() == 3 && words.subList(0, 2).equals(List.of("/bin/sh", "-c"));
     }
 }
 
 record PauseStep(Duration time) implements Step {
     public String inWords() { return "pause " + Text.time(time); }
-
-    public String take(CommandRunner hands, RestartRun treatment) {
-        hands.deadline().sleep(time);
-        return "";
-    }
+    public void run(CommandRunner runner, RestartRun run) { runner.deadline().sleep(time); }
 }
 
 record CallStep(Runnable code) implements Step {
     public String inWords() { return "call { … }"; }
-
-    public String take(CommandRunner hands, RestartRun treatment) {
+    public void run(CommandRunner runner, RestartRun run) {
         code.run();
-        return "";
+        run.record("ran custom Groovy code");
     }
 }
 
-/** A step that could not be done; its message is for people. */
+/** A step that failed; its message is for people. */
 final class StepFailedException extends RuntimeException {
     StepFailedException(String message) { super(message, null, false, false); }
 }
 
-/** A process that was started to stay, and the log in which its last words stand. */
-record StartedProcess(Process process, List<String> words, File log, long logBegan) {
-    /** In words, if it has ended with an error; a program that goes to the background itself ends with 0. */
-    String died() {
+/** A detached process, and its log from {@code logStart} on. */
+record StartedProcess(Process process, List<String> words, File log, long logStart) {
+    /** Null while it runs, or when it ended with 0, as a program does that daemonizes itself. */
+    String failure() {
         if (process.isAlive() || process.exitValue() == 0) return null;
-        String died = Text.program(words) + " ended with exit code " + process.exitValue();
-        try {
-            return died + (log.equals(CommandRunner.NOWHERE) ? "; start it with log: 'file' to see why"
-                : Text.lastWords(CommandRunner.tail(log, logBegan)));
-        } catch (IOException noLog) {
-            return died;
-        }
+        String text = Text.program(words) + " ended with exit code " + process.exitValue();
+        return text + (log.equals(CommandRunner.NO_LOG) ? "; start it with log: 'file' to see why"
+            : Text.lastWords(CommandRunner.tail(log, logStart)));
     }
 }
 
-/** What a command printed (its last 16 KiB) and its exit code. */
+/** A command's exit code and the last 16 KiB of its output. */
 record CommandResult(int exit, String output) {
     String lastWords() { return Text.lastWords(output); }
 }
 
-/** What a remedy has done so far, and why it failed if it did. */
+/** What a remedy has done so far, and why it failed, if it did. */
 final class RestartRun {
-    private final List<String> done = new ArrayList<>();
+    private final List<String> actions = new ArrayList<>();
     private final List<StartedProcess> started = new ArrayList<>();
     private String failure;
 
-    void did(String what) { done.add(what); }
+    void record(String action) { actions.add(action); }
+    void record(StartedProcess start) {
+        started.add(start);
+        record("started " + Text.program(start.words()) + " (pid " + start.process().pid() + ")");
+    }
     void failed(String why) { failure = why; }
     boolean failed() { return failure != null; }
     String failure() { return failure; }
 
-    void started(StartedProcess one) {
-        started.add(one);
-        did("started " + Text.program(one.words()) + " (pid " + one.process().pid() + ")");
-    }
-
-    String diedSince() {
-        return failed() ? null : started.stream().map(StartedProcess::died).filter(Objects::nonNull).findFirst().orElse(null);
+    /** The failure of a process that ended after its start; null: none did. */
+    String exitedEarly() {
+        return failed() ? null : started.stream().map(StartedProcess::failure)
+            .filter(Objects::nonNull).findFirst().orElse(null);
     }
 
     String inWords() {
-        String all = String.join(", ", done);
-        return failure == null ? all : all + (all.isEmpty() ? "" : ", then ") + failure;
+        String text = String.join("; ", actions);
+        return failure == null ? text : text + (text.isEmpty() ? "" : ", then ") + failure;
     }
 }
 
-/** Starts and runs commands, with the rules' folder as working directory and the rules' `path` before PATH. */
-record CommandRunner(Path folder, Path scratch, List<String> before, Map<String, String> env, Deadline deadline,
-             Consumer<String> progress) {
-    static final File NOWHERE = new File("/dev/null");
-    private static final int KEPT = 16 * 1024, MOST_LOG = 1 << 20, MOST_OUTPUT = 64 << 20;
+/** Runs commands in the rules' folder, with the rules' `path` folders before PATH. */
+record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<String, String> env,
+                     Deadline deadline, Consumer<String> progress) {
+    static final File NO_LOG = new File("/dev/null");
+    private static final int MAX_KEPT = 16 << 10, MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20;
+    private static final String SETSID = "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!";
 
     /** All steps, in order; the first that fails ends the remedy. */
-    RestartRun carryOut(List<Step> steps) {
-        RestartRun treatment = new RestartRun();
+    RestartRun run(List<Step> steps) {
+        RestartRun run = new RestartRun();
         try {
-            for (Step step : steps) take(step, treatment);
-        } catch (StepFailedException | MissingSecretException failed) {
-            treatment.failed(failed.getMessage());
-        } catch (Throwable thrown) { // plain Groovy of the rules
-            treatment.failed("restart failed" + RulesLoader.lineOf(thrown) + ": " + Text.plain(Text.thrown(thrown), 200));
+            for (Step step : steps) execute(step, run);
+        } catch (StepFailedException | MissingSecretException e) {
+            run.failed(e.getMessage());
+        } catch (Throwable thrown) { // custom Groovy code may throw anything
+            run.failed("call failed" + RulesLoader.lineOf(thrown) + ": "
+                + Text.plain(Text.thrown(thrown), 200));
         }
-        return treatment;
+        return run;
     }
 
-    private String take(Step step, RestartRun treatment) {
-        if (deadline.passed()) throw new StepFailedException("the pass's deadline came before '" + step.inWords() + "'");
+    private void execute(Step step, RestartRun run) {
+        if (deadline.passed())
+            throw new StepFailedException("the pass reached its deadline before " + step.inWords());
         MissingSecretException.check(step.inWords());
         progress.accept("  " + step.inWords());
-        return step.take(this, treatment);
+        step.run(this, run);
     }
 
-    /** In a session of its own, beyond the end of this pass and cron's job; without a pipe of ours to die of later. */
+    /** Detached (setsid) and without pipes to us, so that it survives this pass and cron's job. */
     StartedProcess start(List<String> words, String log) {
-        List<String> session = Files.isExecutable(Path.of("/usr/bin/setsid")) ? List.of("/usr/bin/setsid")
-            : List.of("/usr/bin/perl", "-MPOSIX", "-e", "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!");
-        File file = log == null ? NOWHERE : folder.resolve(log).toFile();
+        String setsid = "/usr/bin/setsid"; // macOS has none
+        List<String> detach = Files.isExecutable(Path.of(setsid)) ? List.of(setsid)
+            : List.of("/usr/bin/perl", "-MPOSIX", "-e", SETSID);
+        File file = log == null ? NO_LOG : folder.resolve(log).toFile();
         try {
-            long began = rotated(file);
-            Process process = launch(session, words, Map.of(), Redirect.appendTo(file));
-            StartedProcess started = new StartedProcess(process, words, file, began);
-            Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
-            if (started.died() != null) throw new StepFailedException(started.died());
-            SecureFiles.folder(scratch.resolve("started"));
-            SecureFiles.write(startedBy(words), born(process.toHandle()).getBytes(StandardCharsets.UTF_8));
+            long logStart = rotate(file);
+            Process process = launch(detach, words, Map.of(), Redirect.appendTo(file));
+            StartedProcess started = new StartedProcess(process, words, file, logStart);
+            DaemonThreads.get(process.onExit(), Duration.ofMillis(100), null);
+            if (started.failure() != null) throw new StepFailedException(started.failure());
+            SecureFiles.folder(pidFile(words).getParent());
+            byte[] identity = identityOf(process.toHandle()).getBytes(StandardCharsets.UTF_8);
+            SecureFiles.write(pidFile(words), identity);
             return started;
-        } catch (IOException | OutOfMemoryError e) { // fork may fail as "unable to create native thread"
-            throw new StepFailedException("cannot start '" + Text.command(words) + "': " + Text.thrown(e));
+        } catch (IOException | OutOfMemoryError e) { // a failed fork is either
+            throw cannot("start", words, e);
         }
     }
 
-    /** A daemon's log may grow for years: beyond a mebibyte it begins anew, keeping one old file. */
-    private static long rotated(File log) throws IOException {
-        if (log.length() < MOST_LOG) return log.length();
+    /** A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept. */
+    private static long rotate(File log) throws IOException {
+        if (log.length() < MAX_LOG) return log.length();
         Files.move(log.toPath(), Path.of(log + ".old"), StandardCopyOption.REPLACE_EXISTING);
         return 0;
     }
 
-    /** A script that ends in `exec` runs under another name: so which process these words started is kept. */
-    private Path startedBy(List<String> words) { return scratch.resolve("started/" + Text.hash(words.toString())); }
-
-    private static String born(ProcessHandle process) { return process.pid() + " " + process.info().startInstant(); }
-
-    /** Whether this very process, and not a later one with its number, was started by these words. */
-    boolean started(ProcessHandle process, List<String> words) {
+    /** Whether `start` started this process, which may show another name after an `exec`. */
+    boolean hasStarted(ProcessHandle process, List<String> words) {
         try {
-            return Files.readString(startedBy(words)).equals(born(process));
+            return Files.readString(pidFile(words)).equals(identityOf(process));
         } catch (IOException neverStarted) {
             return false;
         }
     }
 
-    /** To its end. Its output goes to a file: a daemon that it leaves behind would hold a pipe open, and die of it. */
-    CommandResult run(List<String> words, Duration timeout, Map<String, String> more) {
+    private Path pidFile(List<String> words) {
+        return tempFolder.resolve("started/" + Text.hash(words.toString()));
+    }
+
+    /** With the start time, since the system reuses process numbers. */
+    private static String identityOf(ProcessHandle process) {
+        return process.pid() + " " + process.info().startInstant();
+    }
+
+    /** Its output goes to a file: a daemon that it leaves behind would keep a pipe open. */
+    CommandResult run(List<String> words, Duration timeout, Map<String, String> extraEnv) {
         try {
-            Path printed = Files.createTempFile(scratch, "run-", ".tmp");
+            Path output = Files.createTempFile(tempFolder, "run-", ".tmp");
             try {
-                Process process = launch(List.of(), words, more, Redirect.to(printed.toFile()));
-                return ended(process, words, timeout, printed.toFile());
+                Process process = launch(List.of(), words, extraEnv, Redirect.to(output.toFile()));
+                return waitFor(process, words, timeout, output.toFile());
             } finally {
-                printed.toFile().delete();
+                output.toFile().delete();
             }
         } catch (IOException | OutOfMemoryError e) {
-            throw new StepFailedException("cannot run '" + Text.command(words) + "': " + Text.thrown(e));
+            throw cannot("run", words, e);
         }
     }
 
-    private Process launch(List<String> session, List<String> words, Map<String, String> more, Redirect to)
-            throws IOException {
-        List<String> command = new ArrayList<>(session);
+    private static StepFailedException cannot(String verb, List<String> words, Throwable cause) {
+        return new StepFailedException(
+            "cannot " + verb + " '" + Text.command(words) + "': " + Text.thrown(cause));
+    }
+
+    private Process launch(List<String> prefix, List<String> words, Map<String, String> extraEnv,
+                           Redirect output) throws IOException {
+        List<String> command = new ArrayList<>(prefix);
         command.add(resolve(words).toString());
         command.addAll(words.subList(1, words.size()));
-        ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile());
-        builder.redirectInput(NOWHERE).redirectErrorStream(true).redirectOutput(to);
-        builder.environment().clear();
-        builder.environment().putAll(env);
-        builder.environment().put("PATH", path());
-        more.forEach((name, value) -> builder.environment().put(name, value.replace("\0", "")));
+        ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile())
+            .redirectInput(NO_LOG).redirectErrorStream(true).redirectOutput(output);
+        Map<String, String> variables = builder.environment();
+        variables.clear();
+        variables.putAll(env);
+        variables.put("PATH", path());
+        extraEnv.forEach((name, value) -> variables.put(name, value.replace("\0", "")));
         return builder.start();
     }
 
-    private CommandResult ended(Process process, List<String> words, Duration timeout, File printed) throws IOException {
-        deadline.sooner(timeout).await(() -> !process.isAlive() || printed.length() > MOST_OUTPUT);
-        if (!process.isAlive()) return new CommandResult(process.exitValue(), tail(printed, 0));
+    private CommandResult waitFor(Process process, List<String> words, Duration timeout,
+                                  File output) {
+        Deadline end = deadline.sooner(timeout);
+        boolean ended = end.await(() -> !process.isAlive() || output.length() > MAX_OUTPUT);
+        if (!process.isAlive()) return new CommandResult(process.exitValue(), tail(output, 0));
         process.descendants().forEach(ProcessHandle::destroyForcibly);
         process.destroyForcibly();
-        throw new StepFailedException("'" + Text.command(words) + "' " + (printed.length() > MOST_OUTPUT
-            ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
-            + " and was ended" + Text.lastWords(tail(printed, 0)));
+        throw new StepFailedException("'" + Text.command(words) + "' "
+            + (ended ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
+            + " and was killed" + Text.lastWords(tail(output, 0)));
     }
 
-    /** What stands in a file from there on, but no more of it than its last 16 KiB. */
-    static String tail(File file, long from) throws IOException {
+    /** The text of a file from an offset on, but at most its last 16 KiB. */
+    static String tail(File file, long from) {
         try (var in = new FileInputStream(file)) {
-            in.skip(Math.max(from, file.length() - KEPT));
-            return new String(in.readNBytes(KEPT), StandardCharsets.UTF_8);
+            in.skip(Math.max(from, file.length() - MAX_KEPT));
+            return new String(in.readNBytes(MAX_KEPT), StandardCharsets.UTF_8);
+        } catch (IOException unreadable) {
+            return "";
         }
     }
 
-    /** Which file a command's first word names; a sentence that says what is missing if there is none. */
     Path resolve(List<String> words) { return resolve(words.get(0), folder, path()); }
 
     private String path() {
-        return Stream.concat(before.stream(), Stream.of(env.getOrDefault("PATH", "/usr/bin:/bin")))
-            .collect(Collectors.joining(":"));
+        List<String> folders = new ArrayList<>(extraPath);
+        folders.add(env.getOrDefault("PATH", "/usr/bin:/bin"));
+        return String.join(":", folders);
     }
 
+    /** The file that a command's first word names, or a sentence about what is wrong with it. */
     static Path resolve(String program, Path folder, String path) {
-        if (!program.contains("/"))
-            return Stream.of(path.split(":")).map(place -> folder.resolve(place).resolve(program))
-                .filter(file -> Files.isRegularFile(file) && Files.isExecutable(file)).findFirst().orElseThrow(() ->
-                    new StepFailedException("no program '" + program + "' in " + path + "; name its folder: path '/opt/...'"));
+        if (!program.contains("/")) return search(program, folder, path);
         Path file = folder.resolve(program).normalize();
         if (Files.isDirectory(file)) throw new StepFailedException(file + " is a folder");
         if (!Files.isRegularFile(file)) throw new StepFailedException(file + " does not exist");
-        if (!Files.isExecutable(file)) throw new StepFailedException(file + " is not executable; chmod +x would make it so");
-        String interpreter = ProcessStopper.interpreter(file);
-        if (interpreter != null && interpreter.startsWith("/") && !Files.isExecutable(Path.of(interpreter)))
-            throw new StepFailedException(file + " names the interpreter " + interpreter + ", which does not exist");
+        if (!Files.isExecutable(file)) throw new StepFailedException(
+            file + " is not executable; fix it with: chmod +x " + file);
+        String shell = ProcessStopper.interpreter(file);
+        if (shell != null && shell.startsWith("/") && !Files.isExecutable(Path.of(shell)))
+            throw new StepFailedException(file + " needs " + shell + ", which does not exist");
         return file;
+    }
+
+    private static Path search(String program, Path folder, String path) {
+        return Stream.of(path.split(":")).map(place -> folder.resolve(place).resolve(program))
+            .filter(file -> Files.isRegularFile(file) && Files.isExecutable(file)).findFirst()
+            .orElseThrow(() -> new StepFailedException("no program '" + program + "' in " + path
+                + "; name its folder: path '/opt/...'"));
     }
 }
 
-/** Finds and ends processes of this user by the words they were started with. */
-record ProcessStopper(CommandRunner hands) {
-    private static final int MOST = 5;
+/** Ends the processes that run these words: a program, or a script behind its interpreter. */
+record ProcessStopper(CommandRunner runner, List<String> words) {
+    private static final int MAX_PROCESSES = 5;
     private static final Duration AFTER_KILL = Duration.ofSeconds(2);
-    private static final Set<Long> OURSELVES = Stream.iterate(ProcessHandle.current(), Objects::nonNull,
-        p -> p.parent().orElse(null)).map(ProcessHandle::pid).collect(Collectors.toSet());
+    private static final String USER = ProcessHandle.current().info().user().orElse("?");
+    /** This pass and its ancestors, which are never ended. */
+    private static final Set<ProcessHandle> OURS =
+        Stream.iterate(ProcessHandle.current(), Objects::nonNull, p -> p.parent().orElse(null))
+            .collect(Collectors.toSet());
 
-    /** SIGTERM, SIGCONT so that a stopped one can die, then SIGKILL; with children. Returns what was done, in words. */
-    String stop(List<String> words, Duration grace) {
-        String program = Text.program(words);
-        List<ProcessHandle> roots = matching(words);
-        if (roots.isEmpty()) return program + " was not running";
-        if (roots.size() > MOST)
-            throw new StepFailedException("stop '" + Text.command(words) + "' would end " + roots.size()
-                + " processes; more than " + MOST + " is refused, name more of its arguments");
-        // Children are noted before their parents die: afterwards nobody knows whose they were.
-        List<ProcessHandle> all = Stream.concat(roots.stream().flatMap(ProcessHandle::descendants), roots.stream())
-            .filter(p -> !OURSELVES.contains(p.pid())).distinct().toList();
-        boolean killed = end(all, grace);
-        List<ProcessHandle> left = alive(all);
-        if (!left.isEmpty()) throw new StepFailedException("cannot stop " + program + " (" + pids(left) + ")");
-        List<ProcessHandle> again = matching(words);
-        if (!again.isEmpty())
-            throw new StepFailedException(program + " came back by itself (" + pids(again) + "): something else restarts it, so "
-                + "tell that to restart it, such as run 'systemctl restart ...'");
-        return (killed ? "killed " : "stopped ") + program + " (" + pids(roots) + ")";
+    /** Returns what was done, in words. */
+    String stop(Duration grace) {
+        String command = Text.cut(Text.command(words), 200), program = Text.program(words);
+        List<ProcessHandle> found = find();
+        if (found.isEmpty()) return "no process runs '" + command + "', so nothing was stopped";
+        if (found.size() > MAX_PROCESSES) throw new StepFailedException("stop '" + command
+            + "' matches " + found.size() + " processes, more than " + MAX_PROCESSES
+            + "; write more of the command's arguments");
+
+        boolean killed = end(withChildren(found), grace);
+        List<ProcessHandle> again = find();
+        if (!again.isEmpty()) throw new StepFailedException(program + " was started again ("
+            + pids(again) + ") by something else; restart it there: run 'systemctl restart ...'");
+        return (killed ? "killed " : "stopped ") + program + " (" + pids(found) + ")";
     }
 
-    /** Processes of this user that run these words; refuses if another user's process does. */
-    private List<ProcessHandle> matching(List<String> words) {
-        String me = ProcessHandle.current().info().user().orElse("?");
-        List<ProcessHandle> found = ProcessHandle.allProcesses().filter(p -> !OURSELVES.contains(p.pid())
-            && (runs(p, words) || hands.started(p, words)) && !dead(p)).toList();
-        for (ProcessHandle one : found) {
-            String user = one.info().user().orElse(me);
-            if (!user.equals(me)) throw new StepFailedException(Text.program(words) + " (pid " + one.pid() + ") belongs to user "
-                + user + " and is not " + me + "'s to stop");
-        }
+    /** Refuses if one of them belongs to another user. */
+    private List<ProcessHandle> find() {
+        List<ProcessHandle> found = ProcessHandle.allProcesses()
+            .filter(p -> !OURS.contains(p) && (runsCommand(p) || runner.hasStarted(p, words)))
+            .filter(ProcessStopper::isAlive).toList();
+        for (ProcessHandle process : found)
+            if (!userOf(process).equals(USER)) throw new StepFailedException(Text.program(words)
+                + " (pid " + process.pid() + ") belongs to user " + userOf(process)
+                + "; watchdog only stops processes of its own user, " + USER);
         return found;
     }
 
-    private boolean runs(ProcessHandle process, List<String> words) {
-        List<String> argv = argv(process);
-        String program = words.get(0);
-        if (isProgram(argv.get(0), program)) return startsWith(argv, 1, words);
-        int at = 1; // a script shows its interpreter first, perhaps with flags
-        while (at < argv.size() && argv.get(at).startsWith("-")) at++;
-        if (at == argv.size() || !base(argv.get(at)).equals(base(program)) || !startsWith(argv, at + 1, words))
-            return false;
-        try {
-            Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(argv.get(at)).toRealPath();
-            return (!program.contains("/") || isProgram(script.toString(), program)) && interprets(argv.get(0), script);
-        } catch (IOException gone) {
-            return false;
-        }
+    private static String userOf(ProcessHandle process) {
+        return process.info().user().orElse(USER);
     }
 
-    /** The executable and the arguments; from /proc if there is one, as Java cuts long ones and hides other users'. */
-    private static List<String> argv(ProcessHandle process) {
-        List<String> argv = new ArrayList<>();
+    private boolean runsCommand(ProcessHandle process) {
+        List<String> line = commandLine(process);
+        if (isProgram(line.get(0), words.get(0))) return hasArguments(line, 1);
+        int script = 1; // behind the interpreter and its flags
+        while (script < line.size() && line.get(script).startsWith("-")) script++;
+        return script < line.size() && hasArguments(line, script + 1)
+            && fileName(line.get(script)).equals(fileName(words.get(0)))
+            && interprets(process, line.get(0), line.get(script));
+    }
+
+    /** From /proc where there is one: Java omits arguments beyond 4 KiB. */
+    private static List<String> commandLine(ProcessHandle process) {
+        List<String> line = new ArrayList<>();
         try {
-            byte[] line = Files.readAllBytes(Path.of("/proc/" + process.pid() + "/cmdline"));
-            argv.addAll(List.of(new String(line, StandardCharsets.UTF_8).split("\0", -1)));
+            byte[] bytes = Files.readAllBytes(Path.of("/proc/" + process.pid() + "/cmdline"));
+            line.addAll(List.of(new String(bytes, StandardCharsets.UTF_8).split("\0", -1)));
         } catch (IOException noProc) {
-            argv.add("");
-            argv.addAll(List.of(process.info().arguments().orElse(new String[0])));
+            line.add("");
+            line.addAll(List.of(process.info().arguments().orElse(new String[0])));
         }
-        process.info().command().ifPresent(program -> argv.set(0, program.replace(" (deleted)", "")));
-        return argv;
+        process.info().command().ifPresent(file -> line.set(0, file.replace(" (deleted)", "")));
+        return line;
     }
 
     /** By name, or by the file that the name leads to: `python3` runs as python3.11. */
-    private boolean isProgram(String running, String word) {
-        if (running.equals(word) || base(running).equals(word)) return true;
+    private boolean isProgram(String running, String program) {
+        if (running.equals(program) || fileName(running).equals(program)) return true;
         try {
-            Path named = hands.resolve(List.of(word));
-            return named.toString().equals(running) || named.toRealPath().toString().equals(running);
-        } catch (StepFailedException | IOException unknown) {
+            return Files.isSameFile(runner.resolve(List.of(program)), Path.of(running));
+        } catch (StepFailedException | IOException | InvalidPathException unknown) {
             return false;
         }
     }
 
-    private static boolean startsWith(List<String> argv, int from, List<String> words) {
-        return Collections.indexOfSubList(argv.subList(from, argv.size()), words.subList(1, words.size())) == 0;
+    private boolean hasArguments(List<String> line, int from) {
+        List<String> arguments = words.subList(1, words.size());
+        return Collections.indexOfSubList(line.subList(from, line.size()), arguments) == 0;
     }
 
-    /** `vim cloudflared` does not run cloudflared: the script's first line must name the program that is running. */
-    private boolean interprets(String running, Path script) {
+    /** `vim cloudflared` only names the script: its first line must name what is running. */
+    private boolean interprets(ProcessHandle process, String running, String file) {
+        Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(file);
         String interpreter = interpreter(script);
-        return interpreter != null && (base(running).startsWith(base(interpreter)) || isProgram(running, interpreter));
+        return interpreter != null && isProgram(script.toString(), words.get(0))
+            && (isProgram(running, interpreter)
+                || fileName(running).startsWith(fileName(interpreter)));
     }
 
-    /** The program that a script's first line names, itself or by `env`; null if the file is no script. */
+    /** The program that a script's first line names, itself or by `env`; null: no script. */
     static String interpreter(Path file) {
         try (var in = Files.newInputStream(file)) {
-            String first = new String(in.readNBytes(256), StandardCharsets.UTF_8).lines().findFirst().orElse("");
-            return !first.startsWith("#!") ? null : Stream.of(first.substring(2).trim().split("\\s+"))
-                .filter(word -> !word.startsWith("-") && !base(word).equals("env")).findFirst().orElse(null);
+            String text = new String(in.readNBytes(256), StandardCharsets.UTF_8);
+            if (!text.startsWith("#!")) return null;
+            String line = text.substring(2).lines().findFirst().orElse("");
+            return Stream.of(line.trim().split("\\s+"))
+                .filter(word -> !word.startsWith("-") && !fileName(word).equals("env"))
+                .findFirst().orElse(null);
         } catch (IOException e) {
             return null;
         }
     }
 
-    private static String base(String program) { return program.substring(program.lastIndexOf('/') + 1); }
+    private static String fileName(String path) {
+        return path.substring(path.lastIndexOf('/') + 1);
+    }
 
-    /** A zombie is dead, though the kernel and Java say that it is alive. */
-    private boolean dead(ProcessHandle process) {
-        if (!process.isAlive()) return true;
+    /** A zombie is dead. It has no command; nor has a process that is ending and holds its port. */
+    private static boolean isAlive(ProcessHandle process) {
+        if (!process.isAlive() || process.info().command().isPresent()) return process.isAlive();
         try {
-            if (!Files.exists(Path.of("/proc/self"))) // as on macOS
-                return hands.run(List.of("/bin/ps", "-o", "stat=", "-p", String.valueOf(process.pid())), AFTER_KILL,
-                    Map.of()).output().startsWith("Z");
-            String stat = Files.readString(Path.of("/proc/" + process.pid() + "/stat"), StandardCharsets.ISO_8859_1);
-            return stat.startsWith("Z", stat.lastIndexOf(')') + 2);
-        } catch (IOException goneMeanwhile) {
-            return true;
+            Path file = Path.of("/proc/" + process.pid() + "/stat");
+            String stat = Files.readString(file, StandardCharsets.ISO_8859_1);
+            return !stat.startsWith("Z", stat.lastIndexOf(')') + 2);
+        } catch (IOException noProc) { // macOS, which also hides other users' commands
+            return !userOf(process).equals(USER);
         }
     }
 
-    private boolean end(List<ProcessHandle> all, Duration grace) {
-        all.forEach(ProcessHandle::destroy);
-        // Java has no SIGCONT; the shell's own `kill` is the one that is everywhere.
-        String wake = alive(all).stream().map(p -> "kill -CONT " + p.pid()).collect(Collectors.joining("\n"));
-        hands.run(List.of("/bin/sh", "-c", wake), AFTER_KILL, Map.of());
-        if (hands.deadline().sooner(grace).await(() -> alive(all).isEmpty())) return false;
-        alive(all).forEach(ProcessHandle::destroyForcibly);
-        Deadline.in(AFTER_KILL).await(() -> alive(all).isEmpty());
-        return true;
+    /** Listed before the parents end: afterwards nothing links them. */
+    private static List<ProcessHandle> withChildren(List<ProcessHandle> parents) {
+        return Stream.concat(parents.stream().flatMap(ProcessHandle::descendants), parents.stream())
+            .filter(process -> !OURS.contains(process)).distinct().toList();
     }
 
-    private List<ProcessHandle> alive(List<ProcessHandle> all) { return all.stream().filter(p -> !dead(p)).toList(); }
+    /** SIGTERM, SIGCONT so that a suspended one can end, then SIGKILL: true if it was needed. */
+    private boolean end(List<ProcessHandle> processes, Duration grace) {
+        processes.forEach(ProcessHandle::destroy);
+        // Java has no SIGCONT; the shell's own `kill` exists everywhere.
+        String wake = alive(processes).stream().map(process -> "kill -CONT " + process.pid())
+            .collect(Collectors.joining("\n"));
+        runner.run(List.of("/bin/sh", "-c", wake), AFTER_KILL, Map.of());
+        BooleanSupplier ended = () -> alive(processes).isEmpty();
+        if (runner.deadline().sooner(grace).await(ended)) return false;
+        alive(processes).forEach(ProcessHandle::destroyForcibly);
+        if (Deadline.in(AFTER_KILL).await(ended)) return true;
+        throw new StepFailedException(
+            "cannot stop " + Text.program(words) + " (" + pids(alive(processes)) + ")");
+    }
+
+    private static List<ProcessHandle> alive(List<ProcessHandle> processes) {
+        return processes.stream().filter(ProcessStopper::isAlive).toList();
+    }
 
     private static String pids(List<ProcessHandle> processes) {
         return processes.stream().map(p -> "pid " + p.pid()).collect(Collectors.joining(", "));
     }
 }
 
-/** A moment by which waiting ends, on the clock that nobody can set. */
+/** A moment at which waiting ends, on a clock that nobody can set. */
 record Deadline(long nanos) {
     static Deadline in(Duration time) { return new Deadline(System.nanoTime() + time.toNanos()); }
 
@@ -1394,11 +1999,11 @@ record Deadline(long nanos) {
         return other.nanos - nanos < 0 ? other : this;
     }
 
-    /** Asks again and again, at first quickly; false if it did not become true in time. */
-    boolean await(BooleanSupplier done) {
-        for (long nap = 2; !done.getAsBoolean(); nap = Math.min(nap * 2, 50)) {
+    /** Polls, at first quickly; false if the condition was not true in time. */
+    boolean await(BooleanSupplier condition) {
+        for (long pause = 2; !condition.getAsBoolean(); pause = Math.min(pause * 2, 50)) {
             if (passed()) return false;
-            sleep(Duration.ofMillis(nap));
+            sleep(Duration.ofMillis(pause));
         }
         return true;
     }
@@ -1414,18 +2019,20 @@ record Deadline(long nanos) {
 
 /** Threads that never keep the program from ending. */
 final class DaemonThreads {
-    static <T> Future<T> run(Callable<T> work) {
-        FutureTask<T> task = new FutureTask<>(work);
-        begin(task);
-        return task;
-    }
+    private static final ExecutorService POOL =
+        Executors.newCachedThreadPool(DaemonThreads::thread);
 
-    static void begin(Runnable work) { thread(work).start(); }
+    static <T> Future<T> run(Callable<T> work) { return POOL.submit(work); }
+    static void begin(Runnable work) { POOL.execute(work); }
 
     static Thread thread(Runnable work) {
         Thread thread = new Thread(work, "watchdog");
         thread.setDaemon(true);
         return thread;
+    }
+
+    static <T> T get(Callable<T> work, Duration time, T otherwise) {
+        return get(run(work), time, otherwise);
     }
 
     /** The result, or {@code otherwise} when it does not come in time. */
@@ -1441,281 +2048,690 @@ final class DaemonThreads {
     }
 }
 
-// === 7. Notifying ====================================================================================================
-// Messages change together with memory, in one file, and stay there until their hook has taken them.
+// === 8. Notifications ==========================================================================
+// A message is saved together with the state that caused it, and stays in the outbox until its hook
+// has accepted or rejected it: a crash can repeat a message, but never lose it.
 
-/** One message for one hook, on its way. */
-record OutboxEntry(Model.Event event, String hook, Instant notBefore) {
-    OutboxEntry later(Instant when) { return new OutboxEntry(event, hook, when); }
+/** A message for one hook; a pass that started before {@code notBefore} does not send it. */
+record OutboxEntry(Model.Event event, String hook, Instant notBefore) { }
+
+/** {@code retryAfter}: how long to wait at least before sending again; null: never. */
+record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
+    static final DeliveryResult ACCEPTED = new DeliveryResult(true, "accepted", null);
+    static final Duration NEXT_PASS = Duration.ofMillis(1);
+
+    static DeliveryResult failed(String why) {
+        return new DeliveryResult(false, "not accepted: " + Text.plain(why, 200), NEXT_PASS);
+    }
 }
 
-/** What became of a message; {@code again}: after how long at the least it is to be tried again, null: never. */
-record DeliveryResult(boolean taken, String text, Duration again) {
-    static final DeliveryResult DONE = new DeliveryResult(true, "taken", null);
-
-    static DeliveryResult later(String why) { return new DeliveryResult(false, why, Duration.ZERO); }
-    static DeliveryResult refused(String why) { return new DeliveryResult(false, why, null); }
-}
-
-/** Delivers what is due, each hook in a thread of its own; no hook can hold up a restart or another hook. */
+/** Delivers messages, each hook in its own thread: no hook delays a restart or another hook. */
 final class Notifier {
-    static final Duration PATIENCE = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
-    private static final int MOST_WAITING = 50;
-    private static final CompletableFuture<?> NOTHING = CompletableFuture.completedFuture(null);
-    private final StateStore notebook;
+    static final Duration TIMEOUT = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
+    private static final int MAX_WAITING = 50;
+    private final StateStore store;
     private final Map<String, Model.Hook> hooks = new HashMap<>();
-    private final Environment world;
-    private final HttpClients web;
-    final CommandRunner hands;
-    private final List<String> troubles = Collections.synchronizedList(new ArrayList<>());
-    private final Set<String> resting = ConcurrentHashMap.newKeySet(); // they failed in this pass already
-    private final Map<String, CompletableFuture<?>> sending = new HashMap<>();
+    private final Environment env;
+    private final HttpClients clients;
+    final CommandRunner runner;
+    private final Instant started;
+    private final List<String> warnings = Collections.synchronizedList(new ArrayList<>());
+    private final Map<String, CompletableFuture<Void>> deliveries = new HashMap<>();
 
-    Notifier(StateStore notebook, List<Model.Hook> hooks, Environment world, HttpClients web, CommandRunner hands) {
-        this.notebook = notebook;
-        for (Model.Hook hook : hooks) // also by its service: settings may be edited while a message waits
-            for (String name : List.of(hook.id(), hook.label())) this.hooks.putIfAbsent(name, hook);
-        this.world = world;
-        this.web = web;
-        this.hands = hands;
+    Notifier(StateStore store, List<Model.Hook> hooks, Environment env, HttpClients clients,
+             CommandRunner runner) {
+        this.store = store;
+        this.env = env;
+        this.clients = clients;
+        this.runner = runner;
+        this.started = env.now();
+        for (Model.Hook hook : hooks) // also by label: its settings may change while a message waits
+            for (String key : List.of(hook.id(), hook.label())) this.hooks.putIfAbsent(key, hook);
     }
 
-    void post(Model.Event event, Collection<Model.Hook> to) {
-        for (Model.Hook hook : new LinkedHashSet<>(to))
-            if (hook.on().contains(event.kind())) notebook.post(new OutboxEntry(event, hook.id(), event.at()));
+    void post(Model.Event event, Collection<Model.Hook> hooks) {
+        for (Model.Hook hook : new LinkedHashSet<>(hooks))
+            if (hook.on().contains(event.kind()))
+                store.post(new OutboxEntry(event, hook.id(), started));
     }
 
-    /** In the background; what is posted meanwhile goes with the next call. */
+    /** Returns at once; messages posted later are sent by the next call. */
     void send() {
-        Set<String> waiting = new HashSet<>();
-        for (OutboxEntry letter : notebook.outbox()) waiting.add(letter.hook());
-        for (String id : waiting)
-            sending.put(id, sending.getOrDefault(id, NOTHING).thenRunAsync(() -> deliver(id), DaemonThreads::begin));
+        for (String id : new HashSet<>(store.outbox().stream().map(OutboxEntry::hook).toList())) {
+            var previous = deliveries.getOrDefault(id, CompletableFuture.completedFuture(null));
+            deliveries.put(id, previous.thenRunAsync(() -> deliver(id), DaemonThreads::begin));
+        }
     }
 
-    /** Waits for what is on its way, and says what could not be delivered and what happens to it. */
+    /** Waits up to 30 s for deliveries to end, and returns what could not be delivered. */
     List<String> finish() {
-        var all = CompletableFuture.allOf(sending.values().toArray(new CompletableFuture<?>[0]));
-        DaemonThreads.get(all, hands.deadline().sooner(PATIENCE.multipliedBy(3)).left(), null);
-        return List.copyOf(troubles);
+        var all = CompletableFuture.allOf(deliveries.values().toArray(CompletableFuture[]::new));
+        DaemonThreads.get(all, runner.deadline().sooner(Duration.ofSeconds(30)).left(), null);
+        return List.copyOf(warnings);
     }
 
     private void deliver(String id) {
-        List<OutboxEntry> letters = notebook.outbox().stream().filter(letter -> letter.hook().equals(id)).toList();
-        if (resting.contains(id) || letters.stream().anyMatch(this::early)) return;
+        var waiting = store.outbox().stream().filter(entry -> entry.hook().equals(id)).toList();
+        if (waiting.stream().anyMatch(this::isDeferred)) return;
+
         Model.Hook hook = hooks.getOrDefault(id, hooks.get(Text.hook(id)));
-        List<OutboxEntry> fresh = fresh(id, letters, hook != null);
-        if (!fresh.isEmpty()) deliver(hook, fresh);
-        notebook.save();
+        List<OutboxEntry> current = dropStale(id, waiting, hook != null);
+        if (!current.isEmpty()) deliver(hook, current);
+        store.save();
     }
 
-    /** The service asked for a pause: what came later waits with it; not for ever, should the clock be set back. */
-    private boolean early(OutboxEntry letter) {
-        return letter.notBefore().isAfter(world.now()) && !letter.notBefore().isAfter(world.now().plus(EXPIRY));
+    /** True after a failure in this pass, and while the service asked for a pause. */
+    private boolean isDeferred(OutboxEntry entry) {
+        long millis = started.until(entry.notBefore(), ChronoUnit.MILLIS);
+        return millis > 0 && millis < 2 * EXPIRY.toMillis(); // longer if the clock was set back
     }
 
-    /** What is still news: not for a hook that is gone, nor a day old. The rest is dropped, and that is said. */
-    private List<OutboxEntry> fresh(String id, List<OutboxEntry> letters, boolean known) {
-        Instant oldest = world.now().minus(EXPIRY);
-        List<OutboxEntry> news = letters.stream().filter(letter -> known && letter.event().at().isAfter(oldest)).toList();
-        List<OutboxEntry> fresh = news.subList(Math.max(0, news.size() - MOST_WAITING), news.size());
-        List<OutboxEntry> stale = letters.stream().filter(letter -> !fresh.contains(letter)).toList();
-        String dropped = "dropped " + Text.count(stale.size(), "message");
-        if (!stale.isEmpty()) troubles.add(Text.hook(id) + (!known ? " is no longer in the rules: " + dropped
-            : ": " + dropped + " that could not be delivered in time: " + stale.get(0).event().title()));
-        notebook.drop(stale);
-        return fresh;
+    private List<OutboxEntry> dropStale(String id, List<OutboxEntry> waiting, boolean known) {
+        Instant oldest = env.now().minus(EXPIRY);
+        List<OutboxEntry> current = waiting.stream().skip(Math.max(0, waiting.size() - MAX_WAITING))
+            .filter(entry -> known && entry.event().at().isAfter(oldest)).toList();
+        List<OutboxEntry> stale = new ArrayList<>(waiting);
+        stale.removeAll(current);
+        store.drop(stale);
+        if (!stale.isEmpty()) warnings.add(Text.hook(id) + ": dropped "
+            + Text.count(stale.size(), "message") + (known ? " that could not be delivered in time"
+                : ", because this hook is no longer in the rules") + ": "
+            + stale.get(0).event().title());
+        return current;
     }
 
-    private void deliver(Model.Hook hook, List<OutboxEntry> fresh) {
-        Model.Event event = MessageText.merged(fresh.stream().map(OutboxEntry::event).toList(), world.now());
-        DeliveryResult delivery = attempt(hook, event);
-        boolean elsewhere = !delivery.taken() && hook.orElse() != null && attempt(hook.orElse(), event).taken();
-        boolean waits = delivery.again() != null && !elsewhere;
-        if (!delivery.taken()) troubles.add(hook.label() + (delivery.again() == null ? " refused" : " did not take")
-            + " the message: " + delivery.text() + (elsewhere ? "; " + hook.orElse().label() + " took it instead"
-                : waits ? "; it waits for the next pass" : "; it is not sent again"));
-        if (waits) notebook.postpone(fresh, world.now().plus(delivery.again()));
-        else notebook.drop(fresh);
-        if (waits) resting.add(fresh.get(0).hook());
+    private void deliver(Model.Hook hook, List<OutboxEntry> entries) {
+        List<Model.Event> events = entries.stream().map(OutboxEntry::event).toList();
+        Model.Event event = MessageText.merged(events, env.now());
+        DeliveryResult result = attempt(hook, event);
+        boolean instead = !result.accepted() && hook.orElse() != null
+            && attempt(hook.orElse(), event).accepted();
+        boolean retry = !instead && result.retryAfter() != null;
+        if (retry) store.postpone(entries, env.now().plus(result.retryAfter()));
+        else store.drop(entries);
+
+        String next = retry ? "watchdog will send it again" : "watchdog will not send it again";
+        if (instead) next = hook.orElse().label() + " accepted it instead";
+        if (!result.accepted()) warnings.add(hook.label() + ": " + result.text() + "; " + next);
     }
 
-    /** A hook may fail in any way it likes, closures of the rules among them; that is all that happens. */
+    /** Whatever a hook throws, also custom Groovy code, is only a failed delivery. */
     DeliveryResult attempt(Model.Hook hook, Model.Event event) {
-        Future<DeliveryResult> sent = CompletableFuture.supplyAsync(() -> hook.sender().send(this, event), DaemonThreads::begin)
-            .exceptionally(failed -> DeliveryResult.later(Text.plain(Text.thrown(failed.getCause()), 200)));
-        return DaemonThreads.get(sent, PATIENCE.plusSeconds(1), DeliveryResult.later("no answer within " + Text.time(PATIENCE)));
+        var late = DeliveryResult.failed("no answer within " + Text.time(TIMEOUT));
+        return CompletableFuture
+            .supplyAsync(() -> hook.sender().send(this, event), DaemonThreads::begin)
+            .exceptionally(thrown -> DeliveryResult.failed(Text.thrown(thrown.getCause())))
+            .completeOnTimeout(late, TIMEOUT.toSeconds() + 1, TimeUnit.SECONDS).join();
     }
 
-    /**
-     * POSTs JSON. Only 2xx is taken; 4xx never is, so it is not repeated; no answer may have been taken, so it is.
-     * {@code pushover}: a 200 may say no, and 429 is a quota that is used up for the month.
-     */
     DeliveryResult post(String url, Map<?, ?> headers, Object json, boolean pushover) {
-        Request.Builder request = new Request.Builder().url(url)
-            .post(RequestBody.create(Json.text(json), MediaType.get("application/json")));
+        RequestBody body = RequestBody.create(Json.text(json), MediaType.get("application/json"));
+        Request.Builder request = new Request.Builder().url(url).post(body);
         headers.forEach((name, value) -> request.header(name.toString(), value.toString()));
-        ExchangeTimer phases = new ExchangeTimer();
-        try (okhttp3.Response response = web.call(request.build(), Deadline.in(PATIENCE), null, phases).execute()) {
-            String body = response.peekBody(4096).string();
-            String said = response.code() + " " + Text.plain(body, 120);
-            boolean taken = !pushover || body.replace(" ", "").contains("\"status\":1");
-            if (response.isSuccessful() && taken) return DeliveryResult.DONE;
-            if (response.code() == 429 && !pushover) return new DeliveryResult(false, said, wait(response, body));
-            return response.code() >= 500 || response.code() == 408 ? DeliveryResult.later(said) : DeliveryResult.refused(said);
-        } catch (IOException | RuntimeException thrown) {
-            return DeliveryResult.later(HttpClients.trouble(thrown, Text.host(url), PATIENCE, phases).troubleText());
-        }
+        return exchange(request.build(), pushover);
     }
 
-    /** Seconds, in a header or, by Telegram and Discord, in the body; no longer than a message is news. */
-    private static Duration wait(okhttp3.Response response, String body) {
-        var found = Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
-        String seconds = response.header("Retry-After", found.find() ? found.group(1) : "60");
-        long asked = seconds.matches("\\d{1,6}") ? Long.parseLong(seconds) : 60;
-        return Duration.ofSeconds(Math.min(asked, EXPIRY.toSeconds()));
-    }
-
-    /** Pings a dead man's switch. That nobody hears it is for the switch to notice, and never fails a pass. */
+    /** A ping that fails never fails the pass: the receiver notices that it is missing. */
     void heartbeat(String url) {
-        Request ping = new Request.Builder().url(url).build();
-        try (okhttp3.Response response = web.call(ping, Deadline.in(PATIENCE), null, EventListener.NONE).execute()) {
-            if (!response.isSuccessful()) troubles.add("heartbeat: " + Text.host(url) + " answered " + response.code());
+        DeliveryResult result = exchange(new Request.Builder().url(url).build(), false);
+        if (!result.accepted()) warnings.add("heartbeat: " + result.text());
+    }
+
+    private DeliveryResult exchange(Request request, boolean pushover) {
+        ExchangeTimer timer = new ExchangeTimer();
+        try (var response = clients.call(request, Deadline.in(TIMEOUT), null, timer).execute()) {
+            return result(response, response.peekBody(4096).string(), pushover);
         } catch (IOException | RuntimeException thrown) {
-            troubles.add("heartbeat: " + HttpClients.trouble(thrown, Text.host(url), PATIENCE, new ExchangeTimer()).troubleText());
+            var response = HttpClients.failure(thrown, request.url().host(), TIMEOUT, timer);
+            return DeliveryResult.failed(response.failureText());
         }
+    }
+
+    /** No other 4xx is repeated: the same message would be rejected again. */
+    private static DeliveryResult result(okhttp3.Response response, String body, boolean pushover) {
+        int code = response.code();
+        boolean accepted = !pushover || Integer.valueOf(1).equals(Json.at(body, "status"));
+        if (response.isSuccessful() && accepted) return DeliveryResult.ACCEPTED;
+
+        boolean retry = code >= 500 || code == 408 || code == 429 && !pushover;
+        String text = "not accepted: " + Text.plain(code + " " + body, 120);
+        return new DeliveryResult(false, text, retry ? retryAfter(response, body) : null);
+    }
+
+    /** In seconds: in a header, or in the body of Telegram and Discord; at most a day. */
+    private static Duration retryAfter(okhttp3.Response response, String body) {
+        var inBody = Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
+        String asked = response.header("Retry-After", inBody.find() ? inBody.group(1) : "");
+        if (!asked.matches("0*[1-9]\\d{0,5}")) return DeliveryResult.NEXT_PASS;
+        return Duration.ofSeconds(Math.min(Long.parseLong(asked), EXPIRY.toSeconds()));
     }
 }
 
-/** What messages say: what, why, since when, what was done, how long it took. */
+/** What a message says: what happened, why, what was done, and how long it took. */
 final class MessageText {
-    static Model.Event about(Model.EventKind kind, WatchResult outcome, Incident incident, Instant now) {
-        String name = outcome.watch.name();
-        String is = switch (kind) {
+    private static final Set<Model.EventKind> ENDS =
+        EnumSet.of(Model.EventKind.healed, Model.EventKind.recovered);
+
+    static Model.Event about(Model.EventKind kind, WatchResult r, Incident incident, Instant now) {
+        String name = r.watch.name(), title = switch (kind) {
             case down -> " is down";
-            case healed, recovered -> " is healthy again";
-            case gave_up -> " is down and is not restarted any more";
+            case healed -> " is healthy again";
+            case recovered -> " is healthy again" + afterRestart(r, incident, now);
+            case gave_up -> " is still down; watchdog has stopped restarting it";
             default -> " is still down";
         };
-        return new Model.Event(kind, name, name + is, text(kind, outcome, incident, now), now, incident.since());
+        String text = text(kind, r, incident, now);
+        return new Model.Event(kind, name, name + title, text, now, incident.since());
     }
 
-    private static String text(Model.EventKind kind, WatchResult outcome, Incident incident, Instant now) {
-        String time = Text.time(Duration.between(WatchState.earlier(incident.since(), now), now));
-        String why = outcome.verdict().reason() + ".", was = "It was down for " + time + ": " + incident.reason() + ".";
-        String did = outcome.done.contains(" was not running") ? outcome.done : Text.upperFirst(outcome.done);
-        String held = outcome.decision.why();
-        String doubt = incident.suspicious() ? " The answer never changed, so perhaps the rule is wrong and not the "
-            + "service. It begins: " + incident.excerpt() : "";
+    private static String text(Model.EventKind kind, WatchResult r, Incident incident, Instant now) {
+        String name = r.watch.name(), why = r.verdict().reason() + ".";
+        String found = "Found down at " + Text.at(incident.since()) + ": ";
+        String time = time(incident.since(), now);
+        String outage = found + incident.reason() + ". Healthy " + time + " later.";
+        String alone = incident.restarts() > 0 ? "" : name + " recovered without a restart. ";
+        String done = r.actions.isEmpty() ? name + " was restarted" : Text.upperFirst(r.actions);
         return switch (kind) {
-            case down -> why + (outcome.due() ? " Restarting it: " + outcome.remedy().inWords() + "."
-                : held.isEmpty() ? "" : " Not restarted: " + held + ".");
-            case healed -> (did.isEmpty() ? "A restart helped" : did) + ". " + was;
-            case recovered -> "It recovered "
-                + (incident.restarts() == 0 ? "by itself. " : "some time after its last restart. ") + was;
-            case still_down -> did + (did.isEmpty() ? "" : ". ") + "It did not help: " + why + doubt;
-            case gave_up -> Text.upperFirst(held) + "; it is tried again when the budget allows."
-                + (incident.since().equals(now) ? "" : " Down for " + time + ": " + why) + doubt;
+            case down -> why + plan(r);
+            case healed -> done + ". " + outage;
+            case recovered -> alone + outage;
+            case still_down -> done + ", but " + name + " is still down: " + why;
+            case gave_up -> limitReached(r) + " " + found + why;
             default -> "Down for " + time + ": " + why;
         };
     }
 
+    private static String plan(WatchResult r) {
+        if (r.needsRestart()) return " Restarting it: " + r.remedy().inWords() + ".";
+        return r.decision.why().isEmpty() ? "" : " Not restarted: " + r.decision.why() + ".";
+    }
+
+    private static String afterRestart(WatchResult r, Incident incident, Instant now) {
+        return incident.restarts() == 0 ? "" : ", "
+            + time(r.decision.state().lastRestart().at(), now) + " after its last restart";
+    }
+
+    private static String limitReached(WatchResult r) {
+        RestartPolicy policy = r.watch.policy();
+        List<RestartRecord> restarts = r.decision.state().restarts();
+        Instant next = restarts.get(restarts.size() - policy.limit()).at().plus(policy.per());
+        return Text.count(policy.limit(), "restart") + " in " + Text.time(policy.per())
+            + " did not last; the next one is possible at " + Text.at(next) + ".";
+    }
+
+    private static String time(Instant since, Instant now) {
+        return Text.time(Duration.between(WatchState.earlier(since, now), now));
+    }
+
     static Model.Event unwatched(String name, Incident incident, Instant now) {
         return new Model.Event(Model.EventKind.recovered, name, name + " is no longer watched",
-            "It was removed from the rules while it was down: " + incident.reason() + ".", now, incident.since());
+            name + " was removed from the rules while it was down: " + incident.reason() + ".",
+            now, incident.since());
     }
 
-    /** What waits for one hook becomes one message; of an incident that is over, only its end is told. */
-    static Model.Event merged(List<Model.Event> events, Instant now) {
-        Set<Model.EventKind> ends = EnumSet.of(Model.EventKind.healed, Model.EventKind.recovered);
-        Function<Model.Event, String> story = e -> e.watch() + e.since();
-        Set<String> over = events.stream().filter(e -> ends.contains(e.kind())).map(story).collect(Collectors.toSet());
-        List<Model.Event> told = events.stream()
-            .filter(e -> ends.contains(e.kind()) || !over.contains(story.apply(e))).toList();
-        Model.Event first = told.get(0), last = told.get(told.size() - 1);
-        boolean old = first.at().isBefore(now.minus(Duration.ofMinutes(10)));
-        String text = told.stream().map(e -> (old ? Text.at(e.at()) + " " : "") + e.title() + ". " + e.text())
+    /** All messages that wait for one hook as one; of an incident that is over, only the end. */
+    static Model.Event merged(List<Model.Event> waiting, Instant now) {
+        List<Model.Event> events = withoutClosedIncidents(waiting);
+        Model.Event first = events.get(0), last = events.get(events.size() - 1);
+        boolean late = first.at().isBefore(now.minus(Duration.ofMinutes(10)));
+        String text = events.stream().map(event -> (late ? "At " + Text.at(event.at()) + ": " : "")
+                + (events.size() == 1 ? "" : event.title() + ". ") + event.text())
             .collect(Collectors.joining("\n"));
-        if (told.size() == 1) text = last.text()
-            + (old ? " (This was at " + Text.at(last.at()) + "; it could not be sent before.)" : "");
-        String watches = told.stream().map(Model.Event::watch).distinct().collect(Collectors.joining(", "));
-        return new Model.Event(last.kind(), watches, title(told), text, first.at(), first.since());
+        String watches = String.join(", ", watches(events));
+        return new Model.Event(last.kind(), watches, title(events), text, first.at(), first.since());
     }
 
-    private static String title(List<Model.Event> told) {
-        List<String> names = told.stream().map(Model.Event::watch).distinct().toList();
-        List<String> are = told.stream().map(e -> e.title().substring(e.watch().length())).distinct().toList();
-        if (names.size() == 1) return told.get(told.size() - 1).title();
-        return are.size() > 1 ? told.size() + " messages about " + Text.list(names)
-            : Text.list(names) + are.get(0).replaceFirst("^ is ", " are ");
+    private static List<Model.Event> withoutClosedIncidents(List<Model.Event> events) {
+        Set<String> closed = events.stream().filter(event -> ENDS.contains(event.kind()))
+            .map(MessageText::incidentKey).collect(Collectors.toSet());
+        return events.stream().filter(event -> ENDS.contains(event.kind())
+            || !closed.contains(incidentKey(event))).toList();
+    }
+
+    private static String incidentKey(Model.Event event) { return event.watch() + event.since(); }
+
+    private static List<String> watches(List<Model.Event> events) {
+        return events.stream().map(Model.Event::watch).distinct().toList();
+    }
+
+    private static String title(List<Model.Event> events) {
+        List<String> names = watches(events);
+        if (names.size() == 1) return events.get(events.size() - 1).title();
+
+        List<String> news = events.stream()
+            .map(event -> event.title().substring(event.watch().length())).distinct().toList();
+        if (news.size() > 1) return events.size() + " messages about " + Text.list(names);
+        return Text.list(names) + news.get(0).replaceFirst("^ is ", " are ")
+            .replaceFirst("restarting it$", "restarting them");
     }
 }
 
-/** The services that take messages: where each wants them, in which shape, and how long they may be. */
-final class HookProviders {
-    static Sender of(String service, Map<String, ?> o) { return (by, event) -> send(service, o, by, event); }
+/** POSTs JSON. {@code pushover}: a 200 may carry an error, and 429 means: no quota left. */
+record JsonSender(String url, Map<String, String> headers, Function<Model.Event, ?> json,
+                  boolean pushover) implements Sender {
+    public DeliveryResult send(Notifier notifier, Model.Event event) {
+        return notifier.post(url, headers, json.apply(event), pushover);
+    }
+}
 
-    private static DeliveryResult send(String service, Map<String, ?> o, Notifier by, Model.Event event) {
-        String title = Text.cut(event.title(), 250), all = event.title() + "\n" + event.text();
-        boolean urgent = Integer.valueOf(2).equals(o.get("priority")); // Pushover insists on being told how to insist
-        return switch (service) {
-            case "pushover" -> by.post(url(o, "https://api.pushover.net") + "/1/messages.json", Map.of(), withoutNulls(
-                "token", o.get("token"), "user", o.get("user"), "title", title, "message", Text.cut(event.text(), 1024),
-                "timestamp", event.at().getEpochSecond(), "priority", o.get("priority"), "sound", o.get("sound"),
-                "device", o.get("device"), "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null), true);
-            case "ntfy" -> by.post(url(o, "https://ntfy.sh") + "/",
-                o.get("token") == null ? Map.of() : Map.of("Authorization", "Bearer " + o.get("token")),
-                withoutNulls("topic", o.get("topic"), "title", title, "message", Text.cut(event.text(), 1300),
-                    "priority", o.get("priority"), "tags", o.get("tags")), false);
-            case "slack" -> by.post(url(o, ""), Map.of(), Map.of("text", Text.cut(all, 3000)
-                .replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")), false);
-            case "discord" -> by.post(url(o, ""), Map.of(),
-                Map.of("content", Text.cut(all, 2000), "allowed_mentions", Map.of("parse", List.of())), false);
-            case "telegram" -> by.post(url(o, "https://api.telegram.org") + "/bot" + o.get("token") + "/sendMessage",
-                Map.of(), Map.of("chat_id", o.get("chat"), "text", Text.cut(all, 4096)), false);
-            default -> throw new IllegalArgumentException(service);
-        };
+/** Runs a command: the message is the last argument, and in variables; no shell parses it. */
+record CommandSender(List<String> words) implements Sender {
+    public DeliveryResult send(Notifier notifier, Model.Event event) {
+        List<String> command = new ArrayList<>(words);
+        command.add(Text.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
+        CommandResult result = notifier.runner.run(command, Notifier.TIMEOUT, Map.of(
+            "WATCHDOG_EVENT", event.kind().name(), "WATCHDOG_WATCH", event.watch(),
+            "WATCHDOG_TITLE", event.title(), "WATCHDOG_TEXT", Text.cut(event.text(), 8000),
+            "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
+        return result.exit() == 0 ? DeliveryResult.ACCEPTED
+            : DeliveryResult.failed("exit code " + result.exit() + result.lastWords());
+    }
+}
+
+// === 9. State on disk ==========================================================================
+// One folder per rules file, mode 0700. memory.json holds what each watch remembers and the outbox,
+// so that both change in one step; history.jsonl has one line a pass.
+
+/** What passes remember. A damaged file is renamed, an unwritable one is reported. */
+final class StateStore {
+    private static final int FORMAT = 1, MAX_HISTORY_BYTES = 2 << 20;
+
+    /** The content of memory.json. */
+    private record StateFile(int format, String brokenRules, Map<String, WatchState> watches,
+                             List<OutboxEntry> outbox) { }
+
+    private final Path folder, file;
+    private final Environment env;
+    private final Secrets secrets;
+    private final boolean writable;
+    private final Map<String, WatchState> states = new TreeMap<>();
+    private final List<OutboxEntry> outbox = new ArrayList<>();
+    private final Set<String> warnings = new LinkedHashSet<>();
+    private String brokenRules = "", saved;
+    private List<Map<?, ?>> history;
+
+    StateStore(Path folder, boolean writable, Environment env, Secrets secrets) {
+        this.folder = folder;
+        this.file = folder.resolve("memory.json");
+        this.writable = writable;
+        this.env = env;
+        this.secrets = secrets;
+        try {
+            if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read();
+        } catch (IOException | RuntimeException | StackOverflowError damage) {
+            quarantine(damage);
+        }
+        saved = text();
     }
 
-    private static String url(Map<String, ?> o, String otherwise) {
-        return (o.get("url") == null ? otherwise : o.get("url").toString()).replaceFirst("/+$", "");
+    private void read() throws IOException {
+        if (!Files.isRegularFile(file)) throw new IllegalStateException("it is not a file");
+        Object json = new JsonSlurper().parseText(Files.readString(file));
+        Object format = json instanceof Map<?, ?> map ? map.get("format") : null;
+        if (format instanceof Integer && !format.equals(FORMAT))
+            throw new IllegalStateException("its format is " + format + ", not " + FORMAT);
+        StateFile content = (StateFile) Json.as(StateFile.class, json);
+        if (content.watches.containsValue(null) || content.outbox.contains(null))
+            throw new IllegalArgumentException("null");
+        brokenRules = content.brokenRules;
+        states.putAll(content.watches);
+        outbox.addAll(content.outbox);
     }
 
-    static Map<String, Object> withoutNulls(Object... pairs) {
-        Map<String, Object> map = new LinkedHashMap<>();
-        for (int i = 0; i < pairs.length; i += 2) if (pairs[i + 1] != null) map.put((String) pairs[i], pairs[i + 1]);
+    private void quarantine(Throwable damage) {
+        boolean clear = damage instanceof FileSystemException
+            || damage instanceof IllegalStateException;
+        String why = clear ? Text.plain(Text.thrown(damage), 120) : "it is damaged";
+        long slot = env.now().getEpochSecond() % 3; // at most three are kept
+        Path renamed = folder.resolve("memory.broken-" + slot + ".json");
+        warnings.add("memory.json could not be read (" + why + "); watchdog "
+            + (writable && file.toFile().renameTo(renamed.toFile()) ? "renamed it to " + renamed
+                + " and " : "") + "starts with an empty one, so restart limits start from zero");
+    }
+
+    Collection<String> warnings() { return warnings; }
+
+    synchronized WatchState of(Watch watch) {
+        return states.getOrDefault(watch.name(), WatchState.NEW);
+    }
+
+    synchronized void put(Watch watch, WatchState state) { states.put(watch.name(), state); }
+    synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
+    synchronized void drop(List<OutboxEntry> entries) { outbox.removeAll(entries); }
+
+    synchronized void postpone(List<OutboxEntry> entries, Instant until) {
+        outbox.replaceAll(entry -> !entries.contains(entry) ? entry
+            : new OutboxEntry(entry.event(), entry.hook(), until));
+    }
+
+    synchronized void post(OutboxEntry entry) {
+        Model.Event e = entry.event();
+        Model.Event masked = new Model.Event(e.kind(), e.watch(), secrets.mask(e.title()),
+            secrets.mask(e.text()), e.at(), e.since());
+        outbox.add(new OutboxEntry(masked, entry.hook(), entry.notBefore()));
+    }
+
+    /** Forgets watches that are no longer in the rules, and returns their last states. */
+    synchronized Map<String, WatchState> forget(Set<String> known) {
+        Map<String, WatchState> removed = new TreeMap<>(states);
+        removed.keySet().removeAll(known);
+        states.keySet().retainAll(known);
+        return removed;
+    }
+
+    /** True once for each text of the rules that does not compile; empty: they compile. */
+    synchronized boolean brokenRulesAreNew(String hash) {
+        boolean changed = !hash.equals(brokenRules);
+        brokenRules = hash;
+        return changed && !hash.isEmpty();
+    }
+
+    /** Writes nothing while nothing has changed: disks wear out, and backups notice. */
+    synchronized void save() {
+        String text = text();
+        if (!writable || text.equals(saved)) return;
+        try {
+            SecureFiles.write(file, secrets.mask(text));
+            saved = text;
+        } catch (IOException e) {
+            warnings.add("memory.json cannot be written (" + Text.thrown(e)
+                + "), so restart limits may not hold and messages may be repeated");
+        }
+    }
+
+    /** A line for each watch and message; groovy-json's pretty printer would start Groovy. */
+    private String text() {
+        var watches = states.entrySet().stream()
+            .map(entry -> "\n" + Json.text(entry.getKey()) + ": " + Json.text(entry.getValue()));
+        var entries = outbox.stream().map(entry -> "\n" + Json.text(entry));
+        return "{\"format\": " + FORMAT + ", \"brokenRules\": " + Json.text(brokenRules)
+            + ", \"watches\": {" + watches.collect(Collectors.joining(",")) + "\n}, \"outbox\": ["
+            + entries.collect(Collectors.joining(",")) + "\n]}\n";
+    }
+
+    /** null: not paused. A pause is a file of its own, so that `pause` need not wait for a pass. */
+    Instant pausedUntil(String name) {
+        try {
+            Instant until = Instant.parse(Files.readString(fileOf("paused", name)));
+            return until.isAfter(env.now()) ? until : null;
+        } catch (IOException | DateTimeException notPaused) {
+            return null;
+        }
+    }
+
+    Path pause(String name, Instant until) throws IOException {
+        return writeFile(fileOf("paused", name), until.toString());
+    }
+
+    boolean resume(String name) throws IOException {
+        return Files.deleteIfExists(fileOf("paused", name));
+    }
+
+    /** What a service answered when it was found down: one file a watch, to look into later. */
+    void evidence(String name, Response response) {
+        String text = response.url() + "\n" + response.status() + " " + response.failureText()
+            + "\n" + response.headers() + "\n" + Text.cut(response.body(), 1 << 16);
+        if (writable) SecureFiles.orElse(
+            () -> writeFile(fileOf("evidence", name + ".txt"), secrets.mask(text)),
+            e -> warnings.add("the response of " + name + " cannot be saved: " + Text.thrown(e)));
+    }
+
+    /** File names are limited to 255 bytes, and the temporary one is longer. */
+    private Path fileOf(String kind, String name) {
+        String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
+        String shortened = safe.length() < 200 ? safe : Text.hash(name);
+        return folder.resolve(kind).resolve(shortened);
+    }
+
+    private static Path writeFile(Path file, String text) throws IOException {
+        SecureFiles.folder(file.getParent());
+        return SecureFiles.write(file, text);
+    }
+
+    /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds. */
+    void history(Collection<WatchResult> results) {
+        Map<String, Object> line = new LinkedHashMap<>(Map.of("t", env.now().getEpochSecond()));
+        for (WatchResult r : results) line.putIfAbsent(r.watch.name(),
+            r.verdict().word().charAt(0) + "" + r.check.response().time().toMillis());
+        if (writable) SecureFiles.orElse(() -> append(Json.text(line) + "\n"),
+            e -> warnings.add("history.jsonl cannot be written: " + Text.thrown(e)));
+    }
+
+    private Path append(String line) throws IOException {
+        Path history = folder.resolve("history.jsonl");
+        if (history.toFile().length() > MAX_HISTORY_BYTES) Files.move(history,
+            folder.resolve("history.old.jsonl"), StandardCopyOption.REPLACE_EXISTING);
+        if (!Files.exists(history)) Files.createFile(history, SecureFiles.PRIVATE);
+        return Files.writeString(history, line, StandardOpenOption.APPEND);
+    }
+
+    /** The share of healthy checks in the last days, in per cent; null: there was no check. */
+    Double uptime(String name, int days) {
+        if (history == null) history = readHistory();
+        long since = env.now().minus(Duration.ofDays(days)).getEpochSecond();
+        var healthy = history.stream()
+            .filter(line -> line.get("t") instanceof Number time && time.longValue() >= since)
+            .map(line -> line.get(name) instanceof String check ? check : "")
+            .filter(check -> check.startsWith("h") || check.startsWith("u"))
+            .mapToLong(check -> check.startsWith("h") ? 10_000 : 0).summaryStatistics();
+        return healthy.getCount() == 0 ? null : healthy.getSum() / healthy.getCount() / 100.0;
+    }
+
+    /** Without the lines that a crash has cut. */
+    private List<Map<?, ?>> readHistory() {
+        List<Map<?, ?>> lines = new ArrayList<>();
+        for (String name : List.of("history.old.jsonl", "history.jsonl"))
+            for (String line : SecureFiles.orElse(() -> Files.readAllLines(folder.resolve(name),
+                    StandardCharsets.ISO_8859_1), missing -> List.<String>of())) // JSON is ASCII
+                if (Json.parse(line) instanceof Map<?, ?> checks) lines.add(checks);
+        return lines;
+    }
+}
+
+/** Keeps files whole, and safe from other users. */
+final class SecureFiles {
+    static final FileAttribute<?> PRIVATE = mode("rw-------");
+    private static final String ME = System.getProperty("user.name");
+
+    private static FileAttribute<?> mode(String mode) {
+        return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(mode));
+    }
+
+    /**
+     * The kernel's lock: gone with the process, however that ends. Closing any other channel to
+     * the file would release it, so the file is opened only here.
+     */
+    static FileChannel lock(Path file) throws IOException {
+        FileChannel channel = FileChannel.open(file, Set.of(StandardOpenOption.CREATE,
+            StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS), PRIVATE);
+        if (isOurs(file) && channel.tryLock() != null) return channel;
+        channel.close();
+        if (isOurs(file)) throw new OverlappingFileLockException();
+        throw new IOException("it belongs to another user");
+    }
+
+    /** Rules run with our rights: nobody else may change the file, nor put another in its place. */
+    static void refuseIfOthersCanWrite(Path file) {
+        try {
+            for (Path path = file.toRealPath(); path != null; path = path.getParent()) {
+                String fault = fault(path);
+                if (fault != null) throw ExitException.mistake("watchdog: " + fault);
+            }
+        } catch (IOException e) {
+            throw ExitException.mistake("watchdog: cannot read the permissions of " + file + ": "
+                + Text.thrown(e));
+        }
+    }
+
+    private static String fault(Path path) throws IOException {
+        var attributes = Files.readAttributes(path, "unix:mode,owner,group");
+        String owner = attributes.get("owner").toString();
+        if (!List.of(ME, "root").contains(owner)) return path + " belongs to user " + owner
+            + ", who could change the rules; fix it with: chown " + ME + " '" + path + "'";
+
+        int mode = (Integer) attributes.get("mode");
+        boolean privateGroup = attributes.get("group").toString().equals(owner); // umask 002
+        boolean open = (mode & 002) != 0 || (mode & 020) != 0 && !privateGroup;
+        boolean sticky = Files.isDirectory(path) && (mode & 01000) != 0;
+        return open && !sticky
+            ? "other users can change " + path + "; fix it with: chmod go-w '" + path + "'" : null;
+    }
+
+    /** Made if it is missing; throws when it is not ours, or cannot be written. */
+    static Path folder(Path folder) throws IOException {
+        if (!Files.isDirectory(folder)) Files.createDirectories(folder, mode("rwx------"));
+        if (!isOurs(folder)) throw new IOException("it belongs to another user");
+        if (!Files.isWritable(folder)) throw new IOException("it is read-only");
+        return Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwx------"));
+    }
+
+    static boolean isOurs(Path folder) {
+        return orElse(() -> Files.getOwner(folder).getName().equals(ME), missing -> false);
+    }
+
+    static Path write(Path file, String text) throws IOException {
+        return write(file, text.getBytes(StandardCharsets.UTF_8));
+    }
+
+    /** To a temporary file, forced to disk, then moved; the folder is forced too, for the move. */
+    static Path write(Path file, byte[] content) throws IOException {
+        Path temporary = Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp");
+        try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE);
+             FileChannel folder = FileChannel.open(file.getParent())) {
+            channel.write(ByteBuffer.wrap(content));
+            channel.force(true);
+            Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE);
+            folder.force(true);
+            return file;
+        } finally {
+            temporary.toFile().delete(); // there is none once it is moved
+        }
+    }
+
+    /** Deletes what a killed pass or an earlier text of the rules has left. */
+    static void sweep(Path folder, Predicate<String> leftOver) {
+        try (Stream<Path> files = Files.walk(folder, 2)) {
+            files.map(Path::toFile).filter(file -> file.isFile() && leftOver.test(file.getName()))
+                .forEach(File::delete);
+        } catch (IOException | UncheckedIOException unreadable) {
+            return; // left-over files do no harm
+        }
+    }
+
+    interface IOSupplier<T> { T get() throws IOException; }
+
+    /** Some file systems know no permissions: they throw UnsupportedOperationException. */
+    static <T> T orElse(IOSupplier<T> action, Function<Exception, T> otherwise) {
+        try {
+            return action.get();
+        } catch (IOException | UnsupportedOperationException e) {
+            return otherwise.apply(e);
+        }
+    }
+}
+
+/** JSON from records and back, by the names and types of their components. */
+final class Json implements JsonGenerator.Converter {
+    private static final JsonGenerator WRITER =
+        new JsonGenerator.Options().addConverter(new Json()).build();
+
+    static String text(Object value) { return WRITER.toJson(value); }
+
+    /** A map of names and values, without those that are null. */
+    static Map<String, Object> fields(Object... pairs) {
+        Map<String, Object> fields = new LinkedHashMap<>();
+        for (int i = 0; i < pairs.length; i += 2)
+            if (pairs[i + 1] != null) fields.put((String) pairs[i], pairs[i + 1]);
+        return fields;
+    }
+
+    @Override public boolean handles(Class<?> type) {
+        var known = Stream.of(CharSequence.class, Number.class, Map.class, Collection.class,
+            Boolean.class);
+        return known.noneMatch(supertype -> supertype.isAssignableFrom(type));
+    }
+
+    @Override public Object convert(Object value, String key) {
+        if (!(value instanceof Record)) return value.toString();
+        Map<String, Object> fields = new LinkedHashMap<>();
+        try {
+            for (RecordComponent component : value.getClass().getRecordComponents()) {
+                component.getAccessor().setAccessible(true);
+                Object field = component.getAccessor().invoke(value);
+                if (field != null) fields.put(component.getName(), field);
+            }
+            return fields;
+        } catch (ReflectiveOperationException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
+    /** Throws a RuntimeException when the JSON is not of that type. */
+    static Object as(Type type, Object json) {
+        if (type instanceof ParameterizedType generic) return elements(generic, json);
+        Class<?> target = (Class<?>) type;
+        if (target == Instant.class) return Instant.parse((String) json);
+        if (target.isEnum()) return Stream.of(target.getEnumConstants())
+            .filter(constant -> constant.toString().equals(json)).findFirst().orElseThrow();
+        return target.isRecord() && json != null ? record(target, (Map<?, ?>) json) : json;
+    }
+
+    private static Object elements(ParameterizedType generic, Object json) {
+        Type[] types = generic.getActualTypeArguments();
+        Type type = types[types.length - 1];
+        if (json instanceof List<?> list)
+            return list.stream().map(element -> as(type, element)).collect(Collectors.toList());
+        Map<Object, Object> map = new LinkedHashMap<>((Map<?, ?>) json);
+        map.replaceAll((key, element) -> as(type, element));
         return map;
     }
 
-    static Sender webhook(String url, Map<?, ?> headers, Function<Model.Event, ?> json) {
-        return (by, event) -> by.post(url, headers == null ? Map.of() : headers, json.apply(event), false);
+    private static Object record(Class<?> type, Map<?, ?> json) {
+        RecordComponent[] components = type.getRecordComponents();
+        var types = Stream.of(components).map(RecordComponent::getType).toArray(Class[]::new);
+        var values = Stream.of(components)
+            .map(part -> as(part.getGenericType(), json.get(part.getName()))).toArray();
+        try {
+            var constructor = type.getDeclaredConstructor(types);
+            constructor.setAccessible(true);
+            return constructor.newInstance(values);
+        } catch (ReflectiveOperationException e) {
+            throw new IllegalStateException(e);
+        }
     }
 
-    static Sender block(Consumer<Model.Event> block) {
-        return (by, event) -> {
-            block.accept(event);
-            return DeliveryResult.DONE;
-        };
+    /** By a path such as a.b[0].c; null: there is no such value, or the text is not JSON. */
+    @SuppressWarnings("rawtypes")
+    static Comparable at(String text, String path) {
+        Object value = parse(text);
+        for (String key : path.split("[.\\[\\]]+")) value = child(value, key);
+        return value == null || value instanceof Comparable ? (Comparable) value
+            : JsonOutput.toJson(value);
+    }
+
+    /** null: it is not JSON. */
+    static Object parse(String text) {
+        try {
+            return new JsonSlurper().parseText(text);
+        } catch (RuntimeException notJson) {
+            return null;
+        }
+    }
+
+    private static Object child(Object value, String key) {
+        if (key.isEmpty()) return value;
+        if (value instanceof Map<?, ?> map) return map.get(key);
+        if (!(value instanceof List<?> list)) return null;
+        if (key.equals("size")) return list.size();
+        int index = key.matches("\\d{1,9}") ? Integer.parseInt(key) : Integer.MAX_VALUE;
+        return index < list.size() ? list.get(index) : null;
     }
 }
 
-/** The message as last argument, and all of it as variables: text from the network never meets a shell. */
-record CommandSender(List<String> words) implements Sender {
-    public DeliveryResult send(Notifier by, Model.Event event) {
-        List<String> all = new ArrayList<>(words);
-        all.add(Text.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
-        CommandResult ran = by.hands.run(all, Notifier.PATIENCE, Map.of("WATCHDOG_EVENT", event.kind().name(),
-            "WATCHDOG_WATCH", event.watch(), "WATCHDOG_TITLE", event.title(),
-            "WATCHDOG_TEXT", Text.cut(event.text(), 8000),
-            "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
-        return ran.exit() == 0 ? DeliveryResult.DONE : DeliveryResult.later("exit code " + ran.exit() + ran.lastWords());
-    }
-}
-
-// === 8. The rules language ======================================================================
+// === 10. The rules language ====================================================================
 // rules.groovy is plain Groovy, statically compiled. Each block declares its words, so that a
-// mistake anywhere is found when the file is loaded. The public methods below are the language;
-// their comments are its reference.
+// mistake anywhere is found when the file is loaded. The public methods below are the language,
+// and their comments are its reference.
 
 /** The words of rules.groovy. Public, because a script lives in another class loader. */
 interface Language {
@@ -1726,21 +2742,26 @@ interface Language {
     /** The words at the top of the file. They can be used in every block. */
     abstract class RulesScript {
         RulesLoader loader;
+        public final Model.EventKind down = Model.EventKind.down, healed = Model.EventKind.healed,
+            still_down = Model.EventKind.still_down, gave_up = Model.EventKind.gave_up,
+            recovered = Model.EventKind.recovered, reminder = Model.EventKind.reminder,
+            rules_broken = Model.EventKind.rules_broken;
 
         protected abstract Object run();
 
         /** A service to watch; its name is unique, on one line, up to 60 characters. */
-        public void watch(String name, @DelegatesTo(value = WatchSpec.class,
-                strategy = Closure.DELEGATE_FIRST) Closure<?> block) {
-            WatchBuilder builder = new WatchBuilder(loader, name);
-            Blocks.run(block, new WatchSpec(builder));
-            loader.add(builder);
+        public void watch(String name,
+                @DelegatesTo(value = WatchSpec.class, strategy = DELEGATE_FIRST) Closure<?> block) {
+            WatchSpec spec = new WatchSpec(loader, name);
+            Blocks.run(block, spec);
+            loader.add(spec);
         }
         /** A hook for every watch. `on:` lists the kinds of event, default all; `orElse:` is a
          *  second hook for when this one fails. */
         public void notifying(Model.Hook hook, @Named List<?> on, @Named Model.Hook orElse) {
             loader.attach(loader.globalHooks, hook, on, orElse, "every watch");
         }
+        /** Custom Groovy code as a hook: `notify { event -> … }`. */
         public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
                 Closure<?> block, @Named List<?> on, @Named Model.Hook orElse) {
             notifying(loader.blockHook(block), on, orElse);
@@ -1752,8 +2773,8 @@ interface Language {
         /** How long a whole pass may take; default 4.minutes. */
         public void deadline(Duration time) { loader.deadline = loader.positive("deadline", time); }
         /** A remedy for several watches: `def tunnel = restart { … }`, then `restart tunnel`. */
-        public Model.Remedy restart(@DelegatesTo(value = RemedySpec.class,
-                strategy = Closure.DELEGATE_FIRST) Closure<?> steps) {
+        public Model.Remedy restart(
+                @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST) Closure<?> steps) {
             return new Model.Remedy(null, loader.steps(steps));
         }
         /** A value from the environment, or else from the secrets file; it is never printed. */
@@ -1765,27 +2786,38 @@ interface Language {
         public Model.Hook pushover(@Named(required = true) String token,
                 @Named(required = true) String user, @Named Integer priority, @Named String sound,
                 @Named String device, @Named String url) {
-            return loader.hook("pushover", "token", token, "user", user, "priority", priority,
-                "sound", sound, "device", device, "url", url);
+            boolean urgent = priority != null && priority == 2; // needs to know how to insist
+            return loader.hook("pushover", url, "https://api.pushover.net", "/1/messages.json", null,
+                event -> Json.fields("token", token, "user", user, "priority", priority,
+                    "title", Text.cut(event.title(), 250), "message", Text.cut(event.text(), 1024),
+                    "sound", sound, "device", device, "timestamp", event.at().getEpochSecond(),
+                    "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null));
         }
         /** ntfy.sh, or your own server with `url:`; `priority:` 1 to 5. */
         public Model.Hook ntfy(@Named(required = true) String topic, @Named String token,
                 @Named Integer priority, @Named List<String> tags, @Named String url) {
-            return loader.hook("ntfy", "topic", topic, "token", token, "priority", priority,
-                "tags", tags, "url", url);
+            return loader.hook("ntfy", url, "https://ntfy.sh", "/", token, event -> Json.fields(
+                "topic", topic, "title", Text.cut(event.title(), 250), "priority", priority,
+                "message", Text.cut(event.text(), 1300), "tags", tags));
         }
         /** A Slack incoming webhook. */
         public Model.Hook slack(@Named(required = true) String url) {
-            return loader.hook("slack", "url", url);
+            return loader.hook("slack", url, "", "", null, event -> Map.of("text",
+                Text.cut(event.title() + "\n" + event.text(), 3000).replace("&", "&amp;")
+                    .replace("<", "&lt;").replace(">", "&gt;")));
         }
         /** A Discord webhook. */
         public Model.Hook discord(@Named(required = true) String url) {
-            return loader.hook("discord", "url", url);
+            return loader.hook("discord", url, "", "", null, event -> Map.of("content",
+                Text.cut(event.title() + "\n" + event.text(), 2000),
+                "allowed_mentions", Map.of("parse", List.of())));
         }
         /** A Telegram bot, and the chat that it writes to. */
         public Model.Hook telegram(@Named(required = true) String token,
                 @Named(required = true) String chat, @Named String url) {
-            return loader.hook("telegram", "token", token, "chat", chat, "url", url);
+            return loader.hook("telegram", url, "https://api.telegram.org",
+                "/bot" + token + "/sendMessage", null, event -> Map.of("chat_id", chat,
+                "text", Text.cut(event.title() + "\n" + event.text(), 4096)));
         }
         /** POSTs {kind, watch, title, text, at, since} as JSON. */
         public Model.Hook webhook(String url, @Named Map<String, String> headers) {
@@ -1797,100 +2829,185 @@ interface Language {
             return loader.webhook(url, headers, Blocks.keepValues(json)::call);
         }
         /** Runs a command with the message as last argument, and in WATCHDOG_* variables. */
-        public Model.Hook commandHook(String command) { return loader.commandHook(command); }
-
-        public Model.EventKind getDown() { return Model.EventKind.down; }
-        public Model.EventKind getHealed() { return Model.EventKind.healed; }
-        public Model.EventKind getStill_down() { return Model.EventKind.still_down; }
-        public Model.EventKind getGave_up() { return Model.EventKind.gave_up; }
-        public Model.EventKind getRecovered() { return Model.EventKind.recovered; }
-        public Model.EventKind getReminder() { return Model.EventKind.reminder; }
-        public Model.EventKind getRules_broken() { return Model.EventKind.rules_broken; }
+        public Model.Hook commandHook(String command) {
+            return RulesLoader.hook("command", command, new CommandSender(loader.words(command)));
+        }
     }
 
     /** The words of watch { }. */
     class WatchSpec {
-        private final WatchBuilder watch;
         public final RedirectPolicy none = RedirectPolicy.none, any = RedirectPolicy.any,
             sameHost = RedirectPolicy.sameHost;
+        final String name;
+        final int line = RulesLoader.currentLine();
+        private final RulesLoader loader;
+        private final List<Model.Remedy> remedies = new ArrayList<>();
+        private final List<Model.Hook> hooks = new ArrayList<>();
+        private final List<String> dependencies = new ArrayList<>();
+        private final Map<String, String> headers = new LinkedHashMap<>();
+        private String url, tcp, method, body, mediaType = "application/json";
+        private List<String> command;
+        private RedirectPolicy redirects = sameHost;
+        private Path trust;
+        private Expectation healthy;
+        private Duration timeout = Duration.ofSeconds(10), every = Duration.ofSeconds(2),
+            per = Duration.ofHours(1), within = Duration.ofSeconds(30), remind;
+        private int attempts = 2, samples = 1, good = 1, failures = 1, limit = 3;
 
-        WatchSpec(WatchBuilder watch) { this.watch = watch; }
+        WatchSpec(RulesLoader loader, String name) {
+            this.loader = loader;
+            this.name = name;
+        }
 
         /** What to request; http or https. */
-        public void url(String url) { watch.url(url); }
+        public void url(String address) { url = setOnce("url", url, loader.url("url", address)); }
         /** A port that must accept a connection, as 'host:port'. */
-        public void tcp(String address) { watch.tcp(address); }
-        /** A command that must exit with 0. In healthy, status is its exit code and body its output. */
-        public void command(String command) { watch.command(command); }
+        public void tcp(String address) { tcp = setOnce("tcp", tcp, address); }
+        /** A command that must exit with 0. In healthy, status is its exit code, body its output. */
+        public void command(String text) {
+            command = setOnce("command", command, loader.words(text));
+        }
         /** The HTTP method; default GET, or POST with send. */
-        public void method(String method) { watch.method = method; }
+        public void method(String verb) { method = verb; }
         /** A request header. */
-        public void header(String name, String value) { watch.headers.put(name, value); }
+        public void header(String header, String value) { headers.put(header, value); }
         /** User and password for HTTP basic authentication. */
-        public void basicAuth(String user, String password) { watch.basicAuth(user, password); }
+        public void basicAuth(String user, String password) {
+            String basic = Credentials.basic(user, password, StandardCharsets.UTF_8);
+            loader.secrets.hide(basic);
+            header("Authorization", MissingSecretException.in(password) == null ? basic : password);
+        }
         /** A bearer token. */
         public void bearer(String token) { header("Authorization", "Bearer " + token); }
         /** The body of the request; `type:` its media type, default application/json. */
-        public void send(String body, @Named String type) {
-            watch.body = body;
-            if (type != null) watch.bodyType = type;
+        public void send(String text, @Named String type) {
+            body = text;
+            if (type != null) mediaType = type;
         }
         /** A PEM file with your own certificate authorities, trusted beside the system's. */
-        public void trust(String file) { watch.trust = watch.loader.certificates(file); }
+        public void trust(String file) { trust = loader.certificates(file); }
         /** none, sameHost (default) or any; a redirect from https to http is never followed. */
-        public void followRedirects(RedirectPolicy policy) { watch.redirects = policy; }
+        public void followRedirects(RedirectPolicy policy) { redirects = policy; }
         /** Conditions that must all be true, one a line; default `status in 200..299`. */
-        public void healthy(@DelegatesTo(value = Conditions.class,
-                strategy = Closure.DELEGATE_FIRST) Closure<?> conditions) {
-            watch.healthy(new ConditionBlock(conditions, Conditions::new));
+        public void healthy(
+                @DelegatesTo(value = Conditions.class, strategy = DELEGATE_FIRST) Closure<?> block) {
+            healthy = setOnce("healthy", healthy, Blocks.expectation(block, Conditions::new));
         }
         /** How long a check may take: DNS, connection, TLS and body; default 10.seconds. */
-        public void timeout(Duration time) { watch.timeout = watch.positive("timeout", time); }
+        public void timeout(Duration time) { timeout = loader.positive("timeout", time); }
         /** How often to try before it counts as unhealthy, default 2; `every:` the pause between,
          *  default 2.seconds. */
         public void attempts(int number, @Named Duration every) {
-            watch.attempts = watch.atLeastOne("attempts", number);
-            if (every != null) watch.every = watch.positive("every", every);
+            attempts = loader.atLeastOne("attempts", number);
+            if (every != null) this.every = loader.positive("every", every);
         }
         /** Checks on fresh connections, default 1; `good:` how many must be healthy, default all. */
         public void samples(int number, @Named Integer good) {
-            watch.samples = watch.atLeastOne("samples", number);
-            watch.good = good == null ? number : watch.atLeastOne("good", good);
+            samples = loader.atLeastOne("samples", number);
+            this.good = good == null ? number : loader.atLeastOne("good", good);
         }
         /** Unhealthy passes in a row before a restart and a message; default 1. */
-        public void failures(int passes) { watch.failures = watch.atLeastOne("failures", passes); }
+        public void failures(int passes) { failures = loader.atLeastOne("failures", passes); }
         /** Watches above this one; while one of them is unhealthy, this one is not judged. */
-        public void needs(String... watches) { watch.needs(watches); }
+        public void needs(String... watches) {
+            for (String dependency : watches) loader.checkDependency(name, dependency);
+            dependencies.addAll(List.of(watches));
+        }
         /** The remedy. Of several the next one is used when the last did not help. `when:` a block
          *  of conditions: this remedy is only for that cause, and comes before those without. */
-        public void restart(@DelegatesTo(value = RemedySpec.class,
-                strategy = Closure.DELEGATE_FIRST) Closure<?> steps,
-                @Named @DelegatesTo(value = CauseConditions.class,
-                    strategy = Closure.DELEGATE_FIRST) Closure<?> when) {
-            restart(new Model.Remedy(null, watch.loader.steps(steps)), when);
+        public void restart(
+                @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST) Closure<?> steps,
+                @Named @DelegatesTo(value = CauseConditions.class, strategy = DELEGATE_FIRST)
+                Closure<?> when) {
+            restart(new Model.Remedy(null, loader.steps(steps)), when);
         }
         /** A remedy that was made at the top of the file. */
-        public void restart(Model.Remedy remedy, @Named @DelegatesTo(value = CauseConditions.class,
-                strategy = Closure.DELEGATE_FIRST) Closure<?> when) {
-            Expectation cause = when == null ? null : new ConditionBlock(when, CauseConditions::new);
-            watch.remedies.add(new Model.Remedy(cause, remedy.steps()));
+        public void restart(Model.Remedy remedy, @Named
+                @DelegatesTo(value = CauseConditions.class, strategy = DELEGATE_FIRST)
+                Closure<?> when) {
+            Expectation cause = when == null ? null : Blocks.expectation(when, CauseConditions::new);
+            remedies.add(new Model.Remedy(cause, remedy.steps()));
         }
         /** How long the service may take to be healthy after a restart; default 30.seconds. */
-        public void within(Duration time) { watch.within = watch.positive("within", time); }
+        public void within(Duration time) { within = loader.positive("within", time); }
         /** The restart limit: default 3 in any `per:`, default 1.hour. */
         public void limit(int restarts, @Named Duration per) {
-            watch.limit = watch.atLeastOne("limit", restarts);
-            if (per != null) watch.per = watch.positive("per", per);
+            limit = loader.atLeastOne("limit", restarts);
+            if (per != null) this.per = loader.positive("per", per);
         }
         /** How often to report again that the service is still down; default never. */
-        public void remind(Duration every) { watch.remind = watch.positive("remind", every); }
+        public void remind(Duration time) { remind = loader.positive("remind", time); }
         /** A hook for this watch, with the same options as at the top of the file. */
         public void notifying(Model.Hook hook, @Named List<?> on, @Named Model.Hook orElse) {
-            watch.loader.attach(watch.hooks, hook, on, orElse, watch.name);
+            loader.attach(hooks, hook, on, orElse, name);
         }
         public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
                 Closure<?> block, @Named List<?> on, @Named Model.Hook orElse) {
-            notifying(watch.loader.blockHook(block), on, orElse);
+            notifying(loader.blockHook(block), on, orElse);
+        }
+
+        private <T> T setOnce(String word, T before, T value) {
+            refuse(before != null, "has two " + word + " lines; write one");
+            return value;
+        }
+
+        private void refuse(boolean wrong, String why) {
+            if (wrong) loader.mistakeAt(line, "watch '" + Text.plain(name, 60) + "' " + why);
+        }
+
+        /** Reports everything that is missing or contradictory, not only the first mistake. */
+        Watch build() {
+            long targets = Stream.of(url, tcp, command).filter(Objects::nonNull).count();
+            refuse(targets == 0, "checks nothing; add url, tcp or command");
+            refuse(targets > 1, "has more than one of url, tcp and command; write one");
+            refuse(url == null && (method != null || body != null || trust != null
+                || !headers.isEmpty()), "has no url, so method, header, send and trust mean nothing");
+            refuse(name.isBlank() || !Text.plain(name, 60).equals(name),
+                "needs a name of one line and at most 60 characters");
+            refuse(good > samples, "has samples " + samples + ", good: " + good
+                + "; good cannot be more than samples");
+            List<Model.Hook> all = new ArrayList<>(loader.globalHooks);
+            all.addAll(hooks);
+            return new Watch(name, probe(), healthy, List.copyOf(remedies),
+                List.copyOf(dependencies), new CheckSettings(timeout, attempts, every, samples, good),
+                new RestartPolicy(failures, limit, per, within, remind), all);
+        }
+
+        private Probe probe() {
+            String missing = MissingSecretException.in("" + url + headers.values() + body + command);
+            if (missing != null) loader.reportMissing(line, missing, name + " is not checked");
+            if (command != null) return new CommandProbe(command);
+            if (tcp != null) return tcpProbe();
+            String address = url == null ? "" : MissingSecretException.withPlaceholders(url);
+            return HttpUrl.parse(address) == null ? null : httpProbe(address, missing);
+        }
+
+        private Probe httpProbe(String address, String missing) {
+            String verb = body == null ? "GET" : "POST";
+            if (method != null) verb = method.toUpperCase(Locale.ROOT);
+            boolean sends = body != null || Set.of("POST", "PUT", "PATCH").contains(verb);
+            byte[] bytes = MissingSecretException.withPlaceholders(body == null ? "" : body)
+                .getBytes(StandardCharsets.UTF_8);
+            try {
+                Request.Builder request = new Request.Builder().url(address);
+                headers.forEach((header, value) ->
+                    request.header(header, MissingSecretException.withPlaceholders(value)));
+                request.method(verb, sends ? RequestBody.create(bytes, MediaType.get(mediaType)) : null);
+                return new HttpProbe(request.build(), redirects, trust, missing);
+            } catch (IllegalArgumentException e) {
+                refuse(true, "cannot be requested: "
+                    + Text.lowerFirst(Text.plain(e.getMessage(), 120)));
+                return null;
+            }
+        }
+
+        private Probe tcpProbe() {
+            int colon = tcp.lastIndexOf(':');
+            String port = tcp.substring(colon + 1);
+            if (colon > 0 && port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535)
+                return new TcpProbe(tcp.substring(0, colon), Integer.parseInt(port));
+            refuse(true, "has tcp '" + tcp + "'; write host:port, for example 'localhost:32400'");
+            return null;
         }
     }
 
@@ -1959,8 +3076,8 @@ interface Language {
         public final Model.Failure error;
         public final Model.Failure none = Model.Failure.none, refused = Model.Failure.refused,
             unknownHost = Model.Failure.unknownHost, unreachable = Model.Failure.unreachable,
-            timeout = Model.Failure.timeout, tls = Model.Failure.tls, reset = Model.Failure.reset,
-            closed = Model.Failure.closed;
+            timeout = Model.Failure.timeout, tls = Model.Failure.tls,
+            reset = Model.Failure.reset, closed = Model.Failure.closed;
 
         CauseConditions(Response response) {
             super(response);
@@ -2013,7 +3130,7 @@ interface Language {
         }
         /** Waits. Rarely needed: after the last step watchdog waits until the service is healthy. */
         public void pause(Duration time) { add(new PauseStep(time)); }
-        /** Runs custom Groovy code as a step, when the others have run. */
+        /** Custom Groovy code, run as a step in its turn. */
         public void calling(Closure<?> code) { add(new CallStep(Blocks.keepValues(code)::call)); }
 
         private void add(Step step) {
@@ -2033,8 +3150,23 @@ final class Blocks {
     /** Runs a block with the words of {@code spec}; the block itself does not change. */
     static void run(Closure<?> block, Object spec) {
         Closure<?> copy = block.rehydrate(spec, block.getOwner(), block.getThisObject());
-        copy.setResolveStrategy(Closure.DELEGATE_FIRST);
+        copy.setResolveStrategy(DELEGATE_FIRST);
         copy.call();
+    }
+
+    /** A block of conditions, as the rest of watchdog sees it. */
+    static Expectation expectation(Closure<?> block, Function<Response, Language.Conditions> words) {
+        Closure<?> conditions = keepValues(block);
+        return response -> {
+            Language.Conditions values = words.apply(response);
+            try {
+                run(conditions, values);
+                return null;
+            } catch (AssertionError failed) {
+                String reason = values.explain(Text.condition(failed));
+                return new FailedCondition(reason, String.valueOf(failed.getMessage()));
+            }
+        };
     }
 
     /** A copy with the present values of its variables: Groovy's `for` changes one variable. */
@@ -2053,136 +3185,7 @@ final class Blocks {
     }
 }
 
-/** A block of conditions, as the rest of watchdog sees it. */
-final class ConditionBlock implements Expectation {
-    private final Closure<?> block;
-    private final Function<Response, Language.Conditions> words;
-
-    ConditionBlock(Closure<?> block, Function<Response, Language.Conditions> words) {
-        this.block = Blocks.keepValues(block);
-        this.words = words;
-    }
-
-    @Override public FailedCondition firstFailure(Response response) {
-        Language.Conditions values = words.apply(response);
-        try {
-            Blocks.run(block, values);
-            return null;
-        } catch (AssertionError failed) {
-            String reason = values.explain(Text.condition(failed));
-            return new FailedCondition(reason, String.valueOf(failed.getMessage()));
-        }
-    }
-}
-
-/** A watch while its block runs; it has the defaults. */
-final class WatchBuilder {
-    final RulesLoader loader;
-    final String name;
-    final int line = RulesLoader.currentLine();
-    final List<Model.Remedy> remedies = new ArrayList<>();
-    final List<Model.Hook> hooks = new ArrayList<>();
-    final Map<String, String> headers = new LinkedHashMap<>();
-    String method, body, bodyType = "application/json";
-    RedirectPolicy redirects = RedirectPolicy.sameHost;
-    Path trust;
-    Duration timeout = Duration.ofSeconds(10), every = Duration.ofSeconds(2),
-        per = Duration.ofHours(1), within = Duration.ofSeconds(30), remind;
-    int attempts = 2, samples = 1, good = 1, failures = 1, limit = 3;
-    private final List<String> dependencies = new ArrayList<>();
-    private String url, tcp;
-    private List<String> command;
-    private Expectation healthy;
-
-    WatchBuilder(RulesLoader loader, String name) {
-        this.loader = loader;
-        this.name = name;
-    }
-
-    void url(String address) { url = setOnce("url", url, loader.url("url", address)); }
-    void tcp(String address) { tcp = setOnce("tcp", tcp, address); }
-    void command(String line) { command = setOnce("command", command, loader.words(line)); }
-    void healthy(Expectation block) { healthy = setOnce("healthy", healthy, block); }
-    Duration positive(String word, Duration time) { return loader.positive(word, time); }
-    int atLeastOne(String word, int number) { return loader.atLeastOne(word, number); }
-
-    private <T> T setOnce(String word, T before, T value) {
-        refuse(before != null, "has two " + word + " lines; write one");
-        return value;
-    }
-
-    void basicAuth(String user, String password) {
-        String basic = Credentials.basic(user, password, StandardCharsets.UTF_8);
-        loader.secrets.hide(basic);
-        headers.put("Authorization", MissingSecretException.in(password) == null ? basic : password);
-    }
-
-    /** A watch can only depend on one above it, so there are no circles. */
-    void needs(String... watches) {
-        for (String dependency : watches) {
-            if (!loader.isAbove(dependency)) loader.mistake("watch '" + name + "' needs '" + dependency
-                + "', and no watch above it has that name" + loader.didYouMean(dependency));
-            dependencies.add(dependency);
-        }
-    }
-
-    /** Reports everything that is missing or contradictory, not only the first mistake. */
-    Watch build() {
-        long targets = Stream.of(url, tcp, command).filter(Objects::nonNull).count();
-        boolean http = method != null || body != null || !headers.isEmpty() || trust != null;
-        refuse(targets == 0, "checks nothing; add url, tcp or command");
-        refuse(targets > 1, "has more than one of url, tcp and command; write one");
-        refuse(url == null && http, "has no url, so method, header, send and trust mean nothing");
-        refuse(name.isBlank() || !Text.plain(name, 60).equals(name),
-            "needs a name of one line and at most 60 characters");
-        refuse(good > samples, "has samples " + samples + ", good: " + good
-            + "; good cannot be more than samples");
-        return new Watch(name, probe(), healthy, List.copyOf(remedies), List.copyOf(dependencies),
-            new CheckSettings(timeout, attempts, every, samples, good),
-            new RestartPolicy(failures, limit, per, within, remind), loader.hooksFor(hooks));
-    }
-
-    private void refuse(boolean wrong, String why) {
-        if (wrong) loader.mistakeAt(line, "watch '" + Text.plain(name, 60) + "' " + why);
-    }
-
-    private Probe probe() {
-        String missing = MissingSecretException.in("" + url + headers.values() + body + command);
-        if (missing != null) loader.reportMissing(line, missing, name + " is not checked");
-        if (command != null) return new CommandProbe(command);
-        if (tcp != null) return tcpProbe();
-        String blanked = url == null ? "" : MissingSecretException.withPlaceholders(url);
-        return HttpUrl.parse(blanked) == null ? null : httpProbe(blanked, missing);
-    }
-
-    private Probe httpProbe(String address, String missing) {
-        String verb = method != null ? method.toUpperCase(Locale.ROOT) : body != null ? "POST" : "GET";
-        boolean hasBody = body != null || Set.of("POST", "PUT", "PATCH").contains(verb);
-        String text = MissingSecretException.withPlaceholders(body == null ? "" : body);
-        byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
-        try {
-            Request.Builder request = new Request.Builder().url(address);
-            headers.forEach((name, value) ->
-                request.header(name, MissingSecretException.withPlaceholders(value)));
-            request.method(verb, hasBody ? RequestBody.create(bytes, MediaType.get(bodyType)) : null);
-            return new HttpProbe(request.build(), redirects, trust, missing);
-        } catch (IllegalArgumentException e) {
-            refuse(true, "cannot be requested: " + Text.lowerFirst(Text.plain(e.getMessage(), 120)));
-            return null;
-        }
-    }
-
-    private Probe tcpProbe() {
-        int colon = tcp.lastIndexOf(':');
-        String port = tcp.substring(colon + 1);
-        if (colon > 0 && port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535)
-            return new TcpProbe(tcp.substring(0, colon), Integer.parseInt(port));
-        refuse(true, "has tcp '" + tcp + "'; write host:port, for example 'localhost:32400'");
-        return null;
-    }
-}
-
-// === 9. Loading the rules =======================================================================
+// === 11. Loading the rules =====================================================================
 // Text -> compiled classes (kept for the next pass) -> the script runs -> Rules, or all mistakes.
 
 /** What the rules say, without a mistake. A watch stands below those that it depends on. */
@@ -2191,7 +3194,7 @@ record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Dura
     /** The watches with these names and, above each, those that it depends on. */
     List<Watch> select(List<String> names) {
         if (names == null || names.isEmpty()) return watches;
-        for (String name : names) if (find(name) == null) throw unknown(name);
+        names.forEach(this::get);
         Set<String> wanted = new HashSet<>(names);
         for (int i = watches.size() - 1; i >= 0; i--)
             if (wanted.contains(watches.get(i).name())) wanted.addAll(watches.get(i).dependencies());
@@ -2199,19 +3202,10 @@ record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Dura
     }
 
     Watch get(String name) {
-        Watch found = find(name);
-        if (found == null) throw unknown(name);
-        return found;
-    }
-
-    private Watch find(String name) {
-        return watches.stream().filter(watch -> watch.name().equals(name)).findFirst().orElse(null);
-    }
-
-    private ExitException unknown(String name) {
+        for (Watch watch : watches) if (watch.name().equals(name)) return watch;
         List<String> known = new ArrayList<>(watches.stream().map(Watch::name).toList());
         known.addAll(watchdog.commands());
-        return ExitException.mistake("watchdog: no watch and no command is called '" + name + "'"
+        throw ExitException.mistake("watchdog: no watch and no command is called '" + name + "'"
             + Text.didYouMean(name, known)
             + (name.contains(".") ? "; a URL begins with https:// or http://" : ""));
     }
@@ -2221,31 +3215,32 @@ record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Dura
 final class RulesLoader {
     static final String SCRIPT = "rules"; // a fixed class name: rules cannot shadow a class of ours
     private static final Duration MAX_LOADING = Duration.ofSeconds(10);
+    private static final Model.Event SAMPLE = new Model.Event(Model.EventKind.test, "", "", "",
+        Instant.EPOCH, Instant.EPOCH);
     final Secrets secrets;
     final List<Model.Hook> globalHooks = new ArrayList<>();
     String heartbeat;
     Duration deadline = Duration.ofMinutes(4);
     private final Path file;
-    private final Environment environment;
+    private final Environment env;
     private final Mistakes mistakes;
-    private final Map<String, WatchBuilder> watches = new LinkedHashMap<>();
+    private final Map<String, Language.WatchSpec> watches = new LinkedHashMap<>();
     private final Map<String, Model.Hook> hooks = new LinkedHashMap<>();
     private final List<String> path = new ArrayList<>(), warnings = new ArrayList<>();
     private int blockHooks;
 
-    private RulesLoader(Path file, String text, Environment environment, Secrets secrets) {
+    private RulesLoader(Path file, String text, Environment env, Secrets secrets) {
         this.file = file;
-        this.environment = environment;
+        this.env = env;
         this.secrets = secrets;
         mistakes = new Mistakes(file.getFileName().toString(), text, secrets);
     }
 
-    static Path find(Path option, Environment environment) {
-        if (option != null) return environment.cwd().resolve(option).normalize();
-        Path here = environment.cwd().resolve("rules.groovy");
+    static Path find(Path option, Environment env) {
+        if (option != null) return env.cwd().resolve(option).normalize();
+        Path here = env.cwd().resolve("rules.groovy");
         if (Files.exists(here)) return here;
-        Path config = environment.folder("XDG_CONFIG_HOME", ".config");
-        Path home = config.resolve("watchdog/rules.groovy");
+        Path home = env.folder("XDG_CONFIG_HOME", ".config").resolve("watchdog/rules.groovy");
         return Files.exists(home) ? home : here;
     }
 
@@ -2253,9 +3248,8 @@ final class RulesLoader {
     static String read(Path file) {
         if (!Files.exists(file)) throw ExitException.mistake("watchdog: there is no rules file "
             + file + "; write it, or name another with --rules FILE");
-        if (!Files.isRegularFile(file))
-            throw ExitException.mistake("watchdog: " + file + " is not a file");
-        SecureFiles.onlyOursWrite(file);
+        ExitException.mistakeIf(!Files.isRegularFile(file), file + " is not a file");
+        SecureFiles.refuseIfOthersCanWrite(file);
         try {
             String text = Files.readString(file);
             return text.startsWith("\uFEFF") ? text.substring(1) : text;
@@ -2267,19 +3261,19 @@ final class RulesLoader {
     }
 
     /** Uses the compiled classes of this very text, if there are any and they are intact. */
-    static Rules load(Path file, String text, Environment environment, Secrets secrets,
+    static Rules load(Path file, String text, Environment env, Secrets secrets,
                       CompiledRules compiled) {
         Class<?> cached = compiled.load(text);
         if (cached != null) {
-            RulesLoader loader = new RulesLoader(file, text, environment, secrets);
+            RulesLoader loader = new RulesLoader(file, text, env, secrets);
             Throwable thrown = loader.run(cached);
             if (!(thrown instanceof LinkageError)) return loader.rules(thrown);
         }
-        RulesLoader loader = new RulesLoader(file, text, environment, secrets);
+        RulesLoader loader = new RulesLoader(file, text, env, secrets);
         Path classes = compiled.newFolder();
         try {
-            Rules rules = loader.rules(loader.run(
-                RulesCompiler.compile(text, classes, loader.mistakes)));
+            Class<?> script = RulesCompiler.compile(text, classes, loader.mistakes);
+            Rules rules = loader.rules(loader.run(script));
             compiled.keep(text, classes);
             return rules;
         } finally {
@@ -2287,7 +3281,7 @@ final class RulesLoader {
         }
     }
 
-    /** Runs the script in its own thread, as it may loop or sleep for ever. Returns what it threw. */
+    /** Runs the script in its own thread, as it may loop for ever. Returns what it threw, or null. */
     private Throwable run(Class<?> type) {
         Future<Throwable> run = DaemonThreads.run(() -> {
             try {
@@ -2295,7 +3289,7 @@ final class RulesLoader {
                 script.loader = this;
                 script.run();
                 return null;
-            } catch (Throwable thrown) { // a script may throw anything
+            } catch (Throwable thrown) {
                 return thrown;
             }
         });
@@ -2307,7 +3301,7 @@ final class RulesLoader {
             throw ExitException.mistake(file.getFileName() + ": the rules were still running after "
                 + Text.time(MAX_LOADING) + "; is there an endless loop?");
         if (thrown != null) mistakeAt(lineIn(thrown), describe(thrown));
-        List<Watch> built = watches.values().stream().map(WatchBuilder::build).toList();
+        List<Watch> built = watches.values().stream().map(Language.WatchSpec::build).toList();
         if (built.isEmpty() && mistakes.isEmpty())
             mistakeAt(0, "there is no watch; write at least watch('name') { url 'https://…' }");
         mistakes.throwIfAny();
@@ -2324,73 +3318,75 @@ final class RulesLoader {
 
     // -- called by the words of the rules
 
-    void add(WatchBuilder watch) {
-        WatchBuilder first = watches.putIfAbsent(watch.name, watch);
+    void add(Language.WatchSpec watch) {
+        var first = watches.putIfAbsent(watch.name, watch);
         if (first != null) mistakeAt(watch.line, "there are two watches with the name '" + watch.name
             + "'; the first is in line " + first.line);
     }
 
-    boolean isAbove(String name) { return watches.containsKey(name); }
-    String didYouMean(String name) { return Text.didYouMean(name, watches.keySet()); }
-
-    List<Model.Hook> hooksFor(List<Model.Hook> own) {
-        return Stream.concat(globalHooks.stream(), own.stream()).toList();
+    /** A watch can only depend on one above it, so there are no circles. */
+    void checkDependency(String watch, String dependency) {
+        if (!watches.containsKey(dependency)) mistake("watch '" + watch + "' needs '" + dependency
+            + "', and no watch above it has that name"
+            + Text.didYouMean(dependency, watches.keySet()));
     }
 
     List<Step> steps(Closure<?> block) {
         Language.RemedySpec spec = new Language.RemedySpec();
         try {
             Blocks.run(block, spec);
-        } catch (IllegalArgumentException wrong) {
-            mistakeAt(lineIn(wrong), wrong.getMessage());
+        } catch (IllegalArgumentException e) {
+            mistakeAt(lineIn(e), e.getMessage());
         }
         return List.copyOf(spec.steps);
     }
 
-    Model.Hook hook(String service, Object... settings) {
-        Map<String, Object> values = HookProviders.withoutNulls(settings);
-        boolean hasUrl = values.get("url") instanceof String url
-            && MissingSecretException.in(url) == null;
-        if (hasUrl) url(service + "'s url", (String) values.get("url"));
-        return hook(service, values, HookProviders.of(service, values));
+    /** A hook that POSTs JSON to {@code url}, or else to the service's own server. */
+    Model.Hook hook(String label, String url, String server, String path, String bearer,
+                    Function<Model.Event, ?> json) {
+        if (url != null && MissingSecretException.in(url) == null) url(label + "'s url", url);
+        String address = (url == null ? server : url).replaceFirst("/+$", "") + path;
+        Map<String, String> headers = bearer == null ? Map.of()
+            : Map.of("Authorization", "Bearer " + bearer);
+        return hook(label, address + headers + json.apply(SAMPLE),
+            new JsonSender(address, headers, json, label.equals("pushover")));
     }
 
-    Model.Hook webhook(String url, Map<String, String> headers, Function<Model.Event, ?> json) {
-        url("webhook", url);
-        Map<String, Object> settings = HookProviders.withoutNulls("url", url, "headers", headers);
-        return hook("webhook", settings, HookProviders.webhook(url, headers, json));
-    }
-
-    Model.Hook commandHook(String command) {
-        return hook("command", Map.of("command", command), new CommandSender(words(command)));
+    Model.Hook webhook(String address, Map<String, String> headers, Function<Model.Event, ?> json) {
+        Map<String, String> given = headers == null ? Map.of() : headers;
+        return hook("webhook", url("webhook", address) + given,
+            new JsonSender(address, given, json, false));
     }
 
     Model.Hook blockHook(Closure<?> block) {
-        Consumer<Model.Event> consumer = Blocks.keepValues(block)::call;
-        return hook("closure", Map.of("number", blockHooks++), HookProviders.block(consumer));
+        Closure<?> kept = Blocks.keepValues(block);
+        return hook("closure", "" + blockHooks++, (notifier, event) -> {
+            kept.call(event);
+            return DeliveryResult.ACCEPTED;
+        });
     }
 
-    private static Model.Hook hook(String label, Map<String, ?> settings, Sender sender) {
-        String id = label + "-" + Text.hash(new TreeMap<>(settings).toString()).substring(0, 8);
-        String missing = MissingSecretException.in(settings.toString());
+    /** Hooks with the same settings are the same hook, also in the next pass. */
+    static Model.Hook hook(String label, String settings, Sender sender) {
+        String id = label + "-" + Text.hash(settings).substring(0, 8);
+        String missing = MissingSecretException.in(settings);
         return new Model.Hook(label, id, sender, EnumSet.allOf(Model.EventKind.class), null, missing);
     }
 
     /** A hook whose secret is missing is left out, and reported by each pass. */
-    void attach(List<Model.Hook> hooksOfWatch, Model.Hook hook, List<?> on, Model.Hook orElse, String owner) {
+    void attach(List<Model.Hook> target, Model.Hook hook, List<?> on, Model.Hook orElse, String owner) {
         for (Model.Hook each : orElse == null ? List.of(hook) : List.of(hook, orElse))
-            if (each.missing() != null) reportMissing(currentLine(), each.missing(),
+            if (each.missingSecret() != null) reportMissing(currentLine(), each.missingSecret(),
                 each.label() + " is not used for " + owner);
-        if (hook.missing() != null) return;
-        Set<Model.EventKind> kinds = EnumSet.of(Model.EventKind.test);
-        kinds.addAll(on == null ? EnumSet.allOf(Model.EventKind.class) : kinds(on));
-        Model.Hook attached = hook.with(kinds, orElse == null || orElse.missing() != null ? null : orElse);
+        if (hook.missingSecret() != null) return;
+        boolean usable = orElse != null && orElse.missingSecret() == null;
+        Model.Hook attached = hook.with(on == null ? hook.on() : kinds(on), usable ? orElse : null);
         hooks.putIfAbsent(attached.id(), attached);
-        hooksOfWatch.add(attached);
+        target.add(attached);
     }
 
     private Set<Model.EventKind> kinds(List<?> on) {
-        Set<Model.EventKind> kinds = EnumSet.noneOf(Model.EventKind.class);
+        Set<Model.EventKind> kinds = EnumSet.of(Model.EventKind.test);
         for (Object kind : on) {
             if (kind instanceof Model.EventKind known) kinds.add(known);
             else mistake("on: needs kinds such as [healed, gave_up]; found " + Text.value(kind));
@@ -2400,8 +3396,8 @@ final class RulesLoader {
 
     void path(String... folders) {
         for (String folder : folders) {
-            String home = folder.startsWith("~/") ? environment.home() + folder.substring(1) : folder;
-            if (home.startsWith("/") && !home.contains(":")) path.add(home);
+            String full = folder.startsWith("~/") ? env.home() + folder.substring(1) : folder;
+            if (full.startsWith("/") && !full.contains(":")) path.add(full);
             else mistake("path '" + folder + "' is not an absolute folder; write, for example, "
                 + "'/opt/homebrew/bin' or '~/bin'");
         }
@@ -2430,8 +3426,8 @@ final class RulesLoader {
     List<String> words(String command) {
         try {
             return ShellWords.split(command);
-        } catch (IllegalArgumentException wrong) {
-            mistake(wrong.getMessage());
+        } catch (IllegalArgumentException e) {
+            mistake(e.getMessage());
             return List.of("?");
         }
     }
@@ -2440,8 +3436,8 @@ final class RulesLoader {
         Path pem = file.resolveSibling(name);
         try {
             HttpClients.trustManager(pem);
-        } catch (IllegalArgumentException wrong) {
-            mistake("trust: " + wrong.getMessage());
+        } catch (IllegalArgumentException e) {
+            mistake("trust: " + e.getMessage());
         }
         return pem;
     }
@@ -2463,16 +3459,12 @@ final class RulesLoader {
     void mistakeAt(int line, String text) { mistakes.add(line, 0, text); }
 
     /** The line of the rules that runs now. */
-    static int currentLine() {
-        return StackWalker.getInstance().walk(frames -> frames
-            .filter(frame -> (SCRIPT + ".groovy").equals(frame.getFileName()))
-            .mapToInt(StackWalker.StackFrame::getLineNumber).findFirst().orElse(0));
-    }
+    static int currentLine() { return lineIn(new Throwable()); }
 
     private static int lineIn(Throwable thrown) {
-        return Arrays.stream(thrown.getStackTrace())
-            .filter(frame -> (SCRIPT + ".groovy").equals(frame.getFileName()))
-            .mapToInt(StackTraceElement::getLineNumber).findFirst().orElse(0);
+        for (StackTraceElement frame : thrown.getStackTrace())
+            if ((SCRIPT + ".groovy").equals(frame.getFileName())) return frame.getLineNumber();
+        return 0;
     }
 
     static String lineOf(Throwable thrown) {
@@ -2489,15 +3481,12 @@ final class Mistakes {
     private final List<String> lines;
     private final Secrets secrets;
     private final List<Mistake> found = new ArrayList<>();
-    private final List<Runnable> later = new ArrayList<>();
 
     Mistakes(String fileName, String text, Secrets secrets) {
         this.fileName = fileName;
         this.lines = text.lines().toList();
         this.secrets = secrets;
     }
-
-    void add(ASTNode node, String text) { add(node.getLineNumber(), node.getColumnNumber(), text); }
 
     /** Column 0: the whole line. Of several mistakes in one column the first is the cause. */
     void add(int line, int column, String text) {
@@ -2506,33 +3495,32 @@ final class Mistakes {
         if (!known) found.add(new Mistake(line, column, text));
     }
 
-    /** Added unless another mistake on that line explains it. */
-    void addLater(ASTNode node, String text) { later.add(() -> { if (!isOnLine(node.getLineNumber())) add(node, text); }); }
-
     boolean isEmpty() { return found.isEmpty(); }
     boolean isOnLine(int line) { return found.stream().anyMatch(mistake -> mistake.line == line); }
-    boolean isAtEnd(int line, int column) {
-        return line > lines.size() || lines.get(line - 1).substring(column - 1).matches("[\\s})]*")
-            && lines.subList(line, lines.size()).stream().allMatch(String::isBlank);
+
+    /** The text from a place to the end of the file. */
+    String from(int line, int column) {
+        if (line > lines.size()) return "";
+        String first = lines.get(line - 1);
+        return first.substring(Math.min(column - 1, first.length()))
+            + String.join("", lines.subList(line, lines.size()));
     }
-    char charAt(int line, int column) { return (lines.get(line - 1) + " ").charAt(column - 1); }
 
     void throwIfAny() {
-        later.forEach(Runnable::run);
         if (found.isEmpty()) return;
         found.sort(Comparator.comparingInt(Mistake::line).thenComparingInt(Mistake::column));
         throw ExitException.mistakes(found.stream().map(this::show).toList());
     }
 
     private String show(Mistake mistake) {
-        String place = (mistake.line > 0 ? ":" + mistake.line : "")
-            + (mistake.column > 0 ? ":" + mistake.column : "");
+        int line = mistake.line, column = mistake.column;
+        String place = (line > 0 ? ":" + line : "") + (column > 0 ? ":" + column : "");
         String text = fileName + place + ": " + mistake.text;
-        if (mistake.line < 1 || mistake.line > lines.size()) return secrets.mask(text);
-        String line = lines.get(mistake.line - 1).replaceAll("\\p{Cntrl}", " ");
-        String caret = mistake.column < 1 ? "" : "\n    "
-            + " ".repeat(Math.min(mistake.column - 1, line.length())) + "^";
-        return secrets.mask(text + "\n    " + line + caret);
+        if (line < 1 || line > lines.size()) return secrets.mask(text);
+        String source = lines.get(line - 1).replaceAll("\\p{Cntrl}", " ");
+        String caret = column < 1 ? ""
+            : "\n    " + " ".repeat(Math.min(column - 1, source.length())) + "^";
+        return secrets.mask(text + "\n    " + source + caret);
     }
 }
 
@@ -2550,7 +3538,7 @@ final class CompiledRules {
         try (Stream<Path> files = Files.list(classes)) {
             ClassLoader loader = new URLClassLoader(new URL[] {classes.toUri().toURL()},
                 CompiledRules.class.getClassLoader());
-            // All at once, since a later pass may replace the folder while this one still runs.
+            // All at once: another command may replace the folder while this pass still runs.
             for (Path file : files.filter(path -> path.toString().endsWith(".class")).toList())
                 loader.loadClass(file.getFileName().toString().replaceFirst("\\.class$", ""));
             return loader.loadClass(RulesLoader.SCRIPT);
@@ -2559,23 +3547,16 @@ final class CompiledRules {
         }
     }
 
-    /** A class file depends on the text, this build of watchdog and this build of Java. */
+    /** A class file depends on the text, on this build of watchdog and on this build of Java. */
     private static String key(String text) {
-        String build = watchdog.VERSION + Runtime.version();
-        try {
-            Path jar = Path.of(watchdog.class.getProtectionDomain().getCodeSource().getLocation()
-                .toURI());
-            build += jar + " " + Files.getLastModifiedTime(jar).toMillis();
-        } catch (URISyntaxException | IOException e) {
-            build += "unknown";
-        }
-        return Text.hash(text + build);
+        var source = watchdog.class.getProtectionDomain().getCodeSource().getLocation();
+        long modified = new File(source.getPath()).lastModified();
+        return Text.hash(text + watchdog.VERSION + source + modified + Runtime.version());
     }
 
-    /** Where to compile to; null if nothing can be written: slower, but not wrong. */
+    /** Where to compile to; null if nothing can be written, which is slower but not wrong. */
     Path newFolder() {
-        if (folder == null) return null;
-        return SecureFiles.orElse(() ->
+        return folder == null ? null : SecureFiles.orElse(() ->
             Files.createTempDirectory(SecureFiles.folder(folder), "new-"), e -> null);
     }
 
@@ -2613,7 +3594,7 @@ final class CompiledRules {
     }
 }
 
-// === 10. Compiling the rules ====================================================================
+// === 12. Compiling the rules ===================================================================
 // Loaded only after an edit. DslTransformer adds what Groovy's syntax does not have; RulesChecker
 // says mistakes in the words of the rules, from the syntax tree and its types.
 
@@ -2634,50 +3615,57 @@ enum Block {
         this.spec = spec;
     }
 
-    String inBraces() { return this == file ? title : title + " { }"; }
     boolean hasConditions() { return this == healthy || this == when; }
 
-    List<Method> methods() {
+    private Stream<Method> methods() {
         return Arrays.stream(spec.getMethods())
-            .filter(method -> method.getDeclaringClass().getEnclosingClass() == Language.class)
-            .sorted(Comparator.comparingInt(Method::getParameterCount)).toList();
+            .filter(method -> method.getDeclaringClass().getEnclosingClass() == Language.class);
     }
 
     List<Method> methods(String word) {
-        return methods().stream().filter(method -> wordOf(method).equals(word)).toList();
+        return methods().filter(method -> wordOf(method.getName()).equals(word))
+            .sorted(Comparator.comparingInt(Method::getParameterCount)).toList();
     }
 
     boolean declares(String word) { return !methods(word).isEmpty(); }
 
-    /** This block, or else the file, or else null: which of the two declares a word. */
+    /** Which declares a word: this block, or else the file, or neither: null. */
     Block owner(String word) { return declares(word) ? this : file.declares(word) ? file : null; }
 
-    /** The words that can be used in this block, values such as `none` among them. */
+    /** All words that can be used in this block, values such as `none` among them. */
     Set<String> words() {
-        Stream<Method> methods = Stream.of(this, file).flatMap(block -> block.methods().stream());
-        Stream<String> fields = Arrays.stream(spec.getFields()).map(Field::getName);
+        Stream<String> methods = Stream.concat(methods(), file.methods()).map(Method::getName);
+        Stream<String> fields = Stream.of(spec, file.spec)
+            .flatMap(type -> Arrays.stream(type.getFields())).map(Field::getName);
         return Stream.concat(methods.map(Block::wordOf), fields)
             .collect(Collectors.toCollection(TreeSet::new));
     }
 
-    static String wordOf(Method method) {
-        String name = method.getName();
-        for (var renamed : RENAMED.entrySet()) if (renamed.getValue().equals(name)) return renamed.getKey();
-        return name.matches("get[A-Z].*") ? Text.lowerFirst(name.substring(3)) : name;
+    static String wordOf(String method) {
+        for (var renamed : RENAMED.entrySet())
+            if (renamed.getValue().equals(method)) return renamed.getKey();
+        return method.matches("get[A-Z].*") ? Text.lowerFirst(method.substring(3)) : method;
     }
 
-    static List<java.lang.reflect.Parameter> options(Method method) {
-        return Arrays.stream(method.getParameters())
+    /** The options of a word: all its methods have the same. */
+    List<java.lang.reflect.Parameter> options(String word) {
+        return Arrays.stream(methods(word).get(0).getParameters())
             .filter(parameter -> parameter.isAnnotationPresent(Language.Named.class)).toList();
     }
+
+    String belongs(String word, Block here) {
+        return "'" + word + "' belongs in " + inBraces() + ", not in " + here.inBraces();
+    }
+
+    String compare(String word) {
+        return "compare '" + word + "' in " + inBraces() + ", for example: " + word + " == …";
+    }
+
+    private String inBraces() { return this == file ? title : title + " { }"; }
 }
 
 /** Text of the rules -> the class of the script, or all mistakes. */
 final class RulesCompiler {
-    private final Mistakes mistakes;
-
-    private RulesCompiler(Mistakes mistakes) { this.mistakes = mistakes; }
-
     /** {@code folder}: where the classes are kept, or null. */
     static Class<?> compile(String text, Path folder, Mistakes mistakes) {
         CompilerConfiguration configuration = new CompilerConfiguration();
@@ -2685,18 +3673,14 @@ final class RulesCompiler {
         configuration.getOptimizationOptions().put(CompilerConfiguration.INVOKEDYNAMIC, false);
         configuration.addCompilationCustomizers(new DslTransformer(mistakes));
         if (folder != null) configuration.setTargetDirectory(folder.toFile());
-        return new RulesCompiler(mistakes).compile(text, configuration);
-    }
-
-    private Class<?> compile(String text, CompilerConfiguration configuration) {
-        ClassLoader ours = RulesCompiler.class.getClassLoader();
         Class<?> script = null;
         try {
+            ClassLoader ours = RulesCompiler.class.getClassLoader();
             script = new GroovyClassLoader(ours, configuration)
                 .parseClass(text, RulesLoader.SCRIPT + ".groovy");
         } catch (MultipleCompilationErrorsException e) {
             for (Object error : e.getErrorCollector().getErrors())
-                if (error instanceof SyntaxErrorMessage message) addGroovyError(message.getCause());
+                if (error instanceof SyntaxErrorMessage message) add(message.getCause(), mistakes);
             if (mistakes.isEmpty()) mistakes.add(0, 0, Text.plain(e.getMessage(), 200));
         } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
             if (mistakes.isEmpty())
@@ -2706,26 +3690,23 @@ final class RulesCompiler {
         return script;
     }
 
-    /** Groovy's own errors; one on a line with a mistake of ours only follows from that. */
-    private void addGroovyError(SyntaxException error) {
+    /** An error of Groovy's; on a line with a mistake of ours it is only a consequence. */
+    private static void add(SyntaxException error, Mistakes mistakes) {
         int line = error.getStartLine(), column = error.getStartColumn();
         if (mistakes.isOnLine(line)) return;
-        boolean typed = error.getMessage().startsWith("[Static type checking]");
-        mistakes.add(line, column, typed ? Text.lowerFirst(Text.plain(
-            error.getOriginalMessage().substring(25), 200)) : syntaxError(error, line, column));
+        String text = Text.lowerFirst(Text.plain(error.getOriginalMessage(), 200)
+            .replace("[Static type checking] - ", "")), rest = mistakes.from(line, column);
+        boolean parsed = error.getMessage().startsWith("[Static type checking]");
+        if (!parsed && rest.matches("[\\s})]*")) text = "a {, ( or quote before this is not closed";
+        else if (!parsed && rest.matches("['\"].*")) text = "this quote is not closed";
+        else if (!parsed) text = "this is not Groovy: " + text;
+        mistakes.add(line, column, text);
     }
 
-    private String syntaxError(SyntaxException error, int line, int column) {
-        if (mistakes.isAtEnd(line, column)) return "a {, ( or quote before this is not closed";
-        if ("'\"".indexOf(mistakes.charAt(line, column)) >= 0) return "this quote is not closed";
-        return "this is not Groovy: " + Text.plain(Text.lowerFirst(error.getOriginalMessage()), 80);
-    }
-
-    /** Says mistakes in the words of the rules. Groovy makes it by its public constructor. */
+    /** Says mistakes in the words of the rules. Groovy calls its public constructor. */
     public static final class RulesChecker extends AbstractTypeCheckingExtension {
-        private static final String UNTYPED = " (give the function types, so that it can be checked:"
-            + " String name(String x) { … })";
-        private static final String REPORTED = "reported";
+        private static final String REPORTED = "reported", UNTYPED = " (give the function types, so"
+            + " that it can be checked: String name(String x) { … })";
         private static final Set<String> TEXT_METHODS = Arrays.stream(String.class.getMethods())
             .map(Method::getName).collect(Collectors.toSet());
 
@@ -2733,10 +3714,12 @@ final class RulesCompiler {
 
         private void mistake(ASTNode node, String text) {
             Mistakes mistakes = context.getSource().getAST().getNodeMetaData(Mistakes.class);
-            if (block() != Block.unknown) mistakes.add(node, text);
+            if (block() != Block.unknown)
+                mistakes.add(node.getLineNumber(), node.getColumnNumber(), text);
+            node.putNodeMetaData(REPORTED, true);
         }
 
-        /** The innermost block of watchdog's around the code that is visited now. */
+        /** The innermost of watchdog's blocks around the code that is checked now. */
         private Block block() {
             return context.getEnclosingClosureStack().stream()
                 .map(closure -> closure.getClosureExpression().<Block>getNodeMetaData(Block.class))
@@ -2745,140 +3728,127 @@ final class RulesCompiler {
 
         @Override public List<MethodNode> handleMissingMethod(ClassNode receiver, String name,
                 ArgumentListExpression arguments, ClassNode[] types, MethodCall call) {
-            boolean ofWord = call instanceof MethodCallExpression method && method.isImplicitThis();
-            String word = Block.RENAMED.containsValue(name) ? wordOf(name) : name;
-            if (!ofWord) mistake((ASTNode) call, noSuchMethod(receiver, name, types));
-            else if (block().owner(word) == null) mistake((ASTNode) call, unknownWord(word));
-            else wrongArguments(word, arguments, types, (ASTNode) call);
-            for (Expression argument : arguments) // a block of a wrong call cannot be judged
-                if (argument instanceof ClosureExpression) argument.putNodeMetaData(Block.class, Block.unknown);
+            boolean implicit = call instanceof MethodCallExpression method && method.isImplicitThis();
+            String word = Block.wordOf(name);
+            List<MethodNode> functions = context.getEnclosingClassNode().getMethods(name);
+            if (!implicit) mistake((ASTNode) call, noSuchMethod(receiver, name, types));
+            else if (block().owner(word) != null)
+                wrongArguments(word, arguments.getExpressions(), types, (ASTNode) call);
+            else mistake((ASTNode) call, functions.isEmpty() ? unknownWord(word)
+                : wrongTypes(name, parameters(functions.get(0)), List.of(types)));
             ((ASTNode) call).putNodeMetaData(REPORTED, true);
+            for (Expression argument : arguments) // a block of a wrong call cannot be judged
+                if (argument instanceof ClosureExpression)
+                    argument.putNodeMetaData(Block.class, Block.unknown);
             return List.of(newMethod(name, ClassHelper.dynamicType()));
         }
 
-        private static String wordOf(String renamed) {
-            return Block.RENAMED.entrySet().stream().filter(e -> e.getValue().equals(renamed))
-                .findFirst().orElseThrow().getKey();
-        }
-
         private static String noSuchMethod(ClassNode receiver, String name, ClassNode[] types) {
-            boolean untyped = ClassHelper.isObjectType(receiver);
-            String problem = TEXT_METHODS.contains(name)
-                ? "'" + name + "' of " + typeName(receiver) + " does not take " + typeNames(types)
-                : typeName(receiver) + " has no '" + name + "'"
-                    + Text.didYouMean(name, TEXT_METHODS);
-            return untyped ? typeName(receiver) + " has no '" + name + "'" + UNTYPED : problem;
+            String type = typeName(receiver);
+            if (ClassHelper.isObjectType(receiver)) return type + " has no '" + name + "'" + UNTYPED;
+            if (!TEXT_METHODS.contains(name))
+                return type + " has no '" + name + "'" + Text.didYouMean(name, TEXT_METHODS);
+            return "'" + name + "' of " + type + " does not take " + typeNames(List.of(types));
         }
 
         /** At the option that has the wrong type, or else at the word. */
-        private void wrongArguments(String word, ArgumentListExpression arguments,
-                                    ClassNode[] types, ASTNode call) {
-            if (anyReported(arguments.getExpressions())) return;
-            List<Method> methods = block().owner(word).methods(word);
-            var options = Block.options(methods.get(0));
+        private void wrongArguments(String word, List<Expression> arguments, ClassNode[] types,
+                                    ASTNode call) {
+            if (arguments.stream().anyMatch(e -> e.getNodeMetaData(REPORTED) != null)) return;
+            var options = block().owner(word).options(word);
             int values = types.length - options.size();
-            for (int i = Math.max(0, values); i < types.length; i++) {
-                ClassNode needed = ClassHelper.make(options.get(i - values).getType());
-                if (isNull(arguments.getExpression(i)) || isAssignable(types[i], needed)) continue;
-                mistake(arguments.getExpression(i), "the option '" + options.get(i - values).getName()
-                    + "' needs " + typeName(needed) + "; found " + typeName(types[i]));
+            for (int i = 0; i < options.size(); i++) {
+                Expression value = arguments.get(values + i);
+                ClassNode type = types[values + i], needed = ClassHelper.make(options.get(i).getType());
+                boolean isNull = value instanceof ConstantExpression c && c.isNullExpression();
+                if (isNull || StaticTypeCheckingSupport.isAssignableTo(ClassHelper.getWrapper(type),
+                    needed)) continue;
+                mistake(value, "the option '" + options.get(i).getName() + "' needs "
+                    + typeName(needed) + "; found " + typeName(type));
                 return;
             }
-            String needed = methods.stream().map(RulesChecker::signature).distinct()
-                .collect(Collectors.joining(", or "));
-            ClassNode[] found = Arrays.copyOf(types, Math.max(0, values));
-            boolean untyped = Arrays.stream(found).anyMatch(ClassHelper::isObjectType);
-            mistake(call, "'" + word + "' needs " + needed + "; found " + typeNames(found)
-                + (untyped ? UNTYPED : ""));
+            List<ClassNode> found = List.of(types).subList(0, values);
+            String needed = block().owner(word).methods(word).stream()
+                .map(RulesChecker::parameters).distinct().collect(Collectors.joining(", or "));
+            mistake(call, wrongTypes(word, needed, found));
         }
 
-        private static boolean isNull(Expression e) {
-            return e instanceof ConstantExpression constant && constant.isNullExpression();
+        private static String wrongTypes(String word, String needed, List<ClassNode> found) {
+            return "'" + word + "' needs " + needed + "; found " + typeNames(found)
+                + (found.stream().anyMatch(ClassHelper::isObjectType) ? UNTYPED : "");
         }
 
-        private static boolean isAssignable(ClassNode type, ClassNode to) {
-            return StaticTypeCheckingSupport.isAssignableTo(ClassHelper.getWrapper(type), to);
+        private static String parameters(MethodNode function) {
+            return typeNames(Arrays.stream(function.getParameters()).map(Parameter::getType).toList());
         }
 
-        /** Whether a mistake in a value explains why its type does not fit. */
-        private static boolean anyReported(List<Expression> values) {
-            return values.stream().anyMatch(value -> value.getNodeMetaData(REPORTED) != null);
-        }
-
-        private static String signature(Method method) {
-            List<String> values = Arrays.stream(method.getParameters())
+        private static String parameters(Method method) {
+            return typeNames(Arrays.stream(method.getParameters())
                 .filter(parameter -> !parameter.isAnnotationPresent(Language.Named.class))
-                .map(parameter -> typeName(ClassHelper.make(parameter.getType()))).toList();
-            return values.isEmpty() ? "options only" : Text.list(values);
+                .map(parameter -> ClassHelper.make(parameter.getType())).toList());
         }
 
         @Override public boolean handleUnresolvedVariableExpression(VariableExpression variable) {
             String word = variable.getName();
             BinaryExpression around = context.getEnclosingBinaryExpression();
-            boolean left = around != null && around.getLeftExpression() == variable;
-            boolean list = left && around.getOperation().getType() == Types.LEFT_SQUARE_BRACKET;
-            boolean known = block().words().contains(word);
-            if (!known) mistake(variable, unknownVariable(word));
-            else mistake(variable, list ? "a list needs parentheses here: " + word + "(['…', '…'])"
-                : "'" + word + "' needs a value, for example: " + word + " …");
-            variable.putNodeMetaData(REPORTED, true);
+            boolean list = around != null && around.getLeftExpression() == variable
+                && around.getOperation().getType() == Types.LEFT_SQUARE_BRACKET;
+            String problem = unknownWord(word);
+            if (block().words().contains(word)) problem = list
+                ? "a list needs parentheses here: " + word + "(['…', '…'])"
+                : "'" + word + "' needs a value, for example: " + word + " …";
+            else if (!problem.contains("; did") && !problem.contains("belongs"))
+                problem += "; if you meant a text, put it in quotes: '" + word + "'";
+            mistake(variable, problem);
             makeDynamic(variable);
             return true;
         }
 
-        private String unknownVariable(String word) {
-            String problem = unknownWord(word);
-            boolean clear = problem.contains("; did") || problem.contains("belongs");
-            return clear ? problem : problem + "; if you meant a text, put it in quotes: '" + word + "'";
-        }
-
         private String unknownWord(String word) {
-            Block here = block();
             for (Block other : List.of(Block.watch, Block.healthy, Block.restart, Block.file))
-                if (other.declares(word)) return belongs(word, other, here);
-            return "no such word '" + word + "' in " + here.title + Text.didYouMean(word, here.words());
-        }
-
-        static String belongs(String word, Block there, Block here) {
-            return "'" + word + "' belongs in " + there.inBraces() + ", not in " + here.inBraces();
+                if (other.declares(word)) return other.belongs(word, block());
+            return "no such word '" + word + "' in " + block().title
+                + Text.didYouMean(word, block().words());
         }
 
         @Override public boolean handleUnresolvedProperty(PropertyExpression property) {
             String name = property.getPropertyAsString();
             ClassNode type = getType(property.getObjectExpression());
             boolean number = ClassHelper.isNumberType(type) || ClassHelper.isBigDecimalType(type);
-            boolean unit = DslTransformer.UNITS.containsKey(name);
-            mistake(property, number && unit ? "'" + name + "' follows a plain number, as in 3." + name
-                + "; for a variable write Duration.ofSeconds(…)"
-                : typeName(type) + " has no '" + name + "'"
-                    + (number ? Text.didYouMean(name, DslTransformer.UNITS.keySet()) : ""));
-            property.putNodeMetaData(REPORTED, true);
+            String problem = typeName(type) + " has no '" + name + "'";
+            if (number) problem += Text.didYouMean(name, DslTransformer.UNITS.keySet());
+            if (number && DslTransformer.UNITS.containsKey(name)) problem = "'" + name
+                + "' follows a plain number, as in 3." + name
+                + "; for a variable write Duration.ofSeconds(…)";
+            mistake(property, problem);
             makeDynamic(property);
             return true;
         }
 
-        /** `time < 3` calls compareTo with a value of another type. */
         @Override public void onMethodSelection(Expression expression, MethodNode target) {
-            if (expression instanceof BinaryExpression comparison && target.getName().equals("compareTo")) {
-                ClassNode left = getType(comparison.getLeftExpression());
-                ClassNode right = getType(comparison.getRightExpression());
-                if (!StaticTypeCheckingSupport.checkCompatibleAssignmentTypes(left, right))
-                    mistake(comparison, typeName(left) + " cannot be compared with " + typeName(right));
-            }
-            boolean language = target.getDeclaringClass().getName().startsWith("Language$");
+            if (expression instanceof BinaryExpression comparison) compare(comparison, target);
             boolean step = expression instanceof MethodCallExpression call
                 && call.getMethod().getNodeMetaData(DslTransformer.STEP) != null;
-            if (step && !language && expression.getNodeMetaData(REPORTED) == null)
-                mistake(expression, "'" + target.getName() + "' is not a step; for custom Groovy write"
-                    + " call { … }");
+            boolean word = target.getDeclaringClass().getName().startsWith("Language$");
+            if (step && !word && expression.getNodeMetaData(REPORTED) == null)
+                mistake(expression, DslTransformer.notStep("'" + target.getName() + "'"));
         }
 
-        private static String typeNames(ClassNode[] types) {
-            return types.length == 0 ? "nothing"
-                : Text.list(Arrays.stream(types).map(RulesChecker::typeName).toList());
+        /** `time < 3` calls compareTo with a value of another type. */
+        private void compare(BinaryExpression comparison, MethodNode target) {
+            ClassNode left = getType(comparison.getLeftExpression());
+            ClassNode right = getType(comparison.getRightExpression());
+            if (target.getName().equals("compareTo")
+                && !StaticTypeCheckingSupport.checkCompatibleAssignmentTypes(left, right))
+                mistake(comparison, typeName(left) + " cannot be compared with " + typeName(right));
         }
 
-        static String typeName(ClassNode type) {
+        private static String typeNames(List<ClassNode> types) {
+            return types.isEmpty() ? "nothing"
+                : Text.list(types.stream().map(RulesChecker::typeName).toList());
+        }
+
+        private static String typeName(ClassNode type) {
             if (type.isArray()) return "texts";
             if (type instanceof LowestUpperBoundClassNode) return "a value of unknown type";
             return switch (type.getNameWithoutPackage().replaceFirst(".*\\$", "")) {
@@ -2911,12 +3881,16 @@ final class DslTransformer extends CompilationCustomizer {
     private final Mistakes mistakes;
 
     static {
-        Map.of("millisecond", ChronoUnit.MILLIS, "second", ChronoUnit.SECONDS, "minute",
-            ChronoUnit.MINUTES, "hour", ChronoUnit.HOURS, "day", ChronoUnit.DAYS)
-            .forEach((name, unit) -> {
-                UNITS.put(name, unit.getDuration().toNanos());
-                UNITS.put(name + "s", unit.getDuration().toNanos());
-            });
+        for (ChronoUnit unit : List.of(ChronoUnit.MILLIS, ChronoUnit.SECONDS, ChronoUnit.MINUTES,
+                ChronoUnit.HOURS, ChronoUnit.DAYS)) {
+            String plural = unit == ChronoUnit.MILLIS ? "milliseconds" : Text.lowerFirst(unit.toString());
+            UNITS.put(plural, unit.getDuration().toNanos());
+            UNITS.put(plural.substring(0, plural.length() - 1), unit.getDuration().toNanos());
+        }
+    }
+
+    static String notStep(String what) {
+        return what + " is not a step; for custom Groovy write call { … }";
     }
 
     DslTransformer(Mistakes mistakes) {
@@ -2935,18 +3909,7 @@ final class DslTransformer extends CompilationCustomizer {
             type.getDeclaredConstructors().clear();
             List.copyOf(type.getMethods("main")).forEach(type::removeMethod);
         }
-        type.getMethods().forEach(DslTransformer::inferTextReturn);
         new BlockVisitor(source, type).visitClass(type);
-    }
-
-    /** `def name(…) { "…" }` returns a text; without this Groovy would call it an Object. */
-    private static void inferTextReturn(MethodNode method) {
-        if (!method.isDynamicReturnType() || !(method.getCode() instanceof BlockStatement body)) return;
-        Statement last = body.isEmpty() ? body : body.getStatements().get(body.getStatements().size() - 1);
-        Expression value = last instanceof ReturnStatement result ? result.getExpression()
-            : last instanceof ExpressionStatement line ? line.getExpression() : null;
-        boolean text = value instanceof ConstantExpression c && c.getValue() instanceof String;
-        if (text || value instanceof GStringExpression) method.setReturnType(ClassHelper.STRING_TYPE);
     }
 
     private final class BlockVisitor extends ClassCodeExpressionTransformer {
@@ -2961,6 +3924,11 @@ final class DslTransformer extends CompilationCustomizer {
 
         @Override protected SourceUnit getSourceUnit() { return source; }
 
+        private void mistake(ASTNode node, String text) {
+            if (block != Block.unknown)
+                mistakes.add(node.getLineNumber(), node.getColumnNumber(), text);
+        }
+
         /** `url: 'x'` is a label to Groovy, and would silently do nothing. */
         @Override public void visitBlockStatement(BlockStatement code) {
             for (Statement line : code.getStatements()) {
@@ -2971,22 +3939,18 @@ final class DslTransformer extends CompilationCustomizer {
             super.visitBlockStatement(code);
         }
 
-        private void mistake(ASTNode node, String text) {
-            if (block != Block.unknown) mistakes.add(node, text);
-        }
-
         @Override public void visitExpressionStatement(ExpressionStatement line) {
-            Method hook = line.getExpression() instanceof MethodCallExpression call
-                && call.isImplicitThis() ? hookMethod(call) : null;
-            if (hook != null) mistake(line, "a hook alone does nothing; write: notify "
-                + Block.wordOf(hook) + "(…)");
+            String word = word(line.getExpression());
+            boolean hook = word != null && line.getExpression().getNodeMetaData(PROBE) == null
+                && Block.file.methods(word).stream().anyMatch(m -> m.getReturnType() == Model.Hook.class);
+            if (hook) mistake(line, "a hook alone does nothing; write: notify " + word + "(…)");
             super.visitExpressionStatement(line);
         }
 
-        private Method hookMethod(MethodCallExpression call) {
-            if (call.getNodeMetaData(PROBE) != null) return null;
-            return Block.file.methods(String.valueOf(call.getMethodAsString())).stream()
-                .filter(method -> method.getReturnType() == Model.Hook.class).findFirst().orElse(null);
+        /** The word that an expression calls, or null. */
+        private static String word(Expression e) {
+            return e instanceof MethodCallExpression call && call.isImplicitThis()
+                ? call.getMethodAsString() : null;
         }
 
         @Override public Expression transform(Expression e) {
@@ -2994,15 +3958,15 @@ final class DslTransformer extends CompilationCustomizer {
                 return duration(property);
             if (e instanceof ClosureExpression closure) return visitBlock(closure);
             if (e instanceof BinaryExpression binary) checkAssignment(binary);
-            if (e instanceof MethodCallExpression call && call.isImplicitThis()) transformWord(call);
-            return e == null ? null : super.transform(e);
+            if (word(e) != null) transformCall((MethodCallExpression) e);
+            return super.transform(e);
         }
 
         private Expression duration(PropertyExpression e) {
             Long nanos = UNITS.get(String.valueOf(e.getPropertyAsString()));
             if (nanos == null || !(e.getObjectExpression() instanceof ConstantExpression c)
                 || !(c.getValue() instanceof Number)) return null;
-            BigDecimal exact = new BigDecimal(c.getValue().toString()).multiply(BigDecimal.valueOf(nanos));
+            BigDecimal exact = new BigDecimal(c.getText()).multiply(BigDecimal.valueOf(nanos));
             long bounded = exact.min(BigDecimal.valueOf(Long.MAX_VALUE)).longValue();
             Expression duration = new StaticMethodCallExpression(ClassHelper.make(Duration.class),
                 "ofNanos", new ArgumentListExpression(new ConstantExpression(bounded, true)));
@@ -3011,8 +3975,7 @@ final class DslTransformer extends CompilationCustomizer {
         }
 
         private Expression visitBlock(ClosureExpression closure) {
-            Block outer = block;
-            Block own = closure.getNodeMetaData(Block.class);
+            Block outer = block, own = closure.getNodeMetaData(Block.class);
             if (own != null) block = own;
             closure.getCode().visit(this);
             block = outer;
@@ -3020,29 +3983,45 @@ final class DslTransformer extends CompilationCustomizer {
         }
 
         private void checkAssignment(BinaryExpression e) {
-            if (!e.getOperation().getText().equals("=") || e instanceof DeclarationExpression
-                || !(e.getLeftExpression() instanceof VariableExpression word)) return;
-            String name = word.getName();
-            if (block.declares(name)) mistake(word, block.hasConditions()
+            boolean assigns = e.getOperation().getText().equals("=")
+                && !(e instanceof DeclarationExpression);
+            String name = e.getLeftExpression().getText();
+            if (assigns && block.declares(name)) mistake(e, block.hasConditions()
                 ? "compare '" + name + "' with '==', not with '='"
                 : "write '" + name + "' without '=', for example: " + name + " …");
         }
 
-        private void transformWord(MethodCallExpression call) {
+        private void transformCall(MethodCallExpression call) {
             String word = call.getMethodAsString();
-            if (word == null || !(call.getArguments() instanceof TupleExpression tuple)) return;
+            if (!(call.getArguments() instanceof TupleExpression tuple)) return;
             List<Expression> arguments = new ArrayList<>(tuple.getExpressions());
             boolean probe = call.getNodeMetaData(PROBE) != null;
             Block owner = word.equals("command") && !probe ? Block.file : block.owner(word);
-            reportMisplaced(word, call, arguments.size());
-            if (owner == null && type.getMethods(word).isEmpty()) nameBlocks(arguments, Block.unknown);
-            if (owner == null) return;
+            checkPlace(word, call, arguments.size());
+            if (owner == null) {
+                if (type.getMethods(word).isEmpty()) nameBlocks(arguments, Block.unknown);
+                return;
+            }
             if (Set.of("watch", "healthy", "restart").contains(word))
                 nameBlocks(arguments, Block.valueOf(word));
             if (word.equals("call")) nameBlocks(arguments, Block.file);
-            call.setArguments(byPlace(owner.methods(word), arguments, call));
+            call.setArguments(byPlace(owner, word, arguments, call));
             if (Block.RENAMED.containsKey(word) && !probe)
                 call.setMethod(new ConstantExpression(Block.RENAMED.get(word)));
+        }
+
+        /** Rejects words of an enclosing block, such as url in restart { }; Groovy would find them. */
+        private void checkPlace(String word, MethodCallExpression call, int arguments) {
+            if (block == Block.file || block == Block.unknown) return;
+            boolean reads = Set.of("header", "json").contains(word) && arguments == 1;
+            if (block.declares(word)) {
+                if (block.hasConditions() && !reads) mistake(call, block.compare(word));
+                return;
+            }
+            boolean ofFile = Set.of("watch", "heartbeat", "deadline", "path").contains(word);
+            boolean ofWatch = block != Block.watch && Block.watch.declares(word);
+            if (ofFile) mistake(call, Block.file.belongs(word, block));
+            else if (ofWatch && !word.equals("command")) mistake(call, Block.watch.belongs(word, block));
         }
 
         private void nameBlocks(List<Expression> arguments, Block name) {
@@ -3052,19 +4031,18 @@ final class DslTransformer extends CompilationCustomizer {
 
         private void nameBlock(ClosureExpression closure, Block name) {
             closure.putNodeMetaData(Block.class, name);
-            if (!(closure.getCode() instanceof BlockStatement code)) return;
-            if (name.hasConditions()) {
-                if (code.getStatements().stream().allMatch(this::declares))
-                    mistake(closure, "there is no condition in " + name.title
-                        + " { }; write, for example, status == 200");
-                replaceLines(code, line -> condition(line, name));
-            }
+            BlockStatement code = (BlockStatement) closure.getCode();
+            if (name.hasConditions() && code.getStatements().stream().allMatch(this::declares))
+                mistake(closure, "there is no condition in " + name.title
+                    + " { }; write, for example, status == 200");
+            if (name.hasConditions()) replaceLines(code, line -> condition(line, name));
             if (name == Block.restart) replaceLines(code, this::step);
             if (name == Block.watch) replaceLines(code, this::probe);
         }
 
         /** Every line of a block, also under if and for, with braces or without. */
-        private Statement replaceLines(Statement code, Function<ExpressionStatement, Statement> change) {
+        private Statement replaceLines(Statement code,
+                                       Function<ExpressionStatement, Statement> change) {
             if (code instanceof BlockStatement lines)
                 lines.getStatements().replaceAll(line -> replaceLines(line, change));
             if (code instanceof LoopingStatement loop)
@@ -3073,7 +4051,8 @@ final class DslTransformer extends CompilationCustomizer {
                 choice.setIfBlock(replaceLines(choice.getIfBlock(), change));
                 choice.setElseBlock(replaceLines(choice.getElseBlock(), change));
             }
-            return code instanceof ExpressionStatement line && !declares(line) ? change.apply(line) : code;
+            return code instanceof ExpressionStatement line && !declares(line) ? change.apply(line)
+                : code;
         }
 
         private boolean declares(Statement line) {
@@ -3084,7 +4063,7 @@ final class DslTransformer extends CompilationCustomizer {
         private Statement condition(ExpressionStatement line, Block name) {
             Expression e = line.getExpression();
             if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
-            reportUselessCondition(e, name);
+            checkCondition(e, name);
             BooleanExpression truth = new BooleanExpression(e);
             truth.setSourcePosition(e);
             AssertStatement condition = new AssertStatement(truth);
@@ -3094,96 +4073,80 @@ final class DslTransformer extends CompilationCustomizer {
             return condition;
         }
 
-        private void reportUselessCondition(Expression e, Block name) {
+        /** A condition that is always true, or never. */
+        private void checkCondition(Expression e, Block name) {
+            String text = e.getText();
             if (e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean))
                 mistake(e, "this is always true; write a comparison, for example status == 200");
-            String text = e.getText();
             if (e instanceof VariableExpression && (TEXT_WORDS.contains(text) || text.equals("status")))
-                mistake(e, compare(text, name));
-            if (!(e instanceof BinaryExpression b && b.getRightExpression() instanceof ConstantExpression c))
-                return;
+                mistake(e, name.compare(text));
+            if (!(e instanceof BinaryExpression b
+                && b.getRightExpression() instanceof ConstantExpression value)) return;
             String word = b.getLeftExpression().getText();
-            if (word.equals("status") && c.getValue() instanceof String quoted)
-                mistake(c, "status is a whole number; write it without quotes: " + quoted);
-            if (TEXT_WORDS.contains(word) && c.getValue() instanceof Number number)
-                mistake(c, word + " is a text; write it in quotes: '" + number + "'");
+            if (word.equals("status") && value.getValue() instanceof String)
+                mistake(value, "status is a whole number; write it without quotes: " + value.getText());
+            if (TEXT_WORDS.contains(word) && value.getValue() instanceof Number)
+                mistake(value, word + " is a text; write it in quotes: '" + value.getText() + "'");
         }
 
-        private static String compare(String word, Block block) {
-            return "compare '" + word + "' in " + block.inBraces() + ", for example: " + word + " == …";
-        }
-
-        /** A line of restart { } is a step or a loop; a counter is needed by some loops. */
+        /** A line of restart { } is a step, a loop, or a counter that a loop needs. */
         private Statement step(ExpressionStatement line) {
             Expression e = line.getExpression();
-            boolean counter = e instanceof PostfixExpression || e instanceof PrefixExpression
-                || e instanceof BinaryExpression b && b.getLeftExpression() instanceof VariableExpression
-                    && b.getOperation().getText().matches("[-+*/]?=");
-            boolean loop = e instanceof MethodCallExpression call && call.getArguments().getText()
-                .contains("->");
-            boolean word = e instanceof MethodCallExpression call && call.isImplicitThis();
-            if (word) ((MethodCallExpression) e).getMethod().putNodeMetaData(STEP, true);
-            if (!counter && !loop && !word) mistakes.addLater(e, "this line is not a step; for custom"
-                + " Groovy write call { … }");
+            boolean counts = e instanceof PostfixExpression || e instanceof PrefixExpression
+                || e instanceof BinaryExpression b && b.getOperation().getText().matches("[-+*/]?=");
+            boolean loops = e instanceof MethodCallExpression call
+                && call.getArguments() instanceof TupleExpression arguments
+                && arguments.getExpressions().stream().anyMatch(ClosureExpression.class::isInstance);
+            if (word(e) != null) ((MethodCallExpression) e).getMethod().putNodeMetaData(STEP, true);
+            else if (!counts && !loops) mistake(e, notStep("this line"));
             return line;
         }
 
         /** `command` is a check as a line of watch { }, and a hook anywhere else. */
         private Statement probe(ExpressionStatement line) {
-            if (line.getExpression() instanceof MethodCallExpression call && call.isImplicitThis()
-                && "command".equals(call.getMethodAsString())) call.putNodeMetaData(PROBE, true);
+            if ("command".equals(word(line.getExpression())))
+                line.getExpression().putNodeMetaData(PROBE, true);
             return line;
         }
 
-        /** Rejects words of an enclosing block, such as url in restart { }; Groovy would find them. */
-        private void reportMisplaced(String word, MethodCallExpression call, int arguments) {
-            if (block == Block.file || block == Block.unknown) return;
-            boolean known = block.declares(word);
-            boolean reads = Set.of("header", "json").contains(word) && arguments == 1;
-            if (known && block.hasConditions() && !reads) mistake(call, compare(word, block));
-            boolean ofFile = Set.of("watch", "heartbeat", "deadline", "path").contains(word);
-            boolean ofWatch = block != Block.watch && Block.watch.declares(word)
-                && !word.equals("command");
-            if (!known && (ofFile || ofWatch)) mistake(call, RulesCompiler.RulesChecker.belongs(word,
-                ofFile ? Block.file : Block.watch, block));
-        }
-
         /** Options become arguments by place, in the order of the word's declaration. */
-        private ArgumentListExpression byPlace(List<Method> methods, List<Expression> arguments,
-                                               MethodCallExpression call) {
-            Map<String, Expression> options = new LinkedHashMap<>();
+        private ArgumentListExpression byPlace(Block owner, String word, List<Expression> arguments,
+                                               ASTNode call) {
+            Map<String, Expression> given = new LinkedHashMap<>();
+            var options = owner.options(word);
+            List<String> known = options.stream().map(java.lang.reflect.Parameter::getName).toList();
             ASTNode place = call;
             if (!arguments.isEmpty() && arguments.get(0) instanceof MapExpression map) {
                 place = arguments.remove(0);
                 for (MapEntryExpression entry : map.getMapEntryExpressions())
-                    options.put(option(entry, methods, call), entry.getValueExpression());
+                    given.put(option(entry, word, known), entry.getValueExpression());
             }
-            for (var option : Block.options(methods.get(0))) {
-                Expression value = options.remove(option.getName());
+            for (var option : options) {
+                String name = option.getName();
                 boolean required = option.getAnnotation(Language.Named.class).required();
-                if (value == null && required) mistake(place, "the option '" + option.getName()
-                    + "' is missing; write " + option.getName() + ": …");
-                arguments.add(value == null ? new ConstantExpression(null) : value);
+                if (required && !given.containsKey(name))
+                    mistake(place, "the option '" + name + "' is missing; write " + name + ": …");
+                arguments.add(given.getOrDefault(name, new ConstantExpression(null)));
             }
             return new ArgumentListExpression(arguments);
         }
 
-        /** The name of an option; the conditions of `when:` become a block of their own. */
-        private String option(MapEntryExpression entry, List<Method> methods, Expression call) {
+        /** The name of an option; the conditions of `when:` are a block of watchdog's too. */
+        private String option(MapEntryExpression entry, String word, List<String> known) {
             String name = entry.getKeyExpression().getText();
-            List<String> known = Block.options(methods.get(0)).stream()
-                .map(java.lang.reflect.Parameter::getName).toList();
-            boolean cause = name.equals("when") && call.getText().contains("restart");
-            if (cause && entry.getValueExpression() instanceof ClosureExpression closure) {
-                nameBlock(closure, Block.when);
-                if (!known.contains(name)) mistake(closure, "'when:' belongs to a restart in watch { },"
-                    + " for example: restart(when: { … }, name)");
-            } else if (!known.contains(name))
+            boolean cause = word.equals("restart") && name.equals("when")
+                && entry.getValueExpression() instanceof ClosureExpression;
+            if (cause) nameBlock((ClosureExpression) entry.getValueExpression(), Block.when);
+            if (cause && !known.contains(name))
+                mistake(entry.getValueExpression(), "'when:' belongs to a restart in watch { }, for"
+                    + " example: restart(when: { … }, name)");
+            else if (!known.contains(name))
                 mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
             return name;
         }
     }
 }
+
 
 /** Values that must never be printed: from the environment, or else from the secrets file. */
 final class Secrets {
@@ -3323,753 +4286,174 @@ final class ShellWords {
     }
 }
 
-// === 9. Memory =======================================================================================================
-// One folder per rules file, 0700. memory.json holds what each watch remembers and the messages on their way, so that
-// both change in one atomic step; people can read it. history.jsonl has a line a pass; `lock` is the kernel's.
+// === 13. Output ================================================================================
+// All that is printed, in people's words or as JSON. Secrets are masked here.
 
-/** What passes remember. A file that cannot be read is set aside; both that and one that cannot be written are said. */
-final class StateStore {
-    private static final int FORMAT = 1, MOST_HISTORY = 2 << 20;
-
-    /** The file. */
-    private record StateFile(int format, String brokenRules, Map<String, WatchState> watches, List<OutboxEntry> outbox) { }
-
-    private final Path folder;
-    private final Environment world;
-    private final Secrets secrets;
-    private final boolean writable;
-    private final Map<String, WatchState> memories = new TreeMap<>();
-    private final List<OutboxEntry> outbox = new ArrayList<>();
-    private final Set<String> warnings = new LinkedHashSet<>();
-    private String brokenRules = "", written;
-
-    StateStore(Path folder, boolean writable, Environment world, Secrets secrets) {
-        this.folder = folder;
-        this.writable = writable;
-        this.world = world;
-        this.secrets = secrets;
-        Path file = latest();
-        try {
-            if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read(file);
-        } catch (IOException | RuntimeException | StackOverflowError broken) {
-            setAside(file, broken);
-        }
-        written = text();
-    }
-
-    /** The memory, or the one under the temp folder if a full disk made that the newer one. */
-    private Path latest() {
-        Path file = folder.resolve("memory.json"), spare = SecureFiles.spare(folder).resolve("memory.json");
-        boolean spared = file.toFile().exists() && spare.toFile().lastModified() > file.toFile().lastModified();
-        return spared ? SecureFiles.orElse(() -> SecureFiles.spareFolder(folder).resolve("memory.json"), notOurs -> file) : file;
-    }
-
-    private void read(Path file) throws IOException {
-        if (!Files.isRegularFile(file)) throw new IllegalStateException("it is no file"); // reading a pipe never ends
-        Object json = new JsonSlurper().parseText(Files.readString(file));
-        if (json instanceof Map<?, ?> map && map.get("format") instanceof Integer format && format > FORMAT)
-            throw new IllegalStateException("it was written by a newer watchdog, in format " + format);
-        StateFile page = (StateFile) Json.as(StateFile.class, json);
-        if (page.watches.containsValue(null) || page.outbox.contains(null)) throw new IllegalArgumentException("null");
-        brokenRules = page.brokenRules;
-        memories.putAll(page.watches);
-        outbox.addAll(page.outbox);
-    }
-
-    private void setAside(Path file, Throwable broken) {
-        long one = world.now().getEpochSecond() % 3; // so at most three are kept
-        Path aside = file.resolveSibling("memory.broken-" + one + ".json");
-        boolean clear = broken instanceof FileSystemException || broken instanceof IllegalStateException;
-        warnings.add("the memory could not be read ("
-            + (clear ? Text.plain(Text.thrown(broken), 120) : "it is damaged") + "); "
-            + (writable ? "it is kept as " + aside + " and a new one begins" : "the next pass begins a new one")
-            + ", so restart budgets begin anew");
-        if (writable) file.toFile().renameTo(aside.toFile());
-    }
-
-    Collection<String> warnings() { return warnings; }
-    synchronized WatchState of(Watch watch) { return memories.getOrDefault(watch.name(), WatchState.NEW); }
-    synchronized void put(Watch watch, WatchState memory) { memories.put(watch.name(), memory); }
-    synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
-    synchronized void drop(List<OutboxEntry> letters) { outbox.removeAll(letters); }
-    synchronized void postpone(List<OutboxEntry> letters, Instant until) {
-        outbox.replaceAll(letter -> letters.contains(letter) ? letter.later(until) : letter);
-    }
-    synchronized void post(OutboxEntry letter) {
-        Model.Event e = letter.event();
-        String title = secrets.mask(e.title()), text = secrets.mask(e.text());
-        Model.Event masked = new Model.Event(e.kind(), e.watch(), title, text, e.at(), e.since());
-        outbox.add(new OutboxEntry(masked, letter.hook(), letter.notBefore()));
-    }
-
-    /** What is no longer in the rules is forgotten; returns it as it was. */
-    synchronized Map<String, WatchState> forget(Set<String> known) {
-        Map<String, WatchState> gone = new TreeMap<>(memories);
-        gone.keySet().removeAll(known);
-        memories.keySet().retainAll(known);
-        return gone;
-    }
-
-    /** True once for each text of the rules that does not compile; empty: they are good again. */
-    synchronized boolean brokenRulesAreNew(String hash) {
-        boolean news = !hash.equals(brokenRules);
-        brokenRules = hash;
-        return news && !hash.isEmpty();
-    }
-
-    /** Old or new, never torn; nothing is written when nothing has changed. On a full disk it is kept elsewhere. */
-    synchronized void save() {
-        String now = text();
-        if (!writable || now.equals(written)) return;
-        written = now;
-        String text = secrets.mask(now);
-        SecureFiles.orElse(() -> SecureFiles.write(folder.resolve("memory.json"), text), e -> warnings.add("the memory cannot be "
-            + "written (" + Text.thrown(e) + "), so the restart budget may not hold; " + spare(text)));
-    }
-
-    private String spare(String text) {
-        return SecureFiles.orElse(() -> {
-            Path spare = SecureFiles.spareFolder(folder);
-            SecureFiles.write(spare.resolve("memory.json"), text);
-            return "meanwhile it is in " + spare;
-        }, e -> "nor can another be written under the temp folder (" + Text.thrown(e) + ")");
-    }
-
-    /** A line for each watch and each message, for people; groovy-json's pretty printer would start all of Groovy. */
-    private String text() {
-        var watches = memories.entrySet().stream()
-            .map(e -> "\n" + Json.text(e.getKey()) + ": " + Json.text(e.getValue()));
-        var letters = outbox.stream().map(letter -> "\n" + Json.text(letter));
-        return "{\"format\": " + FORMAT + ", \"brokenRules\": " + Json.text(brokenRules) + ", \"watches\": {"
-            + watches.collect(Collectors.joining(",")) + "\n}, \"outbox\": ["
-            + letters.collect(Collectors.joining(",")) + "\n]}\n";
-    }
-
-    /** Pauses are files of their own, so that `pause` need not wait for a pass. null: not paused. */
-    Instant pausedUntil(String name) {
-        try {
-            Instant until = Instant.parse(Files.readString(fileOf("paused", name)));
-            return until.isAfter(world.now()) ? until : null;
-        } catch (IOException | DateTimeException notPaused) {
-            return null;
-        }
-    }
-
-    Path pause(String name, Instant until) throws IOException { return keep(fileOf("paused", name), until.toString()); }
-    boolean resume(String name) throws IOException { return Files.deleteIfExists(fileOf("paused", name)); }
-
-    /** What a service answered when it was found down, for whoever wants to know why; one file a watch. */
-    void evidence(String name, Response is) {
-        String text = is.url() + "\n" + is.status() + " " + is.troubleText() + "\n" + is.headers() + "\n"
-            + Text.cut(is.body(), 1 << 16);
-        if (writable) SecureFiles.orElse(() -> keep(fileOf("evidence", name + ".txt"), secrets.mask(text)),
-            e -> warnings.add("the answer of " + name + " cannot be kept: " + Text.thrown(e)));
-    }
-
-    /** A file's name is 255 bytes at most, and a temporary one beside it has a longer one. */
-    private Path fileOf(String kind, String name) {
-        String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
-        return folder.resolve(kind).resolve(safe.length() < 200 ? safe : Text.hash(name));
-    }
-
-    private static Path keep(Path file, String text) throws IOException {
-        return SecureFiles.write(SecureFiles.folder(file.getParent()).resolve(file), text);
-    }
-
-    /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds; two files of bounded size. */
-    void history(Collection<WatchResult> outcomes) {
-        Map<String, Object> line = new LinkedHashMap<>(Map.of("t", world.now().getEpochSecond()));
-        for (WatchResult o : outcomes)
-            line.put(o.watch.name(), o.verdict().word().charAt(0) + "" + o.look.answer().time().toMillis());
-        Path file = folder.resolve("history.jsonl");
-        try {
-            if (file.toFile().length() > MOST_HISTORY)
-                Files.move(file, folder.resolve("history.old.jsonl"), StandardCopyOption.REPLACE_EXISTING);
-            if (!Files.exists(file)) Files.createFile(file, SecureFiles.OURS);
-            Files.writeString(file, Json.text(line) + "\n", StandardOpenOption.APPEND);
-        } catch (IOException e) {
-            warnings.add("the history cannot be written: " + Text.thrown(e));
-        }
-    }
-
-    /** The share of healthy looks in these last days, in per cent; null: there was none. */
-    Double uptime(String name, int days) {
-        long since = world.now().minus(Duration.ofDays(days)).getEpochSecond();
-        String quoted = Pattern.quote(JsonOutput.toJson(name));
-        Pattern look = Pattern.compile("\\{\"t\":(\\d{1,12}),.*" + quoted + ":\"([hu]).*");
-        var healthy = Stream.of("history.old.jsonl", "history.jsonl").flatMap(this::lines).map(look::matcher)
-            .filter(m -> m.matches() && Long.parseLong(m.group(1)) >= since)
-            .mapToLong(m -> m.group(2).equals("h") ? 10_000 : 0).summaryStatistics();
-        return healthy.getCount() == 0 ? null : healthy.getSum() / healthy.getCount() / 100.0;
-    }
-
-    private Stream<String> lines(String file) {
-        Path ascii = folder.resolve(file); // so that a damaged byte is a damaged line and no more
-        return SecureFiles.orElse(() -> Files.readAllLines(ascii, StandardCharsets.ISO_8859_1),
-            none -> List.<String>of()).stream();
+/** What --json says of one watch; fields are only ever added. */
+record WatchJson(String name, String verdict, String reason, int status, long millis, Action did,
+                 boolean healed, Map<String, Double> phases) {
+    static WatchJson of(WatchResult result) {
+        Response response = result.check.response();
+        Map<String, Double> phases = new LinkedHashMap<>();
+        response.phases().forEach((phase, time) -> phases.put(phase, time.toNanos() / 1e6));
+        Action action = result.needsRestart() ? Action.nothing : result.decision.action();
+        return new WatchJson(result.watch.name(), result.verdict().word(), result.verdict().reason(),
+            response.status(), response.time().toMillis(), action, result.healed, phases);
     }
 }
 
-/** Keeps what is ours from others, and whole. */
-final class SecureFiles {
-    static final FileAttribute<?> OURS = only("rw-------");
-    private static final String ME = System.getProperty("user.name");
+record PassJson(List<WatchJson> watches, int exit) { }
 
-    private static FileAttribute<?> only(String mode) {
-        return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(mode));
+record ValidateJson(List<String> watches, List<String> complaints, int exit) { }
+
+/** What `status` says of one watch; its components are the fields of --json. */
+record WatchStatus(String name, String state, Instant since, Instant pausedUntil, String reason,
+                   RestartRecord lastRestart, int budgetLeft, int budget, Duration per,
+                   Map<String, Double> uptime) {
+    String inWords() {
+        String when = pausedUntil != null ? " " + Text.until(pausedUntil) : " since " + Text.at(since);
+        StringBuilder text = new StringBuilder(name + ": " + state);
+        text.append(pausedUntil == null && since == null ? ", not checked yet" : when);
+        if (reason != null) text.append("\n    down: ").append(reason);
+        if (lastRestart != null) text.append("\n    last restart ").append(Text.at(lastRestart.at()))
+            .append(": ").append(lastRestart.what()).append(" (")
+            .append(Objects.requireNonNullElse(lastRestart.result(), "interrupted")).append(")");
+        if (per != null) text.append("\n    restarts left: ").append(budgetLeft).append(" of ")
+            .append(budget).append(" per ").append(Text.time(per));
+        return text + "\n    uptime: " + uptime.entrySet().stream()
+            .map(span -> percent(span.getValue()) + " in " + span.getKey())
+            .collect(Collectors.joining(", "));
     }
 
-    /** The kernel's lock: gone with the process, however that ends. null: another pass has it. Opened only here. */
-    static FileChannel lock(Path folder) throws IOException {
-        var ways = Set.of(StandardOpenOption.CREATE, StandardOpenOption.WRITE);
-        FileChannel channel = FileChannel.open(folder.resolve("lock"), ways, OURS);
-        if (channel.tryLock() != null) return channel;
-        channel.close();
-        return null;
+    private static String percent(Double value) {
+        return value == null ? "unknown" : (value + " %").replace(".0 %", " %");
+    }
+}
+
+/** Prints results on stdout, and messages on stderr. */
+final class Printer {
+    private final Environment env;
+    private final watchdog options;
+    private final Secrets secrets;
+
+    Printer(Environment env, watchdog options, Secrets secrets) {
+        this.env = env;
+        this.options = options;
+        this.secrets = secrets;
     }
 
-    /** Refuses a file that another user could write, or put another in its place: rules run with our rights. */
-    static void onlyOursWrite(Path file) {
-        try {
-            for (Path at = file.toRealPath(); at != null; at = at.getParent()) {
-                PosixFileAttributes is = Files.readAttributes(at, PosixFileAttributes.class);
-                boolean sticky = is.isDirectory() && ((Integer) Files.getAttribute(at, "unix:mode") & 01000) != 0;
-                String owner = is.owner().getName(), mode = PosixFilePermissions.toString(is.permissions());
-                boolean privateGroup = is.group().getName().equals(owner); // which umask 002 takes for granted
-                boolean open = mode.charAt(7) == 'w' || mode.charAt(4) == 'w' && !privateGroup;
-                String fault = !List.of(ME, "root").contains(owner)
-                    ? " belongs to " + owner + ", who could change the rules; chown " + ME + " it"
-                    : open && !sticky ? " can be written by others; chmod go-w '" + at + "' mends that" : "";
-                if (!fault.isEmpty()) throw ExitException.mistake("watchdog: " + at + fault);
-            }
-        } catch (IOException e) {
-            throw ExitException.mistake("watchdog: cannot read the permissions of " + file + ": " + Text.thrown(e));
+    void line(String text) { env.out().println(secrets.mask(text)); }
+    void progress(String text) { if (options.verbose) line(text); }
+    void problem(String text) { env.err().println(secrets.mask(text)); }
+    void warn(String text) { problem("watchdog: " + text); }
+
+    /** Returns the exit code: the worst of {@code exit}, the verdicts and the problems. */
+    int results(Collection<WatchResult> results, List<String> problems, int exit) {
+        int worst = problems.isEmpty() ? exit : ExitException.worst(exit, 2);
+        for (WatchResult result : results)
+            worst = ExitException.worst(worst, result.verdict().exitCode());
+        if (options.json)
+            line(Json.text(new PassJson(results.stream().map(WatchJson::of).toList(), worst)));
+        else results(results);
+        problems.forEach(this::problem);
+        return worst;
+    }
+
+    private void results(Collection<WatchResult> results) {
+        int width = results.stream().mapToInt(result -> result.watch.name().length()).max().orElse(1);
+        for (WatchResult result : results) {
+            boolean news = result.verdict().exitCode() != 0 || result.healed;
+            if (options.quiet && !news) continue;
+            String name = String.format("%-" + width + "s", result.watch.name());
+            line(name + "  " + verdict(result) + " " + what(result));
+            if (options.verbose) details(result);
         }
     }
 
-    /** Where memory goes when this folder cannot be written. */
-    static Path spare(Path folder) {
-        return Path.of(System.getProperty("java.io.tmpdir"), "watchdog-" + ME).resolve(folder.getFileName());
+    private String verdict(WatchResult result) {
+        String word = String.format("%-12s", result.healed ? "healed" : result.verdict().word());
+        boolean color = env.terminal() && env.variables().getOrDefault("NO_COLOR", "").isEmpty();
+        String code = result.verdict().exitCode() == 0 ? "\u001b[32m" : "\u001b[31m";
+        return color ? code + word + "\u001b[0m" : word;
     }
 
-    /** The same, made. Others may write to the temp folder, so the one between must be ours as well. */
-    static Path spareFolder(Path folder) throws IOException {
-        folder(spare(folder).getParent());
-        return folder(spare(folder));
-    }
-
-    static Path folder(Path folder) throws IOException {
-        if (!Files.isDirectory(folder)) Files.createDirectories(folder, only("rwx------"));
-        if (!Files.getOwner(folder).getName().equals(ME) || !Files.isWritable(folder))
-            throw new IOException(folder + " is not ours to write");
-        return Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwx------"));
-    }
-
-    static Path write(Path file, String text) throws IOException {
-        return write(file, text.getBytes(StandardCharsets.UTF_8));
-    }
-
-    /** To a temporary file (0600), forced to disk, moved into place, and the move forced too. */
-    static Path write(Path file, byte[] content) throws IOException {
-        Path temporary = Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp");
-        try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE);
-             FileChannel directory = FileChannel.open(file.getParent())) {
-            channel.write(ByteBuffer.wrap(content));
-            channel.force(true);
-            Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE);
-            directory.force(true);
-            return file;
-        } finally {
-            temporary.toFile().delete(); // there is none once it is moved
+    private String what(WatchResult result) {
+        String reason = result.verdict().reason(), why = result.decision.why();
+        String time = Text.time(result.healTime);
+        if (result.healed)
+            return "in " + time + ": " + result.reasonBefore + "; " + result.actions;
+        if (!result.actions.isEmpty()) {
+            String last = result.decision.state().lastRestart().result();
+            return reason + "; " + result.actions + (RestartRecord.USELESS.equals(last)
+                ? ", but it did not help in " : ", after ") + time;
         }
+        if (options.dryRun && result.needsRestart())
+            return reason + "; would restart: " + result.remedy().inWords();
+        boolean held = result.verdict() instanceof Unhealthy && !result.needsRestart();
+        return held && !why.isEmpty() ? reason + "; " + why : reason;
     }
 
-    /** What a killed pass or an earlier text of the rules has left, in a folder and those in it. */
-    static void sweep(Path folder, Predicate<String> leftOver) {
-        try (Stream<Path> files = Files.walk(folder, 2)) {
-            files.map(Path::toFile).filter(f -> f.isFile() && leftOver.test(f.getName())).forEach(File::delete);
-        } catch (IOException anotherTime) {
+    private void details(WatchResult result) {
+        if (result.verdict() instanceof Unhealthy unhealthy && unhealthy.diagram() != null)
+            line(Text.diagram(unhealthy.diagram()));
+        Map<String, Duration> phases = result.check.response().phases();
+        if (!phases.isEmpty()) line("    " + phases.entrySet().stream()
+            .map(phase -> phase.getKey() + " " + Text.time(phase.getValue()))
+            .collect(Collectors.joining(", ")));
+    }
+
+    void validated(Path file, Rules rules, List<String> problems, int exit) {
+        List<String> names = rules.watches().stream().map(Watch::name).toList();
+        if (options.json) {
+            line(Json.text(new ValidateJson(names, problems, exit)));
+        } else {
+            rules.watches().forEach(this::watch);
+            if (exit == 0) line(file.getFileName() + " is good: "
+                + Text.count(names.size(), "watch", "watches"));
+        }
+        problems.forEach(this::problem);
+    }
+
+    /** One watch of the rules, in words. */
+    private void watch(Watch watch) {
+        CheckSettings settings = watch.settings();
+        RestartPolicy policy = watch.policy();
+        String needs = watch.dependencies().isEmpty() ? ""
+            : ", needs " + Text.list(watch.dependencies());
+        line(watch.name() + ": " + watch.probe().inWords() + needs + "; up to "
+            + Text.count(settings.attempts(), "attempt") + " of " + Text.time(settings.timeout()));
+        for (Model.Remedy remedy : watch.remedies())
+            line("    restart" + (remedy.when() == null ? "" : " for its cause") + ": "
+                + remedy.inWords());
+        if (!watch.remedies().isEmpty()) line("    at most " + policy.limit() + " per "
+            + Text.time(policy.per()) + ", after "
+            + Text.count(policy.failures(), "unhealthy pass", "unhealthy passes")
+            + ", healthy within " + Text.time(policy.within()));
+        List<String> hooks = watch.hooks().stream().map(Model.Hook::label).toList();
+        line(hooks.isEmpty() ? "    no notifications" : "    notifies " + Text.list(hooks));
+    }
+
+    void status(List<WatchStatus> watches, List<OutboxEntry> waiting) {
+        if (options.json) {
+            line(Json.text(Map.of("watches", watches, "waiting", waiting.size())));
             return;
         }
-    }
-
-    interface IOSupplier<T> { T done() throws IOException; }
-
-    /** The result, or what is made of the failure, be it that the file system knows no modes. */
-    static <T> T orElse(IOSupplier<T> deed, Function<Exception, T> otherwise) {
-        try {
-            return deed.done();
-        } catch (IOException | UnsupportedOperationException e) {
-            return otherwise.apply(e);
-        }
+        watches.forEach(watch -> line(watch.inWords()));
+        for (OutboxEntry entry : waiting) line("not delivered yet to " + Text.hook(entry.hook())
+            + " since " + Text.at(entry.event().at()) + ": " + entry.event().title());
     }
 }
 
-/** JSON from records and back, by the names and types of their components; and values out of other people's JSON. */
-final class Json implements JsonGenerator.Converter {
-    private static final JsonGenerator WRITER = new JsonGenerator.Options().addConverter(new Json()).build();
-
-    static String text(Object value) { return WRITER.toJson(value); }
-
-    @Override public boolean handles(Class<?> type) {
-        return !CharSequence.class.isAssignableFrom(type) && !Number.class.isAssignableFrom(type)
-            && !Map.class.isAssignableFrom(type) && !Collection.class.isAssignableFrom(type) && type != Boolean.class;
-    }
-
-    @Override public Object convert(Object value, String key) {
-        if (!(value instanceof Record)) return value.toString();
-        Map<String, Object> fields = new LinkedHashMap<>();
-        try {
-            for (RecordComponent part : value.getClass().getRecordComponents()) {
-                part.getAccessor().setAccessible(true);
-                fields.put(part.getName(), part.getAccessor().invoke(value));
-            }
-        } catch (ReflectiveOperationException e) {
-            throw new IllegalStateException(e);
-        }
-        fields.values().removeIf(Objects::isNull);
-        return fields;
-    }
-
-    /** Throws a RuntimeException when the JSON is not of that type: at the latest, a record's constructor does. */
-    static Object as(Type type, Object json) {
-        if (type instanceof ParameterizedType generic) {
-            Type of = generic.getActualTypeArguments()[generic.getActualTypeArguments().length - 1];
-            if (json instanceof List<?> list) return list.stream().map(one -> as(of, one)).collect(Collectors.toList());
-            Map<Object, Object> map = new LinkedHashMap<>((Map<?, ?>) json);
-            map.replaceAll((key, one) -> as(of, one));
-            return map;
-        }
-        Class<?> plain = (Class<?>) type;
-        if (plain == Instant.class) return Instant.parse((String) json);
-        if (plain.isEnum())
-            return Stream.of(plain.getEnumConstants()).filter(e -> e.toString().equals(json)).findFirst().orElseThrow();
-        return plain.isRecord() && json != null ? record(plain, (Map<?, ?>) json) : json;
-    }
-
-    private static Object record(Class<?> type, Map<?, ?> json) {
-        List<RecordComponent> parts = List.of(type.getRecordComponents());
-        try {
-            var made = type.getDeclaredConstructor(parts.stream().map(RecordComponent::getType).toArray(Class[]::new));
-            made.setAccessible(true);
-            return made.newInstance(parts.stream().map(p -> as(p.getGenericType(), json.get(p.getName()))).toArray());
-        } catch (ReflectiveOperationException e) {
-            throw new IllegalStateException(e);
-        }
-    }
-
-    /** By a path such as a.b[0].c; null if there is nothing, or no JSON at all. */
-    @SuppressWarnings("rawtypes")
-    static Comparable at(String text, String path) {
-        Object value;
-        try {
-            value = new JsonSlurper().parseText(text);
-        } catch (RuntimeException noJson) {
-            return null;
-        }
-        for (String key : path.split("[.\\[\\]]+")) value = child(value, key);
-        return value == null || value instanceof Comparable ? (Comparable) value : JsonOutput.toJson(value);
-    }
-
-    private static Object child(Object value, String key) {
-        if (key.isEmpty()) return value;
-        if (value instanceof Map<?, ?> map) return map.get(key);
-        if (!(value instanceof List<?> list)) return null;
-        if (key.equals("size")) return list.size();
-        return key.matches("\\d{1,9}") && Integer.parseInt(key) < list.size() ? list.get(Integer.parseInt(key)) : null;
-    }
-}
-
-// === 10. Reporting ===================================================================================================
-// The only section that prints, and the words in which watchdog speaks.
-
-/** A command at work: finds the rules and the memory, does it, prints what came of it. */
-final class Commands {
-    private final HttpClients web = new HttpClients(); // first, since it takes the longest to be ready
-    private final Environment world;
-    private final watchdog options;
-    private final Path file, folder;
-    private final Secrets secrets;
-    private boolean memoryLost;
-    private Rules rules;
-    private List<String> complaints;
-    private String broken;
-    private StateStore notebook;
-    private CommandRunner hands;
-    private Checker looker;
-    private Notifier courier;
-
-    Commands(Environment world, watchdog options) {
-        this.world = world;
-        this.options = options;
-        this.file = RulesLoader.find(options.rules, world);
-        this.secrets = new Secrets(world.env(), file);
-        this.folder = folder();
-    }
-
-    /** The memory's folder; when it cannot be used, a private one under the temp directory. */
-    private Path folder() {
-        Path all = options.state != null ? world.cwd().resolve(options.state)
-            : world.folder("XDG_STATE_HOME", ".local/state").resolve("watchdog");
-        String name = file.getFileName().toString().replaceFirst("\\.groovy$", "");
-        Path ours = all.resolve(name + "-" + Text.hash(file.toString()).substring(0, 8));
-        return SecureFiles.orElse(() -> SecureFiles.folder(ours), unusable -> {
-            memoryLost = true;
-            warn("cannot use " + ours + " (" + Text.thrown(unusable) + "); this pass remembers under the "
-                + "temp folder, so the restart budget may not hold");
-            return need("there is no folder to remember in", () -> SecureFiles.spareFolder(ours));
-        });
-    }
-
-    private static <T> T need(String failed, SecureFiles.IOSupplier<T> deed) {
-        return SecureFiles.orElse(deed, e -> { throw ExitException.broken("watchdog: " + failed + ": " + Text.thrown(e)); });
-    }
-
-    /** With an edit that does not compile, the last good rules still watch. */
-    private Rules open(boolean writable) {
-        CompiledRules cache = new CompiledRules(folder.resolve("compiled"));
-        String text = "";
-        try {
-            text = RulesLoader.read(file);
-            Rules good = RulesLoader.load(file, text, world, secrets, cache);
-            return open(good, "", good.warnings(), writable);
-        } catch (ExitException mistakes) {
-            String last = cache.lastGood();
-            if (last == null || mistakes.exit != 2) throw mistakes;
-            List<String> all = new ArrayList<>(mistakes.lines);
-            all.add("watchdog: " + file.getFileName() + " has mistakes; using the last working rules");
-            Rules good = RulesLoader.load(file, last, world, secrets, cache);
-            return open(good, Text.hash(text), all, writable);
-        }
-    }
-
-    private Rules open(Rules good, String hash, List<String> mistakes, boolean writable) {
-        boolean full = folder.toFile().getUsableSpace() < 1 << 20; // what a command prints could not be kept
-        Path scratch = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder, here = file.getParent();
-        rules = good;
-        broken = hash;
-        complaints = mistakes;
-        notebook = new StateStore(folder, writable, world, secrets);
-        hands = new CommandRunner(here, scratch, rules.path(), world.env(), Deadline.in(rules.deadline()), this::progress);
-        looker = new Checker(hands, web);
-        courier = new Notifier(notebook, rules.hooks(), world, web, hands);
-        return rules;
-    }
-
-    int pass(List<String> names) {
-        try (FileChannel lock = SecureFiles.lock(folder)) {
-            if (lock == null) throw ExitException.busy(options.quiet ? "" : "watchdog: another pass is running");
-            SecureFiles.sweep(folder, name -> name.endsWith(".tmp"));
-            List<Watch> watches = open(!options.dryRun).select(names);
-            return options.dryRun ? look(watches) : heal(watches);
-        } catch (IOException e) {
-            throw ExitException.broken("watchdog: cannot take the lock in " + folder + ": " + Text.thrown(e));
-        }
-    }
-
-    private int heal(List<Watch> watches) {
-        endAt(rules.deadline(), world);
-        tellOfRules();
-        Collection<WatchResult> outcomes = passOver(watches).run();
-        notebook.history(outcomes);
-        courier.send();
-        if (rules.heartbeat() != null) courier.heartbeat(rules.heartbeat());
-        List<String> untold = courier.finish();
-        notebook.save();
-        int exit = report(outcomes, memoryLost || !notebook.warnings().isEmpty());
-        untold.forEach(this::warn);
-        notebook.warnings().forEach(this::warn);
-        return exit;
-    }
-
-    /** No child, response or script can hold the program past its deadline: this ends it from outside. */
-    private static void endAt(Duration deadline, Environment world) {
-        DaemonThreads.run(() -> {
-            Thread.sleep(deadline.plusSeconds(20).toMillis());
-            world.err().println("watchdog: the pass did not end at its deadline of " + Text.time(deadline)
-                + " and was ended");
-            world.halt().accept(4);
-            return null;
-        });
-    }
-
-    private void tellOfRules() {
-        Instant now = world.now();
-        if (notebook.brokenRulesAreNew(broken)) {
-            String name = file.getFileName().toString(), first = complaints.get(0).lines().findFirst().orElse("");
-            courier.post(new Model.Event(Model.EventKind.rules_broken, name, name + " has mistakes",
-                "The last good rules still watch. " + Text.plain(first, 400), now, now), rules.hooks());
-        }
-        Set<String> known = rules.watches().stream().map(Watch::name).collect(Collectors.toSet());
-        notebook.forget(known).forEach((name, memory) -> {
-            if (memory.incident() != null) courier.post(MessageText.unwatched(name, memory.incident(), now), rules.hooks());
-        });
-    }
-
-    private Pass passOver(List<Watch> watches) {
-        return new Pass(watches, looker, hands, notebook, courier, world, this::progress);
-    }
-
-    private int look(List<Watch> watches) { return report(passOver(watches).judge(watches), false); }
-
-    int check(List<String> names) { return look(open(false).select(names)); }
-
-    int checkUrl(String url, List<String> conditions) {
-        options.verbose = true;
-        refuse(conditions.stream().anyMatch(String::isBlank), "a condition is empty; one is 'status == 200'");
-        String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
-        String text = "watch(" + quoted + ") { url " + quoted + "; attempts 1; "
-            + (conditions.isEmpty() ? "" : "healthy {\n" + String.join("\n", conditions) + "\n}") + "}";
-        try {
-            Rules one = RulesLoader.load(Path.of("condition"), text, world, secrets,
-                new CompiledRules(folder.resolve("one-off")));
-            return look(open(one, "", List.of(), false).watches());
-        } catch (ExitException wrong) { // its first line is ours, not the user's
-            Pattern place = Pattern.compile("^condition:(\\d+):(\\d+:)");
-            throw ExitException.mistakes(wrong.lines.stream().map(line -> place.matcher(line).replaceFirst(at -> "condition "
-                    + Math.min(conditions.size(), Integer.parseInt(at.group(1)) - 1) + ", column " + at.group(2)))
-                .map(line -> line.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1"))
-                .map(line -> line.replaceFirst("(?s)\n    }}\n.*", "")).toList());
-        }
-    }
-
-    int validate() {
-        rules = RulesLoader.load(file, RulesLoader.read(file), world, secrets, new CompiledRules(null));
-        complaints = new ArrayList<>(rules.warnings());
-        rules.watches().forEach(this::validate);
-        complaints.forEach(this::complain);
-        int exit = complaints.isEmpty() ? 0 : 2;
-        List<String> names = rules.watches().stream().map(Watch::name).toList();
-        if (options.json) say(Json.text(new Validated(names, complaints, exit)));
-        else if (exit == 0) say(file.getFileName() + " is good: " + Text.count(names.size(), "watch", "watches"));
-        return exit;
-    }
-
-    private record Validated(List<String> watches, List<String> complaints, int exit) { }
-
-    private void detail(String text) { if (!options.json) say(text); }
-
-    private void validate(Watch watch) {
-        RestartPolicy policy = watch.policy();
-        CheckSettings patience = watch.patience();
-        String needs = watch.dependencies().isEmpty() ? "" : ", needs " + Text.list(watch.dependencies());
-        detail(watch.name() + ": " + watch.probe().inWords() + needs + "; up to "
-            + Text.count(patience.attempts(), "attempt") + " of " + Text.time(patience.timeout()));
-        for (Model.Remedy remedy : watch.remedies()) {
-            detail("    restart" + (remedy.when() == null ? "" : " for its cause") + ": " + remedy.inWords());
-            String secret = MissingSecretException.in(remedy.inWords());
-            if (secret != null) complaints.add(file.getFileName() + ": " + watch.name() + ": the secret " + secret
-                + " is missing, so its restart would fail; " + secrets.whereToPut(secret));
-            for (Step step : remedy.steps()) find(watch, step.inWords(), step.program());
-        }
-        if (watch.probe() instanceof CommandProbe probe) find(watch, probe.inWords(), probe.words());
-        for (Model.Hook hook : watch.hooks())
-            if (hook.sender() instanceof CommandSender command) find(watch, "notify command", command.words());
-        if (!watch.remedies().isEmpty()) detail("    at most " + policy.limit() + " per " + Text.time(policy.per())
-            + ", after " + Text.count(policy.failures(), "unhealthy pass", "unhealthy passes")
-            + ", healthy within " + Text.time(policy.within()));
-        String hooks = Text.list(watch.hooks().stream().map(Model.Hook::label).toList());
-        detail("    tells " + (hooks.isEmpty() ? "no one" : hooks));
-    }
-
-    private static final Set<String> SHELL = Set.of("|", "||", "&&", "&", ">", ">>", "<", ";", "2>", "2>&1");
-
-    /** On the PATH that cron has, not on the one of this terminal. */
-    private void find(Watch watch, String what, List<String> words) {
-        for (String sign : words)
-            if (SHELL.contains(sign)) complaints.add(file.getFileName() + ": " + watch.name() + ", " + what
-                + ": no shell runs here, so '" + sign + "' is a word for the program; for a shell write sh '…'");
-        String path = Stream.concat(rules.path().stream(), Stream.of("/usr/bin:/bin")).collect(Collectors.joining(":"));
-        try {
-            if (!words.isEmpty()) CommandRunner.resolve(words.get(0), file.getParent(), path);
-        } catch (StepFailedException no) {
-            complaints.add(file.getFileName() + ": " + watch.name() + ", " + what + ": for cron, " + no.getMessage());
-        }
-    }
-
-    /** What `status` says of one watch; its components are the fields of --json. */
-    private record Status(String name, String state, Instant since, Instant pausedUntil, String reason,
-                          RestartRecord lastRestart, int budgetLeft, int budget, Duration per, Map<String, Double> uptime) {
-        String inWords() {
-            String text = name + ": " + state + (pausedUntil != null ? " " + Text.until(pausedUntil)
-                : since == null ? ", not looked at yet" : " since " + Text.at(since));
-            if (reason != null) text += "\n    down: " + reason;
-            if (lastRestart != null) text += "\n    last restart " + Text.at(lastRestart.at()) + ": "
-                + lastRestart.what() + " (" + Objects.requireNonNullElse(lastRestart.result(), "cut off") + ")";
-            if (per != null) text += "\n    restarts left: " + budgetLeft + " of " + budget + " per " + Text.time(per);
-            return text + "\n    uptime: " + uptime.entrySet().stream().map(e -> (e.getValue() + " % in " + e.getKey())
-                    .replace(".0 %", " %").replace("null %", "unknown")).collect(Collectors.joining(", "));
-        }
-    }
-
-    int status(List<String> names) {
-        List<Status> all = open(false).select(names).stream().map(this::status).toList();
-        List<OutboxEntry> waiting = notebook.outbox();
-        if (options.json) say(Json.text(Map.of("watches", all, "waiting", waiting.size())));
-        else {
-            all.forEach(one -> say(one.inWords()));
-            waiting.forEach(letter -> say("waiting for " + Text.hook(letter.hook()) + " since "
-                + Text.at(letter.event().at()) + ": " + letter.event().title()));
-        }
-        notebook.warnings().forEach(this::warn);
-        complaints.forEach(this::complain);
-        return 0;
-    }
-
-    private Status status(Watch watch) {
-        String name = watch.name();
-        WatchState memory = notebook.of(watch);
-        Incident incident = memory.incident();
-        RestartPolicy policy = watch.policy();
-        Instant until = notebook.pausedUntil(name), since = memory == WatchState.NEW ? null : memory.since();
-        Map<String, Double> uptime = new LinkedHashMap<>();
-        for (int days : List.of(1, 7, 30)) uptime.put(days == 1 ? "24h" : days + "d", notebook.uptime(name, days));
-        return new Status(name, until != null ? "paused" : memory.state(), since, until,
-            incident == null ? null : incident.reason(), memory.lastRestart(),
-            Math.max(0, policy.limit() - memory.spent(policy, world.now())), policy.limit(),
-            watch.remedies().isEmpty() ? null : policy.per(), uptime);
-    }
-
-    int pause(String name, Duration time) {
-        String known = open(false).get(name).name();
-        Instant until = time == null ? Text.ALWAYS : world.now().plus(time);
-        need("cannot remember the pause", () -> notebook.pause(known, until));
-        say(name + " is paused " + Text.until(until) + "; `watchdog resume " + name + "` ends it");
-        return 0;
-    }
-
-    int resume(String name) {
-        String known = open(false).get(name).name();
-        boolean was = need("cannot end the pause", () -> notebook.resume(known));
-        say(name + (was ? " is watched again" : " was not paused"));
-        return 0;
-    }
-
-    int tell(String name) {
-        var own = name == null ? open(false).hooks() : open(false).get(name).hooks();
-        List<Model.Hook> hooks = own.stream().flatMap(hook -> Stream.of(hook, hook.orElse()))
-            .filter(Objects::nonNull).distinct().toList();
-        Model.Event test = new Model.Event(Model.EventKind.test, name == null ? "watchdog" : name, "test from watchdog",
-            "If you can read this, this hook works.", world.now(), world.now());
-        int exit = complaints.isEmpty() ? 0 : 2;
-        for (Model.Hook hook : hooks) {
-            DeliveryResult delivery = courier.attempt(hook, test);
-            say(hook.label() + ": " + delivery.text());
-            if (!delivery.taken()) exit = ExitException.gravest(exit, 1);
-        }
-        if (hooks.isEmpty()) say("there is no hook to tell" + (name == null ? "" : " for " + name));
-        complaints.forEach(this::complain);
-        return exit;
-    }
-
-    int drill(String name, boolean yes) {
-        Watch watch = open(false).get(name);
-        List<Step> stops = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
-            .filter(StopStep.class::isInstance).distinct().toList();
-        refuse(stops.isEmpty(), name + " has no stop in its restart, so a drill cannot stop it");
-        refuse(notebook.pausedUntil(name) != null, name + " is paused, so nothing would heal it; "
-            + "`watchdog resume " + name + "` first");
-        String what = "This stops " + name + " on purpose: "
-            + stops.stream().map(Step::inWords).collect(Collectors.joining(", ")) + ".";
-        refuse(!yes && !world.terminal(), what + " Nobody can be asked here; --yes says that it is wanted");
-        boolean wanted = yes || System.console().readLine(what + " Go on? [y/N] ").strip().matches("(?i)y.*");
-        return !wanted ? 2 : drill(watch, stops) ? 0 : 1;
-    }
-
-    private boolean drill(Watch watch, List<Step> stops) {
-        BooleanSupplier healthy = () -> looker.lookOnce(List.of(watch)).get(watch).verdict() instanceof Healthy;
-        String name = watch.name();
-        long began = System.nanoTime();
-        refuse(!(looker.lookAtAll(List.of(watch)).get(watch).verdict() instanceof Healthy),
-            name + " is not healthy now; a drill begins with a healthy service");
-        timeline(began, name + " is healthy");
-        RestartRun stopping = new RestartRun();
-        try {
-            stops.forEach(stop -> stop.take(hands, stopping));
-        } catch (StepFailedException failed) {
-            throw ExitException.mistake("watchdog: the drill could not stop " + name + ": " + failed.getMessage());
-        }
-        timeline(began, stopping.inWords());
-        Deadline over = Deadline.in(watch.policy().within());
-        while (healthy.getAsBoolean() && !over.passed()) over.sleep(Duration.ofMillis(200));
-        timeline(began, over.passed() ? "the check did NOT notice: it still says healthy" : "the check noticed");
-        if (over.passed()) return false;
-        for (int pass = 0; pass < watch.policy().failures(); pass++) pass(List.of(name));
-        boolean healed = healthy.getAsBoolean();
-        timeline(began, name + (healed ? " is healthy again: the drill is passed"
-            : " was NOT healed: the drill has failed"));
-        return healed;
-    }
-
-    private static void refuse(boolean wrong, String why) { if (wrong) throw ExitException.mistake("watchdog: " + why); }
-
-    private void timeline(long began, String what) {
-        say(String.format(Locale.ROOT, "%7.1f s  %s", (System.nanoTime() - began) / 1e9, what));
-    }
-
-    /** What --json says of one watch; fields are only ever added. */
-    private record Told(String name, String verdict, String reason, int status, long millis, Action did, boolean healed,
-                        Map<String, Double> phases) {
-        static Told of(WatchResult o) {
-            Response answer = o.look.answer();
-            Map<String, Double> phases = new LinkedHashMap<>();
-            answer.phases().forEach((phase, took) -> phases.put(phase, took.toNanos() / 1e6));
-            return new Told(o.watch.name(), o.verdict().word(), o.verdict().reason(), answer.status(),
-                answer.time().toMillis(), o.due() ? Action.nothing : o.decision.act(), o.healed, phases);
-        }
-    }
-
-    private record Report(List<Told> watches, int exit) { }
-
-    private int report(Collection<WatchResult> outcomes, boolean unable) {
-        int ours = unable ? 4 : complaints.isEmpty() ? 0 : 2;
-        int exit = outcomes.stream().map(WatchResult::exit).reduce(ours, ExitException::gravest);
-        int width = outcomes.stream().mapToInt(o -> o.watch.name().length()).max().orElse(1);
-        if (options.json) say(Json.text(new Report(outcomes.stream().map(Told::of).toList(), exit)));
-        else for (WatchResult o : outcomes) if (!options.quiet || o.exit() != 0 || o.healed) say(line(o, width));
-        complaints.forEach(this::complain);
-        return exit;
-    }
-
-    /** What, why with the values met, what was done, how long it took. */
-    private String line(WatchResult o, int width) {
-        String word = String.format("%-12s", o.healed ? "healed" : o.verdict().word());
-        if (world.terminal() && world.env().getOrDefault("NO_COLOR", "").isEmpty())
-            word = (o.exit() == 0 ? "\u001b[32m" : "\u001b[31m") + word + "\u001b[0m";
-        String text = String.format("%-" + width + "s  %s ", o.watch.name(), word) + what(o);
-        if (options.dryRun && o.due()) text += "; would restart: " + o.remedy().inWords();
-        if (!options.verbose) return text;
-        if (o.verdict() instanceof Unhealthy bad && bad.diagram() != null) text += "\n" + Text.diagram(bad.diagram());
-        Map<String, Duration> phases = o.look.answer().phases();
-        return phases.isEmpty() ? text : text + "\n    " + phases.entrySet().stream()
-            .map(phase -> phase.getKey() + " " + Text.time(phase.getValue())).collect(Collectors.joining(", "));
-    }
-
-    private static String what(WatchResult o) {
-        String reason = o.verdict().reason(), why = o.decision.why();
-        if (o.healed) return "in " + Text.time(o.took) + ": it was " + o.was + "; " + o.done;
-        if (!o.done.isEmpty()) {
-            boolean useless = RestartRecord.USELESS.equals(o.decision.memory().lastRestart().result());
-            return reason + "; " + o.done + (useless ? ", but it did not help in " : ", after ") + Text.time(o.took);
-        }
-        return reason + (o.verdict() instanceof Unhealthy && !o.due() && !why.isEmpty() ? "; " + why : "");
-    }
-
-    private void progress(String what) { if (options.verbose) say(what); }
-    private void say(String text) { world.out().println(secrets.mask(text)); }
-    private void complain(String text) { world.err().println(secrets.mask(text)); }
-    private void warn(String text) { complain("watchdog: " + text); }
-}
-
-/** How watchdog speaks: times, lists, quotations; nothing from outside passes with control characters in it. */
+/** Values as people read them. Nothing from outside keeps its control characters. */
 final class Text {
     static final Instant ALWAYS = Instant.parse("9999-01-01T00:00:00Z");
-    private static final DateTimeFormatter AT = DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
+    private static final DateTimeFormatter MINUTES = DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
 
     static String time(Duration time) {
         long millis = time.toMillis(), seconds = time.toSeconds(), hours = time.toHours();
         if (millis < 1000) return millis + " ms";
-        if (millis < 10_000 && millis % 1000 >= 50) return String.format(Locale.ROOT, "%.1f s", millis / 1000.0);
+        if (millis < 10_000 && millis % 1000 >= 50)
+            return String.format(Locale.ROOT, "%.1f s", millis / 1000.0);
         if (seconds < 120) return seconds + " s";
         if (seconds < 7200 && seconds % 3600 > 0) return time.toMinutes() + " min";
         if (hours >= 48) return time.toDays() + " days";
@@ -4077,28 +4461,37 @@ final class Text {
     }
 
     static Duration parseDuration(String text) {
-        var found = Pattern.compile("([1-9]\\d{0,5})\\s*([smhd])").matcher(text);
-        if (!found.matches())
-            throw new CommandLine.TypeConversionException("'" + text + "' is no time; write 30m, 2h or 1d");
-        String unit = found.group(2).toUpperCase(Locale.ROOT);
-        return Duration.parse((unit.equals("D") ? "P" : "PT") + found.group(1) + unit);
+        Matcher parts = Pattern.compile("([1-9]\\d{0,5})\\s*([smhd])").matcher(text);
+        if (!parts.matches()) throw new CommandLine.TypeConversionException(
+            "'" + text + "' is not a duration; use 30m, 2h or 1d");
+        String unit = parts.group(2).toUpperCase(Locale.ROOT);
+        return Duration.parse((unit.equals("D") ? "P" : "PT") + parts.group(1) + unit);
     }
 
-    static String at(Instant time) { return AT.format(time.atZone(ZoneId.systemDefault())); }
-    static String until(Instant time) { return "until " + (time.equals(ALWAYS) ? "it is resumed" : at(time)); }
+    static String at(Instant time) { return MINUTES.format(time.atZone(ZoneId.systemDefault())); }
+    static String until(Instant time) {
+        return "until " + (time.equals(ALWAYS) ? "it is resumed" : at(time));
+    }
     static String ago(Instant then, Instant now) {
         return time(Duration.between(WatchState.earlier(then, now), now)) + " ago";
     }
 
-    /** One line without control, formatting or bidirectional characters, cut. */
-    static String plain(String text, int most) {
-        return cut(text == null ? "" : text.replaceAll("[\\p{Cntrl}\\p{Cf}\\s]+", " ").strip(), most);
+    /** One line without control, formatting or bidirectional characters, cut to a length. */
+    static String plain(String text, int maxLength) {
+        String line = text == null ? "" : text.replaceAll("[\\p{Cntrl}\\p{Cf}\\s]+", " ");
+        return cut(line.strip(), maxLength);
     }
 
-    static String cut(String text, int most) {
-        if (text.length() <= most) return text;
-        int kept = Math.min(text.codePointCount(0, text.length()), most - 1);
+    static String cut(String text, int maxLength) {
+        if (text.length() <= maxLength) return text;
+        int kept = Math.min(text.codePointCount(0, text.length()), maxLength - 1);
         return text.substring(0, text.offsetByCodePoints(0, kept)) + "…";
+    }
+
+    static String value(Object value) {
+        if (value instanceof Duration time) return time(time);
+        String text = plain(String.valueOf(value), 60);
+        return value instanceof String ? "'" + text + "'" : text;
     }
 
     static String hash(String text) {
@@ -4111,77 +4504,89 @@ final class Text {
         }
     }
 
-    static String value(Object value) {
-        if (value instanceof Duration time) return time(time);
-        return value instanceof String text ? "'" + plain(text, 60) + "'" : plain(String.valueOf(value), 60);
+    static String list(Collection<String> items) {
+        List<String> words = List.copyOf(items);
+        int last = words.size() - 1;
+        if (last < 1) return String.join("", words);
+        return String.join(", ", words.subList(0, last)) + " and " + words.get(last);
     }
 
-    static String list(Collection<String> names) {
-        List<String> all = List.copyOf(names);
-        int last = all.size() - 1;
-        return last < 1 ? String.join("", all) : String.join(", ", all.subList(0, last)) + " and " + all.get(last);
+    static String names(List<WatchResult> results) {
+        return list(results.stream().map(result -> result.watch.name()).toList());
     }
 
-    static String names(List<WatchResult> outcomes) { return list(outcomes.stream().map(o -> o.watch.name()).toList()); }
-    static String count(int number, String one, String many) { return number + " " + (number == 1 ? one : many); }
-    static String count(int number, String one) { return count(number, one, one + "s"); }
+    static String count(int number, String singular) { return count(number, singular, singular + "s"); }
+    static String count(int number, String singular, String plural) {
+        return number + " " + (number == 1 ? singular : plural);
+    }
 
-    /** Its label without the hash of its settings. */
+    /** The label of a hook: its id without the hash of its settings. */
     static String hook(String id) { return id.replaceFirst("-[0-9a-f]{8}$", ""); }
 
     static String command(List<String> words) {
-        return words.stream().map(w -> w.matches("[\\w@%+=:,./~-]+") ? w : "\"" + plain(w, 200) + "\"")
-            .collect(Collectors.joining(" "));
+        return words.stream().map(word -> word.matches("[\\w@%+=:,./~-]+") ? word
+            : "\"" + plain(word, 200) + "\"").collect(Collectors.joining(" "));
     }
 
-    static String program(List<String> words) { return words.get(0).substring(words.get(0).lastIndexOf('/') + 1); }
+    static String program(List<String> words) {
+        return words.get(0).substring(words.get(0).lastIndexOf('/') + 1);
+    }
 
+    /** The end of what a command printed, for a message; empty if it printed nothing. */
     static String lastWords(String output) {
-        String last = plain(output.substring(Math.max(0, output.length() - 300)), 300);
-        return last.isEmpty() ? "" : ": " + (last.length() > 240 ? "…" + last.substring(last.length() - 239) : last);
+        String end = plain(output.substring(Math.max(0, output.length() - 300)), 300);
+        if (end.isEmpty()) return "";
+        return ": " + (end.length() > 240 ? "…" + end.substring(end.length() - 239) : end);
     }
 
     static String thrown(Throwable thrown) {
+        String name = thrown.getClass().getSimpleName(), message = thrown.getMessage();
         if (thrown instanceof UndeclaredThrowableException && thrown.getCause() != null)
             return thrown(thrown.getCause());
-        String name = thrown.getClass().getSimpleName(), message = thrown.getMessage();
         if (thrown instanceof FileSystemException) return name.replace("Exception", "") + " " + message;
         if (message == null || message.isEmpty()) return name;
-        return name.matches("IO.*|IllegalStateException|StepFailed") ? message : name + ": " + message;
+        boolean speaks = name.matches("IO.*|IllegalStateException|StepFailedException");
+        return speaks ? message : name + ": " + message;
     }
 
     static Stream<Throwable> causes(Throwable thrown) {
         return Stream.iterate(thrown, Objects::nonNull, Throwable::getCause).limit(10);
     }
 
-    /** The condition that failed, out of Groovy's message: its first lines, up to the line of bars. */
+    /** The condition in the message of Groovy's assert: its lines up to the line of bars. */
     static String condition(AssertionError failed) {
-        String all = String.valueOf(failed.getMessage()).lines().takeWhile(line -> !line.matches("[ |]+"))
-            .map(String::strip).collect(Collectors.joining(" "));
-        return plain(all.replaceFirst("^assert ", ""), 160);
+        String lines = String.valueOf(failed.getMessage()).lines()
+            .takeWhile(line -> !line.matches("[ |]+")).map(String::strip)
+            .collect(Collectors.joining(" "));
+        return plain(lines.replaceFirst("^assert ", ""), 160);
     }
 
-    /** Groovy's diagram of a failed condition; a body in it may be long. */
-    static String diagram(String drawn) {
-        return drawn.replaceAll("[\\p{Cntrl}\\p{Cf}&&[^\r\n]]", "?").lines().limit(14)
+    /** Groovy's diagram of a failed condition, indented and cut. */
+    static String diagram(String diagram) {
+        return diagram.replaceAll("[\\p{Cntrl}\\p{Cf}&&[^\r\n]]", "?").lines().limit(14)
             .map(line -> "    " + cut(line.replaceFirst("^(assert|      ) ?", ""), 90))
             .collect(Collectors.joining("\n"));
     }
 
-    static String url(String url) { return cut(url.replaceAll("://[^/@]*@", "://").replaceAll("\\?.*", "?…"), 120); }
-    static String host(String url) { return HttpUrl.parse(url) == null ? "?" : HttpUrl.parse(url).host(); }
-    static String upperFirst(String text) { return first(text, String::toUpperCase); }
-    static String lowerFirst(String text) { return first(text, String::toLowerCase); }
-    private static String first(String text, BiFunction<String, Locale, String> made) {
-        int one = Math.min(1, text.length());
-        return made.apply(text.substring(0, one), Locale.ROOT) + text.substring(one);
+    /** A URL without the user, the password and the query, which may be secret. */
+    static String url(String url) {
+        return cut(url.replaceAll("://[^/@]*@", "://").replaceAll("\\?.*", "?…"), 120);
     }
 
-    /** Groovy's distance counts 10 for a letter too many, missing or wrong, and 5 for two that changed places. */
+    static String upperFirst(String text) {
+        return text.isEmpty() ? "" : text.substring(0, 1).toUpperCase(Locale.ROOT) + text.substring(1);
+    }
+
+    static String lowerFirst(String text) {
+        return text.isEmpty() ? "" : text.substring(0, 1).toLowerCase(Locale.ROOT) + text.substring(1);
+    }
+
+    /** Groovy's distance: 10 for a letter too many, missing or wrong, 5 for two swapped. */
     static String didYouMean(String word, Collection<String> known) {
         int most = word.isEmpty() ? 0 : 10 * Math.max(1, word.length() / 3);
-        return known.stream().filter(k -> !k.isEmpty() && MethodRankHelper.delDistance(word, k) <= most)
-            .min(Comparator.comparingInt(k -> MethodRankHelper.delDistance(word, k)))
-            .map(near -> "; did you mean '" + near + "'?").orElse("");
+        return known.stream()
+            .filter(name -> !name.isEmpty() && MethodRankHelper.delDistance(word, name) <= most)
+            .min(Comparator.comparingInt(name -> MethodRankHelper.delDistance(word, name)))
+            .map(similar -> "; did you mean '" + similar + "'?").orElse("");
     }
 }

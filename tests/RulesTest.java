@@ -161,6 +161,7 @@ class RulesTest {
         new Wrong("when", "|url 'http://x/'", "compare 'url' in when { }, for example: url == …"),
         new Wrong("top", "def web(name) { |watch(name) { url 'http://127.0.0.1:1/' } }",
             "'watch' needs a text and a block { … }; found a value of unknown type and a block { … } (give the function types, so that it can be checked: String name(String x) { … })"),
+        new Wrong("top", "int twice(int x) { x * 2 }; def y = |twice('a')", "'twice' needs a whole number; found a text"),
         new Wrong("top", "def ok(b) { |b.contains('fine') }", "a value of unknown type has no 'contains' (give the function types, so that it can be checked: String name(String x) { … })"),
         new Wrong("healthy", "|'status == 200'", "this is always true; write a comparison, for example status == 200"),
         new Wrong("healthy", "|status", "compare 'status' in healthy { }, for example: status == …"),
@@ -174,11 +175,11 @@ class RulesTest {
         new Wrong("restart", "start 'x', |lgo: 'y'", "no option 'lgo' here; did you mean 'log'?"),
         new Wrong("restart", "start 'x', log: |7", "the option 'log' needs a text; found a whole number"),
         new Wrong("restart", "|pause 3", "'pause' needs a duration such as 10.seconds; found a whole number"),
-        new Wrong("restart", "|status == 200", "'status' belongs in healthy { }, not in restart { }"),
+        new Wrong("restart", "|status == 200", "this line is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|url 'http://x/'", "'url' belongs in watch { }, not in restart { }"),
         new Wrong("restart", "|notify slack(url: 'http://x/')", "'notify' belongs in watch { }, not in restart { }"),
         new Wrong("restart", "[1, 2].each { |sotp 'x' }", "no such word 'sotp' in restart; did you mean 'stop'?"),
-        new Wrong("restart", "|body.trim()", "'body' belongs in healthy { }, not in restart { }"),
+        new Wrong("restart", "|body.trim()", "this line is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|'x'.trim()", "this line is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|println 'x'", "'println' is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|sleep 3", "'sleep' is not a step; for custom Groovy write call { … }"),
@@ -350,7 +351,7 @@ class RulesTest {
 
     @Test void loopsFunctionsAndInterpolationMakeWatches() {
         Run run = desk("""
-            def name(x) { "http://${x}.example.com/" }
+            String name(x) { "http://${x}.example.com/" }
             String identity(String x) { x + 'identity' }
             def hosts = ['a', 'b']
             for (h in hosts) watch("loop-$h") { url name(h) }
@@ -442,7 +443,7 @@ class RulesTest {
     @Test void validateSaysThatNoShellRuns() {
         Run run = desk("watch('a') { tcp 'localhost:1'; restart { start 'cat /dev/null > /dev/null 2>&1 &' } }\n").watchdog("validate");
         assertEquals(2, run.exit());
-        says(run.err(), "no shell runs here, so '>' is a word for the program; for a shell write sh '…'");
+        says(run.err(), "no shell runs here, so '>' is an argument of the program; for a shell write sh '…'");
     }
 
     @Test void timesOfAllUnitsAreRead() {
@@ -506,7 +507,7 @@ class RulesTest {
         fails("json('none')", "expected json('none'), but json('none') was null"),
         fails("false", "false"),
         unclear("certificate.expiresIn > 14.days",
-            "could not be evaluated (line 0 of the rules): no certificate: the URL is not https"),
+            "a condition could not be evaluated (line 0 of the rules): no certificate: the URL is not https"),
         unclear("header('nosuch').length() > 3", "could not be evaluated (line "),
         unclear("Integer.parseInt(body) > 3", "could not be evaluated (line "),
         unclear("throw new IllegalStateException('no idea')", "): no idea"));
@@ -555,7 +556,7 @@ class RulesTest {
             }
             """.formatted(at("/json"))).watchdog();
         assertEquals(3, run.exit(), run.toString());
-        says(run.out(), "plex  inconclusive could not be evaluated (line 4 of the rules): NumberFormatException");
+        says(run.out(), "plex  inconclusive a condition could not be evaluated (line 4 of the rules): NumberFormatException");
         assertFalse(Files.exists(folder.resolve("restarted")));
     }
 
