@@ -533,7 +533,7 @@ final class Context {
     boolean isReadOnly() { return readOnly; }
 
     /** If an edit has mistakes, the last working rules are used. */
-    Opened open(boolean writable) {
+    Workspace open(boolean writable) {
         CompiledRules compiled = new CompiledRules(folder.resolve("compiled"));
         String text = "";
         try {
@@ -552,7 +552,7 @@ final class Context {
     }
 
     /** {@code brokenRules}: the hash of a text with mistakes, or empty. */
-    Opened open(Rules rules, String brokenRules, List<String> problems, boolean writable) {
+    Workspace open(Rules rules, String brokenRules, List<String> problems, boolean writable) {
         // With less than 1 MiB free the output of a command could not be kept.
         boolean full = readOnly || folder.toFile().getUsableSpace() < 1 << 20;
         Path temp = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder;
@@ -560,10 +560,11 @@ final class Context {
         CommandRunner runner = new CommandRunner(rulesFile.getParent(), temp, rules.path(),
             env.variables(), Deadline.in(rules.deadline()), printer::progress);
         Notifier notifier = new Notifier(store, rules.hooks(), env, clients, runner);
-        return new Opened(rules, brokenRules, problems, store, runner,
+        return new Workspace(this, rules, brokenRules, problems, store, runner,
             new Checker(runner, clients), notifier);
     }
 
+    /** For what only a person can mend. */
     <T> T orExit(String failed, SecureFiles.IOSupplier<T> action) {
         return SecureFiles.orElse(action, e -> {
             throw ExitException.failure("watchdog: " + failed + ": " + Text.thrown(e));
@@ -571,13 +572,10 @@ final class Context {
     }
 }
 
-/** Rules and state, ready for use; {@code problems}: what is wrong with the rules, for people. */
-record Opened(Rules rules, String brokenRules, List<String> problems, StateStore store,
-              CommandRunner runner, Checker checker, Notifier notifier) {
-    Pass pass(List<Watch> watches, Context context) {
-        return new Pass(watches, checker, runner, store, notifier, context.env,
-            context.printer::progress);
-    }
+/** Rules, state, and what works with them; {@code problems}: mistakes of the rules, in words. */
+record Workspace(Context context, Rules rules, String brokenRules, List<String> problems,
+                 StateStore store, CommandRunner runner, Checker checker, Notifier notifier) {
+    Instant now() { return context.env.now(); }
 }
 
 /** One check-and-heal pass, as cron runs it. */
@@ -585,10 +583,9 @@ record PassCommand(Context context) {
     int run(List<String> names, boolean dryRun) {
         try (FileChannel lock = lock()) {
             SecureFiles.sweep(context.folder, name -> name.endsWith(".tmp"));
-            Opened opened = context.open(!dryRun);
-            List<Watch> watches = opened.rules().select(names);
-            if (dryRun) return new CheckCommand(context).check(opened, watches);
-            return heal(opened, watches);
+            Workspace work = context.open(!dryRun);
+            List<Watch> watches = work.rules().select(names);
+            return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
         } catch (OverlappingFileLockException e) {
             throw ExitException.busy(context.options.quiet ? "" : "watchdog: another pass is running");
         } catch (IOException e) {
@@ -608,20 +605,19 @@ record PassCommand(Context context) {
             }));
     }
 
-    private int heal(Opened opened, List<Watch> watches) {
-        endAt(opened.rules().deadline());
-        reportRules(opened);
-        Collection<WatchResult> results = opened.pass(watches, context).run();
-        StateStore store = opened.store();
+    private int heal(Workspace work, List<Watch> watches) {
+        endAt(work.rules().deadline());
+        reportRules(work);
+        Collection<WatchResult> results = new Pass(work, watches).run();
+        StateStore store = work.store();
         store.history(results);
-        Notifier notifier = opened.notifier();
-        notifier.send();
-        if (opened.rules().heartbeat() != null) notifier.heartbeat(opened.rules().heartbeat());
-        List<String> undelivered = notifier.finish();
+        work.notifier().send();
+        if (work.rules().heartbeat() != null) work.notifier().heartbeat(work.rules().heartbeat());
+        List<String> undelivered = work.notifier().finish();
         store.save();
 
         boolean failed = context.isReadOnly() || !store.warnings().isEmpty();
-        int exit = context.printer.results(results, opened.problems(), failed ? 4 : 0);
+        int exit = context.printer.results(results, work.problems(), failed ? 4 : 0);
         undelivered.forEach(context.printer::warn);
         store.warnings().forEach(context.printer::warn);
         return exit;
@@ -629,31 +625,30 @@ record PassCommand(Context context) {
 
     /** Ends the program from outside: no child, response or script can hold it longer. */
     private void endAt(Duration deadline) {
-        Environment env = context.env;
         DaemonThreads.run(() -> {
             Thread.sleep(deadline.plusSeconds(20).toMillis());
-            env.err().println("watchdog: the pass was still running after its deadline of "
+            context.env.err().println("watchdog: the pass was still running after its deadline of "
                 + Text.time(deadline) + ", so watchdog ended it");
-            env.halt().accept(4);
+            context.env.halt().accept(4);
             return null;
         });
     }
 
     /** Broken rules once for each text, and watches that were removed while they were down. */
-    private void reportRules(Opened opened) {
-        Instant now = context.env.now();
-        Rules rules = opened.rules();
-        if (opened.store().brokenRulesAreNew(opened.brokenRules())) {
+    private void reportRules(Workspace work) {
+        List<Model.Hook> hooks = work.rules().hooks();
+        Instant now = work.now();
+        if (work.store().brokenRulesAreNew(work.brokenRules())) {
             String name = context.rulesFile.getFileName().toString();
-            String mistake = opened.problems().get(0).lines().findFirst().orElse("");
-            opened.notifier().post(new Model.Event(Model.EventKind.rules_broken, name,
+            String mistake = work.problems().get(0).lines().findFirst().orElse("");
+            work.notifier().post(new Model.Event(Model.EventKind.rules_broken, name,
                 name + " has mistakes", "watchdog uses the last working rules. "
-                + Text.plain(mistake, 400), now, now), rules.hooks());
+                + Text.plain(mistake, 400), now, now), hooks);
         }
-        Set<String> known = rules.watches().stream().map(Watch::name).collect(Collectors.toSet());
-        opened.store().forget(known).forEach((name, state) -> {
-            if (state.incident() != null) opened.notifier().post(
-                MessageText.unwatched(name, state.incident(), now), rules.hooks());
+        List<String> known = work.rules().watches().stream().map(Watch::name).toList();
+        work.store().forget(Set.copyOf(known)).forEach((name, state) -> {
+            if (state.incident() != null)
+                work.notifier().post(MessageText.unwatched(name, state.incident(), now), hooks);
         });
     }
 }
@@ -661,13 +656,13 @@ record PassCommand(Context context) {
 /** Checks and judges; changes nothing. */
 record CheckCommand(Context context) {
     int run(List<String> names) {
-        Opened opened = context.open(false);
-        return check(opened, opened.rules().select(names));
+        Workspace work = context.open(false);
+        return check(work, work.rules().select(names));
     }
 
-    int check(Opened opened, List<Watch> watches) {
-        Collection<WatchResult> results = opened.pass(watches, context).judge(watches);
-        return context.printer.results(results, opened.problems(), 0);
+    static int check(Workspace work, List<Watch> watches) {
+        Collection<WatchResult> results = new Pass(work, watches).judge(watches);
+        return work.context().printer.results(results, work.problems(), 0);
     }
 
     /** A URL and conditions, without a rules file. */
@@ -693,7 +688,7 @@ record CheckCommand(Context context) {
         Matcher place = Pattern.compile("^condition:(\\d+):(\\d+): ").matcher(mistake);
         if (!place.find()) return mistake.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1");
         int number = Math.min(conditions, Integer.parseInt(place.group(1)) - 1);
-        return (place.replaceFirst("condition " + number + ", column $2: "))
+        return place.replaceFirst("condition " + number + ", column $2: ")
             .replaceFirst("(?s)\n    }}\n.*", "");
     }
 }
@@ -757,12 +752,12 @@ final class ValidateCommand {
 /** What is remembered. */
 record StatusCommand(Context context) {
     int run(List<String> names) {
-        Opened opened = context.open(false);
-        List<WatchStatus> all = opened.rules().select(names).stream()
-            .map(watch -> status(watch, opened.store())).toList();
-        context.printer.status(all, opened.store().outbox());
-        opened.store().warnings().forEach(context.printer::warn);
-        opened.problems().forEach(context.printer::problem);
+        Workspace work = context.open(false);
+        List<WatchStatus> all = work.rules().select(names).stream()
+            .map(watch -> status(watch, work.store())).toList();
+        context.printer.status(all, work.store().outbox());
+        work.store().warnings().forEach(context.printer::warn);
+        work.problems().forEach(context.printer::problem);
         return 0;
     }
 
@@ -785,19 +780,19 @@ record StatusCommand(Context context) {
 /** Starts and ends a pause, also while a pass is running. */
 record PauseCommand(Context context) {
     int pause(String name, Duration time) {
-        Opened opened = context.open(false);
-        opened.rules().get(name);
+        Workspace work = context.open(false);
+        work.rules().get(name);
         Instant until = time == null ? Text.ALWAYS : context.env.now().plus(time);
-        context.orExit("cannot save the pause", () -> opened.store().pause(name, until));
+        context.orExit("cannot save the pause", () -> work.store().pause(name, until));
         context.printer.line(name + " is paused " + Text.until(until) + "; end the pause with: "
             + "watchdog resume " + Text.command(List.of(name)));
         return 0;
     }
 
     int resume(String name) {
-        Opened opened = context.open(false);
-        opened.rules().get(name);
-        boolean paused = context.orExit("cannot end the pause", () -> opened.store().resume(name));
+        Workspace work = context.open(false);
+        work.rules().get(name);
+        boolean paused = context.orExit("cannot end the pause", () -> work.store().resume(name));
         context.printer.line(name + (paused ? " is watched again" : " was not paused"));
         return 0;
     }
@@ -806,24 +801,24 @@ record PauseCommand(Context context) {
 /** Sends a test message through the hooks. */
 record TellCommand(Context context) {
     int run(String name) {
-        Opened opened = context.open(false);
-        List<Model.Hook> used = name == null ? opened.rules().hooks()
-            : opened.rules().get(name).hooks();
+        Workspace work = context.open(false);
+        List<Model.Hook> used = name == null ? work.rules().hooks()
+            : work.rules().get(name).hooks();
         List<Model.Hook> hooks = used.stream().flatMap(hook -> Stream.of(hook, hook.orElse()))
             .filter(Objects::nonNull).distinct().toList();
         Instant now = context.env.now();
         Model.Event test = new Model.Event(Model.EventKind.test, name == null ? "watchdog" : name,
             "test from watchdog", "If you can read this, this hook works.", now, now);
 
-        int exit = opened.problems().isEmpty() ? 0 : 2;
+        int exit = work.problems().isEmpty() ? 0 : 2;
         for (Model.Hook hook : hooks) {
-            DeliveryResult result = opened.notifier().attempt(hook, test);
+            DeliveryResult result = work.notifier().attempt(hook, test);
             context.printer.line(hook.label() + ": " + result.text());
             if (!result.accepted()) exit = ExitException.worst(exit, 1);
         }
         if (hooks.isEmpty()) context.printer.line("there is no notify line in the rules"
             + (name == null ? "" : " for " + name));
-        opened.problems().forEach(context.printer::problem);
+        work.problems().forEach(context.printer::problem);
         return exit;
     }
 }
@@ -831,19 +826,19 @@ record TellCommand(Context context) {
 /** A fire drill: stops a service on purpose, and proves that a pass notices and restarts it. */
 final class DrillCommand {
     private final Context context;
-    private Opened opened;
+    private Workspace work;
     private long began;
 
     DrillCommand(Context context) { this.context = context; }
 
     int run(String name, boolean confirmed) {
-        opened = context.open(false);
-        Watch watch = opened.rules().get(name);
+        work = context.open(false);
+        Watch watch = work.rules().get(name);
         List<Step> stops = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
             .filter(StopStep.class::isInstance).distinct().toList();
         ExitException.mistakeIf(stops.isEmpty(), name + " has no stop in its restart, so a drill "
             + "cannot stop it");
-        ExitException.mistakeIf(opened.store().pausedUntil(name) != null, name + " is paused, so "
+        ExitException.mistakeIf(work.store().pausedUntil(name) != null, name + " is paused, so "
             + "nothing would restart it; end the pause with: watchdog resume "
             + Text.command(List.of(name)));
         String question = "This stops " + name + " on purpose: "
@@ -862,7 +857,7 @@ final class DrillCommand {
     private boolean drill(Watch watch, List<Step> stops) {
         String name = watch.name();
         began = System.nanoTime();
-        boolean healthy = opened.checker().checkAll(List.of(watch)).get(watch).isHealthy();
+        boolean healthy = work.checker().checkAll(List.of(watch)).get(watch).isHealthy();
         ExitException.mistakeIf(!healthy, name + " is not healthy now; a drill needs a healthy service");
         timeline(name + " is healthy");
         stop(name, stops);
@@ -882,13 +877,13 @@ final class DrillCommand {
     }
 
     private boolean isHealthy(Watch watch) {
-        return opened.checker().checkOnce(List.of(watch)).get(watch).isHealthy();
+        return work.checker().checkOnce(List.of(watch)).get(watch).isHealthy();
     }
 
     private void stop(String name, List<Step> stops) {
         RestartRun stopping = new RestartRun();
         try {
-            stops.forEach(stop -> stop.run(opened.runner(), stopping));
+            stops.forEach(stop -> stop.run(work.runner(), stopping));
         } catch (StepFailedException e) {
             throw ExitException.mistake("watchdog: the drill could not stop " + name + ": "
                 + e.getMessage());
@@ -935,32 +930,23 @@ record CheckResult(Response response, Verdict verdict) {
 
 /** One pass over watches, each of which stands below its dependencies. */
 final class Pass {
+    private final Workspace work;
     private final List<Watch> watches;
-    private final Checker checker;
-    private final CommandRunner runner;
     private final StateStore store;
-    private final Notifier notifier;
-    private final Environment env;
-    private final Consumer<String> progress;
     private final Map<String, WatchResult> results = new LinkedHashMap<>();
     private final Map<List<Step>, RestartRun> restarts = new IdentityHashMap<>();
 
-    Pass(List<Watch> watches, Checker checker, CommandRunner runner, StateStore store,
-         Notifier notifier, Environment env, Consumer<String> progress) {
+    Pass(Workspace work, List<Watch> watches) {
+        this.work = work;
         this.watches = watches;
-        this.checker = checker;
-        this.runner = runner;
-        this.store = store;
-        this.notifier = notifier;
-        this.env = env;
-        this.progress = progress;
+        this.store = work.store();
     }
 
     Collection<WatchResult> run() {
         for (List<Watch> round = watches; !round.isEmpty(); round = unblocked()) {
             judge(round);
             store.save();
-            notifier.send();
+            work.notifier().send();
             for (Watch watch : round)
                 if (results.get(watch.name()).needsRestart()) restart(results.get(watch.name()));
         }
@@ -969,14 +955,14 @@ final class Pass {
 
     /** Checks, judges and decides; changes only what is in memory. A dry run ends here. */
     Collection<WatchResult> judge(List<Watch> round) {
-        Map<Watch, CheckResult> checks = checker.checkAll(round.stream()
+        Map<Watch, CheckResult> checks = work.checker().checkAll(round.stream()
             .filter(watch -> store.pausedUntil(watch.name()) == null).toList());
         for (Watch watch : round) {
             WatchResult result = new WatchResult(watch);
             results.put(watch.name(), result);
             result.check = considerPauseAndDependencies(watch, checks.get(watch));
             WatchState state = store.of(watch);
-            applyDecision(result, result.verdict().decide(watch.policy(), state, env.now()));
+            applyDecision(result, result.verdict().decide(watch.policy(), state, work.now()));
         }
         return results.values();
     }
@@ -1011,26 +997,26 @@ final class Pass {
             result.needsRestart() && result.remedy().steps() == remedy.steps()).toList();
         long began = System.nanoTime();
         for (WatchResult result : affected) store.put(result.watch, store.of(result.watch)
-            .withRestartIntent(remedy.inWords(), result.watch.policy(), env.now()));
+            .withRestartIntent(remedy.inWords(), result.watch.policy(), work.now()));
         store.save();
-        progress.accept(Text.names(affected) + ": unhealthy, restarting: " + remedy.inWords());
+        work.context().printer.progress(Text.names(affected) + ": unhealthy, restarting: " + remedy.inWords());
 
-        RestartRun restart = restarts.computeIfAbsent(remedy.steps(), runner::run);
+        RestartRun restart = restarts.computeIfAbsent(remedy.steps(), work.runner()::run);
         waitUntilHealthy(affected, restart, began);
         for (WatchResult result : affected) recordResult(result, restart);
         store.save();
-        notifier.send();
+        work.notifier().send();
     }
 
     /** Polls at growing intervals until all are healthy or `within` has passed. */
     private void waitUntilHealthy(List<WatchResult> affected, RestartRun restart, long began) {
         Duration within = affected.stream().map(result -> result.watch.policy().within())
             .max(Duration::compareTo).orElseThrow();
-        Deadline deadline = runner.deadline().sooner(restart.failed() ? Duration.ZERO : within);
+        Deadline deadline = work.runner().deadline().sooner(restart.failed() ? Duration.ZERO : within);
         for (long pause = 50; ; pause = Math.min(pause * 9 / 8, 2_000)) {
             List<Watch> unhealthy = affected.stream().filter(result -> !result.isHealthy())
                 .map(result -> result.watch).toList();
-            checker.checkOnce(unhealthy).forEach((watch, check) -> {
+            work.checker().checkOnce(unhealthy).forEach((watch, check) -> {
                 results.get(watch.name()).check = check;
                 results.get(watch.name()).healTime = Duration.ofNanos(System.nanoTime() - began);
             });
@@ -1047,10 +1033,10 @@ final class Pass {
         WatchState state = store.of(result.watch);
         Decision after;
         if (result.verdict() instanceof Unhealthy unhealthy) {
-            after = unhealthy.afterRestart(resultOf(result, restart), state, env.now());
+            after = unhealthy.afterRestart(resultOf(result, restart), state, work.now());
         } else {
             if (!result.healed) state = state.withLastResult("cannot be judged");
-            after = result.verdict().decide(result.watch.policy(), state, env.now());
+            after = result.verdict().decide(result.watch.policy(), state, work.now());
         }
         applyDecision(result, Decision.none(Action.restarted, "", after.events(), after.state()));
     }
@@ -1058,7 +1044,7 @@ final class Pass {
     private String resultOf(WatchResult result, RestartRun restart) {
         if (restart.failed()) return restart.failure();
         if (restart.exitedEarly() != null) return restart.exitedEarly();
-        boolean cutShort = runner.deadline().passed()
+        boolean cutShort = work.runner().deadline().passed()
             && result.healTime.compareTo(result.watch.policy().within()) < 0;
         return cutShort ? RestartRecord.WAITING : RestartRecord.USELESS;
     }
@@ -1075,8 +1061,8 @@ final class Pass {
             Incident before = store.of(watch).incident(), after = decision.state().incident();
             Incident incident = after == null ? before : after;
             store.put(watch, decision.state());
-            for (Model.EventKind kind : decision.events()) notifier.post(
-                MessageText.about(kind, result, incident, env.now()), watch.hooks());
+            for (Model.EventKind kind : decision.events()) work.notifier().post(
+                MessageText.about(kind, result, incident, work.now()), watch.hooks());
         }
     }
 }
