@@ -40,10 +40,10 @@ import java.math.BigDecimal;
 import java.net.*;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
+import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.*;
 import java.nio.file.*;
 import java.nio.file.attribute.FileAttribute;
-import java.nio.file.attribute.PosixFileAttributes;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.security.GeneralSecurityException;
 import java.security.KeyStore;
@@ -1416,273 +1416,347 @@ final class DaemonThreads {
     }
 }
 
-// === 7. Notifying ====================================================================================================
-// Messages change together with memory, in one file, and stay there until their hook has taken them.
+// === 7. Notifications ============================================================================
+// A message is saved together with the state that caused it, and stays in the outbox until its hook
+// has accepted or rejected it: a crash can repeat a message, but never lose it.
 
-/** One message for one hook, on its way. */
-record OutboxEntry(Dsl.Event event, String hook, Instant notBefore) {
-    OutboxEntry later(Instant when) { return new OutboxEntry(event, hook, when); }
+/** A message for one hook; a pass that started before {@code notBefore} does not send it. */
+record OutboxEntry(Dsl.Event event, String hook, Instant notBefore) { }
+
+/** {@code retryAfter}: how long to wait at least before sending again; null: never. */
+record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
+    static final DeliveryResult ACCEPTED = new DeliveryResult(true, "accepted", null);
+
+    static DeliveryResult failed(String why) {
+        return new DeliveryResult(false, "not accepted: " + Text.plain(why, 200), Duration.ZERO);
+    }
 }
 
-/** What became of a message; {@code again}: after how long at the least it is to be tried again, null: never. */
-record DeliveryResult(boolean taken, String text, Duration again) {
-    static final DeliveryResult DONE = new DeliveryResult(true, "taken", null);
-
-    static DeliveryResult later(String why) { return new DeliveryResult(false, why, Duration.ZERO); }
-    static DeliveryResult refused(String why) { return new DeliveryResult(false, why, null); }
-}
-
-/** Delivers what is due, each hook in a thread of its own; no hook can hold up a restart or another hook. */
+/** Delivers messages, each hook in its own thread: no hook delays a restart or another hook. */
 final class Notifier {
-    static final Duration PATIENCE = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
-    private static final int MOST_WAITING = 50;
-    private static final CompletableFuture<?> NOTHING = CompletableFuture.completedFuture(null);
-    private final StateStore notebook;
+    static final Duration TIMEOUT = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
+    private static final int MAX_WAITING = 50;
+    private final StateStore store;
     private final Map<String, Dsl.Hook> hooks = new HashMap<>();
-    private final Environment world;
-    private final HttpClients web;
-    final CommandRunner hands;
-    private final List<String> troubles = Collections.synchronizedList(new ArrayList<>());
-    private final Set<String> resting = ConcurrentHashMap.newKeySet(); // they failed in this pass already
-    private final Map<String, CompletableFuture<?>> sending = new HashMap<>();
+    private final Environment env;
+    private final HttpClients clients;
+    final CommandRunner runner;
+    private final Instant started;
+    private final List<String> warnings = Collections.synchronizedList(new ArrayList<>());
+    private final Map<String, CompletableFuture<Void>> deliveries = new HashMap<>();
 
-    Notifier(StateStore notebook, List<Dsl.Hook> hooks, Environment world, HttpClients web, CommandRunner hands) {
-        this.notebook = notebook;
-        for (Dsl.Hook hook : hooks) // also by its service: settings may be edited while a message waits
-            for (String name : List.of(hook.id(), hook.label())) this.hooks.putIfAbsent(name, hook);
-        this.world = world;
-        this.web = web;
-        this.hands = hands;
+    Notifier(StateStore store, List<Dsl.Hook> hooks, Environment env, HttpClients clients,
+             CommandRunner runner) {
+        this.store = store;
+        this.env = env;
+        this.clients = clients;
+        this.runner = runner;
+        this.started = env.now();
+        for (Dsl.Hook hook : hooks) // also by label: its settings may change while a message waits
+            for (String key : List.of(hook.id(), hook.label())) this.hooks.putIfAbsent(key, hook);
     }
 
-    void post(Dsl.Event event, Collection<Dsl.Hook> to) {
-        for (Dsl.Hook hook : new LinkedHashSet<>(to))
-            if (hook.on().contains(event.kind())) notebook.post(new OutboxEntry(event, hook.id(), event.at()));
+    void post(Dsl.Event event, Collection<Dsl.Hook> hooks) {
+        for (Dsl.Hook hook : new LinkedHashSet<>(hooks))
+            if (hook.on().contains(event.kind()))
+                store.post(new OutboxEntry(event, hook.id(), started));
     }
 
-    /** In the background; what is posted meanwhile goes with the next call. */
+    /** Returns at once; messages posted later are sent by the next call. */
     void send() {
-        Set<String> waiting = new HashSet<>();
-        for (OutboxEntry letter : notebook.outbox()) waiting.add(letter.hook());
-        for (String id : waiting)
-            sending.put(id, sending.getOrDefault(id, NOTHING).thenRunAsync(() -> deliver(id), DaemonThreads::begin));
+        for (String id : new HashSet<>(store.outbox().stream().map(OutboxEntry::hook).toList())) {
+            var previous = deliveries.getOrDefault(id, CompletableFuture.completedFuture(null));
+            deliveries.put(id, previous.thenRunAsync(() -> deliver(id), DaemonThreads::begin));
+        }
     }
 
-    /** Waits for what is on its way, and says what could not be delivered and what happens to it. */
+    /** Waits up to 30 s for deliveries to end, and returns what could not be delivered. */
     List<String> finish() {
-        var all = CompletableFuture.allOf(sending.values().toArray(new CompletableFuture<?>[0]));
-        DaemonThreads.get(all, hands.deadline().sooner(PATIENCE.multipliedBy(3)).left(), null);
-        return List.copyOf(troubles);
+        var all = CompletableFuture.allOf(deliveries.values().toArray(CompletableFuture[]::new));
+        DaemonThreads.get(all, runner.deadline().sooner(Duration.ofSeconds(30)).left(), null);
+        return List.copyOf(warnings);
     }
 
     private void deliver(String id) {
-        List<OutboxEntry> letters = notebook.outbox().stream().filter(letter -> letter.hook().equals(id)).toList();
-        if (resting.contains(id) || letters.stream().anyMatch(this::early)) return;
+        var waiting = store.outbox().stream().filter(entry -> entry.hook().equals(id)).toList();
+        if (waiting.stream().anyMatch(this::isDeferred)) return;
+
         Dsl.Hook hook = hooks.getOrDefault(id, hooks.get(Text.hook(id)));
-        List<OutboxEntry> fresh = fresh(id, letters, hook != null);
-        if (!fresh.isEmpty()) deliver(hook, fresh);
-        notebook.save();
+        List<OutboxEntry> current = dropStale(id, waiting, hook != null);
+        if (!current.isEmpty()) deliver(hook, current);
+        store.save();
     }
 
-    /** The service asked for a pause: what came later waits with it; not for ever, should the clock be set back. */
-    private boolean early(OutboxEntry letter) {
-        return letter.notBefore().isAfter(world.now()) && !letter.notBefore().isAfter(world.now().plus(EXPIRY));
+    /** True after a failure in this pass, and while the service asked for a pause. */
+    private boolean isDeferred(OutboxEntry entry) {
+        long millis = started.until(entry.notBefore(), ChronoUnit.MILLIS);
+        return millis > 0 && millis < 2 * EXPIRY.toMillis(); // longer if the clock was set back
     }
 
-    /** What is still news: not for a hook that is gone, nor a day old. The rest is dropped, and that is said. */
-    private List<OutboxEntry> fresh(String id, List<OutboxEntry> letters, boolean known) {
-        Instant oldest = world.now().minus(EXPIRY);
-        List<OutboxEntry> news = letters.stream().filter(letter -> known && letter.event().at().isAfter(oldest)).toList();
-        List<OutboxEntry> fresh = news.subList(Math.max(0, news.size() - MOST_WAITING), news.size());
-        List<OutboxEntry> stale = letters.stream().filter(letter -> !fresh.contains(letter)).toList();
-        String dropped = "dropped " + Text.count(stale.size(), "message");
-        if (!stale.isEmpty()) troubles.add(Text.hook(id) + (!known ? " is no longer in the rules: " + dropped
-            : ": " + dropped + " that could not be delivered in time: " + stale.get(0).event().title()));
-        notebook.drop(stale);
-        return fresh;
+    private List<OutboxEntry> dropStale(String id, List<OutboxEntry> waiting, boolean known) {
+        Instant oldest = env.now().minus(EXPIRY);
+        List<OutboxEntry> current = waiting.stream().skip(Math.max(0, waiting.size() - MAX_WAITING))
+            .filter(entry -> known && entry.event().at().isAfter(oldest)).toList();
+        List<OutboxEntry> stale = new ArrayList<>(waiting);
+        stale.removeAll(current);
+        store.drop(stale);
+        if (!stale.isEmpty()) warnings.add(Text.hook(id) + ": dropped "
+            + Text.count(stale.size(), "message") + (known ? " that could not be delivered in time"
+                : ", because this hook is no longer in the rules") + ": "
+            + stale.get(0).event().title());
+        return current;
     }
 
-    private void deliver(Dsl.Hook hook, List<OutboxEntry> fresh) {
-        Dsl.Event event = MessageText.merged(fresh.stream().map(OutboxEntry::event).toList(), world.now());
-        DeliveryResult delivery = attempt(hook, event);
-        boolean elsewhere = !delivery.taken() && hook.orElse() != null && attempt(hook.orElse(), event).taken();
-        boolean waits = delivery.again() != null && !elsewhere;
-        if (!delivery.taken()) troubles.add(hook.label() + (delivery.again() == null ? " refused" : " did not take")
-            + " the message: " + delivery.text() + (elsewhere ? "; " + hook.orElse().label() + " took it instead"
-                : waits ? "; it waits for the next pass" : "; it is not sent again"));
-        if (waits) notebook.postpone(fresh, world.now().plus(delivery.again()));
-        else notebook.drop(fresh);
-        if (waits) resting.add(fresh.get(0).hook());
+    private void deliver(Dsl.Hook hook, List<OutboxEntry> entries) {
+        List<Dsl.Event> events = entries.stream().map(OutboxEntry::event).toList();
+        Dsl.Event event = MessageText.merged(events, env.now());
+        DeliveryResult result = attempt(hook, event);
+        boolean instead = !result.accepted() && hook.orElse() != null
+            && attempt(hook.orElse(), event).accepted();
+        boolean retry = !instead && result.retryAfter() != null;
+        if (retry) store.postpone(entries, env.now().plus(result.retryAfter()).plusMillis(1));
+        else store.drop(entries);
+
+        String next = retry ? "watchdog will send it again" : "watchdog will not send it again";
+        if (instead) next = hook.orElse().label() + " accepted it instead";
+        if (!result.accepted()) warnings.add(hook.label() + ": " + result.text() + "; " + next);
     }
 
-    /** A hook may fail in any way it likes, closures of the rules among them; that is all that happens. */
+    /** Whatever a hook throws, also custom Groovy code, is only a failed delivery. */
     DeliveryResult attempt(Dsl.Hook hook, Dsl.Event event) {
-        Future<DeliveryResult> sent = CompletableFuture.supplyAsync(() -> hook.sender().send(this, event), DaemonThreads::begin)
-            .exceptionally(failed -> DeliveryResult.later(Text.plain(Text.thrown(failed.getCause()), 200)));
-        return DaemonThreads.get(sent, PATIENCE.plusSeconds(1), DeliveryResult.later("no answer within " + Text.time(PATIENCE)));
+        var late = DeliveryResult.failed("no answer within " + Text.time(TIMEOUT));
+        return CompletableFuture
+            .supplyAsync(() -> hook.sender().send(this, event), DaemonThreads::begin)
+            .exceptionally(thrown -> DeliveryResult.failed(Text.thrown(thrown.getCause())))
+            .completeOnTimeout(late, TIMEOUT.toSeconds() + 1, TimeUnit.SECONDS).join();
     }
 
-    /**
-     * POSTs JSON. Only 2xx is taken; 4xx never is, so it is not repeated; no answer may have been taken, so it is.
-     * {@code pushover}: a 200 may say no, and 429 is a quota that is used up for the month.
-     */
+    /** {@code pushover}: a 200 may carry an error, and 429 means that the quota is used up. */
     DeliveryResult post(String url, Map<?, ?> headers, Object json, boolean pushover) {
-        Request.Builder request = new Request.Builder().url(url)
-            .post(RequestBody.create(Json.text(json), MediaType.get("application/json")));
+        RequestBody body = RequestBody.create(Json.text(json), MediaType.get("application/json"));
+        Request.Builder request = new Request.Builder().url(url).post(body);
         headers.forEach((name, value) -> request.header(name.toString(), value.toString()));
-        ExchangeTimer phases = new ExchangeTimer();
-        try (okhttp3.Response response = web.call(request.build(), Deadline.in(PATIENCE), null, phases).execute()) {
-            String body = response.peekBody(4096).string();
-            String said = response.code() + " " + Text.plain(body, 120);
-            boolean taken = !pushover || body.replace(" ", "").contains("\"status\":1");
-            if (response.isSuccessful() && taken) return DeliveryResult.DONE;
-            if (response.code() == 429 && !pushover) return new DeliveryResult(false, said, wait(response, body));
-            return response.code() >= 500 || response.code() == 408 ? DeliveryResult.later(said) : DeliveryResult.refused(said);
-        } catch (IOException | RuntimeException thrown) {
-            return DeliveryResult.later(HttpClients.trouble(thrown, Text.host(url), PATIENCE, phases).troubleText());
-        }
+        return exchange(request.build(), pushover);
     }
 
-    /** Seconds, in a header or, by Telegram and Discord, in the body; no longer than a message is news. */
-    private static Duration wait(okhttp3.Response response, String body) {
-        var found = Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
-        String seconds = response.header("Retry-After", found.find() ? found.group(1) : "60");
-        long asked = seconds.matches("\\d{1,6}") ? Long.parseLong(seconds) : 60;
-        return Duration.ofSeconds(Math.min(asked, EXPIRY.toSeconds()));
-    }
-
-    /** Pings a dead man's switch. That nobody hears it is for the switch to notice, and never fails a pass. */
+    /** A ping that fails never fails the pass: the receiver notices that it is missing. */
     void heartbeat(String url) {
-        Request ping = new Request.Builder().url(url).build();
-        try (okhttp3.Response response = web.call(ping, Deadline.in(PATIENCE), null, EventListener.NONE).execute()) {
-            if (!response.isSuccessful()) troubles.add("heartbeat: " + Text.host(url) + " answered " + response.code());
+        DeliveryResult result = exchange(new Request.Builder().url(url).build(), false);
+        if (!result.accepted()) warnings.add("heartbeat: " + result.text());
+    }
+
+    private DeliveryResult exchange(Request request, boolean pushover) {
+        ExchangeTimer timer = new ExchangeTimer();
+        try (var response = clients.call(request, Deadline.in(TIMEOUT), null, timer).execute()) {
+            return result(response, response.peekBody(4096).string(), pushover);
         } catch (IOException | RuntimeException thrown) {
-            troubles.add("heartbeat: " + HttpClients.trouble(thrown, Text.host(url), PATIENCE, new ExchangeTimer()).troubleText());
+            var response = HttpClients.trouble(thrown, request.url().host(), TIMEOUT, timer);
+            return DeliveryResult.failed(response.troubleText());
         }
+    }
+
+    /** No other 4xx is repeated: the same message would be rejected again. */
+    private static DeliveryResult result(okhttp3.Response response, String body, boolean pushover) {
+        int code = response.code();
+        boolean accepted = !pushover || Integer.valueOf(1).equals(Json.at(body, "status"));
+        if (response.isSuccessful() && accepted) return DeliveryResult.ACCEPTED;
+
+        boolean retry = code >= 500 || code == 408 || code == 429 && !pushover;
+        String text = "not accepted: " + Text.plain(code + " " + body, 120);
+        return new DeliveryResult(false, text, retry ? retryAfter(response, body) : null);
+    }
+
+    /** In seconds: in a header, or in the body of Telegram and Discord; at most a day. */
+    private static Duration retryAfter(okhttp3.Response response, String body) {
+        var inBody = Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
+        String seconds = response.header("Retry-After", inBody.find() ? inBody.group(1) : "0");
+        long asked = seconds.matches("\\d{1,6}") ? Long.parseLong(seconds) : 0;
+        return Duration.ofSeconds(Math.min(asked, EXPIRY.toSeconds()));
     }
 }
 
-/** What messages say: what, why, since when, what was done, how long it took. */
+/** What a message says: what happened, why, what was done, and how long it took. */
 final class MessageText {
-    static Dsl.Event about(Dsl.EventKind kind, WatchResult outcome, Incident incident, Instant now) {
-        String name = outcome.watch.name();
-        String is = switch (kind) {
+    private static final Set<Dsl.EventKind> ENDS =
+        EnumSet.of(Dsl.EventKind.healed, Dsl.EventKind.recovered);
+
+    static Dsl.Event about(Dsl.EventKind kind, WatchResult r, Incident incident, Instant now) {
+        String name = r.watch.name(), title = switch (kind) {
             case down -> " is down";
-            case healed, recovered -> " is healthy again";
-            case gave_up -> " is down and is not restarted any more";
+            case healed -> " is healthy again";
+            case recovered -> " is healthy again" + afterRestart(r, incident, now);
+            case gave_up -> " is still down; watchdog has stopped restarting it";
             default -> " is still down";
         };
-        return new Dsl.Event(kind, name, name + is, text(kind, outcome, incident, now), now, incident.since());
+        String text = text(kind, r, incident, now);
+        return new Dsl.Event(kind, name, name + title, text, now, incident.since());
     }
 
-    private static String text(Dsl.EventKind kind, WatchResult outcome, Incident incident, Instant now) {
-        String time = Text.time(Duration.between(WatchState.earlier(incident.since(), now), now));
-        String why = outcome.verdict().reason() + ".", was = "It was down for " + time + ": " + incident.reason() + ".";
-        String did = outcome.done.contains(" was not running") ? outcome.done : Text.upperFirst(outcome.done);
-        String held = outcome.decision.why();
-        String doubt = incident.suspicious() ? " The answer never changed, so perhaps the rule is wrong and not the "
-            + "service. It begins: " + incident.excerpt() : "";
+    private static String text(Dsl.EventKind kind, WatchResult r, Incident incident, Instant now) {
+        String name = r.watch.name(), why = r.verdict().reason() + ".";
+        String found = "Found down at " + Text.at(incident.since()) + ": ";
+        String time = time(incident.since(), now);
+        String outage = found + incident.reason() + ". Healthy " + time + " later.";
+        String done = r.done.isEmpty() ? name + " was restarted" : Text.upperFirst(r.done);
         return switch (kind) {
-            case down -> why + (outcome.due() ? " Restarting it: " + outcome.remedy().inWords() + "."
-                : held.isEmpty() ? "" : " Not restarted: " + held + ".");
-            case healed -> (did.isEmpty() ? "A restart helped" : did) + ". " + was;
-            case recovered -> "It recovered "
-                + (incident.restarts() == 0 ? "by itself. " : "some time after its last restart. ") + was;
-            case still_down -> did + (did.isEmpty() ? "" : ". ") + "It did not help: " + why + doubt;
-            case gave_up -> Text.upperFirst(held) + "; it is tried again when the budget allows."
-                + (incident.since().equals(now) ? "" : " Down for " + time + ": " + why) + doubt;
+            case down -> why + plan(r);
+            case healed -> done + ". " + outage;
+            case recovered -> (incident.restarts() == 0 ? name + " recovered without a restart. " : "")
+                + outage;
+            case still_down -> done + ", but " + name + " is still down: " + why + doubt(incident);
+            case gave_up -> limitReached(r) + " " + found + why + doubt(incident);
             default -> "Down for " + time + ": " + why;
         };
     }
 
+    private static String plan(WatchResult r) {
+        if (r.due()) return " Restarting it: " + r.remedy().inWords() + ".";
+        return r.decision.why().isEmpty() ? "" : " Not restarted: " + r.decision.why() + ".";
+    }
+
+    private static String afterRestart(WatchResult r, Incident incident, Instant now) {
+        return incident.restarts() == 0 ? "" : ", "
+            + time(r.decision.memory().lastRestart().at(), now) + " after its last restart";
+    }
+
+    private static String limitReached(WatchResult r) {
+        RestartPolicy policy = r.watch.policy();
+        List<RestartRecord> restarts = r.decision.memory().restarts();
+        Instant next = restarts.get(restarts.size() - policy.limit()).at().plus(policy.per());
+        return Text.count(policy.limit(), "restart") + " in " + Text.time(policy.per())
+            + " did not last; the next one is possible at " + Text.at(next) + ".";
+    }
+
+    private static String doubt(Incident incident) {
+        return !incident.suspicious() ? "" : " The response was the same after every restart, so "
+            + "perhaps the rule is wrong, not the service. It begins: " + incident.excerpt();
+    }
+
+    private static String time(Instant since, Instant now) {
+        return Text.time(Duration.between(WatchState.earlier(since, now), now));
+    }
+
     static Dsl.Event unwatched(String name, Incident incident, Instant now) {
         return new Dsl.Event(Dsl.EventKind.recovered, name, name + " is no longer watched",
-            "It was removed from the rules while it was down: " + incident.reason() + ".", now, incident.since());
+            name + " was removed from the rules while it was down: " + incident.reason() + ".",
+            now, incident.since());
     }
 
-    /** What waits for one hook becomes one message; of an incident that is over, only its end is told. */
-    static Dsl.Event merged(List<Dsl.Event> events, Instant now) {
-        Set<Dsl.EventKind> ends = EnumSet.of(Dsl.EventKind.healed, Dsl.EventKind.recovered);
-        Function<Dsl.Event, String> story = e -> e.watch() + e.since();
-        Set<String> over = events.stream().filter(e -> ends.contains(e.kind())).map(story).collect(Collectors.toSet());
-        List<Dsl.Event> told = events.stream()
-            .filter(e -> ends.contains(e.kind()) || !over.contains(story.apply(e))).toList();
-        Dsl.Event first = told.get(0), last = told.get(told.size() - 1);
-        boolean old = first.at().isBefore(now.minus(Duration.ofMinutes(10)));
-        String text = told.stream().map(e -> (old ? Text.at(e.at()) + " " : "") + e.title() + ". " + e.text())
+    /** All messages that wait for one hook as one; of an incident that is over, only the end. */
+    static Dsl.Event merged(List<Dsl.Event> waiting, Instant now) {
+        List<Dsl.Event> events = withoutClosedIncidents(waiting);
+        Dsl.Event first = events.get(0), last = events.get(events.size() - 1);
+        boolean late = first.at().isBefore(now.minus(Duration.ofMinutes(10)));
+        String text = events.stream().map(event -> (late ? "At " + Text.at(event.at()) + ": " : "")
+                + (events.size() == 1 ? "" : event.title() + ". ") + event.text())
             .collect(Collectors.joining("\n"));
-        if (told.size() == 1) text = last.text()
-            + (old ? " (This was at " + Text.at(last.at()) + "; it could not be sent before.)" : "");
-        String watches = told.stream().map(Dsl.Event::watch).distinct().collect(Collectors.joining(", "));
-        return new Dsl.Event(last.kind(), watches, title(told), text, first.at(), first.since());
+        String watches = String.join(", ", watches(events));
+        return new Dsl.Event(last.kind(), watches, title(events), text, first.at(), first.since());
     }
 
-    private static String title(List<Dsl.Event> told) {
-        List<String> names = told.stream().map(Dsl.Event::watch).distinct().toList();
-        List<String> are = told.stream().map(e -> e.title().substring(e.watch().length())).distinct().toList();
-        if (names.size() == 1) return told.get(told.size() - 1).title();
-        return are.size() > 1 ? told.size() + " messages about " + Text.list(names)
-            : Text.list(names) + are.get(0).replaceFirst("^ is ", " are ");
+    private static List<Dsl.Event> withoutClosedIncidents(List<Dsl.Event> events) {
+        Set<String> closed = events.stream().filter(event -> ENDS.contains(event.kind()))
+            .map(MessageText::incidentKey).collect(Collectors.toSet());
+        return events.stream().filter(event -> ENDS.contains(event.kind())
+            || !closed.contains(incidentKey(event))).toList();
+    }
+
+    private static String incidentKey(Dsl.Event event) { return event.watch() + event.since(); }
+
+    private static List<String> watches(List<Dsl.Event> events) {
+        return events.stream().map(Dsl.Event::watch).distinct().toList();
+    }
+
+    private static String title(List<Dsl.Event> events) {
+        List<String> names = watches(events);
+        if (names.size() == 1) return events.get(events.size() - 1).title();
+
+        List<String> news = events.stream()
+            .map(event -> event.title().substring(event.watch().length())).distinct().toList();
+        if (news.size() > 1) return events.size() + " messages about " + Text.list(names);
+        return Text.list(names) + news.get(0).replaceFirst("^ is ", " are ")
+            .replaceFirst("restarting it$", "restarting them");
     }
 }
 
-/** The services that take messages: where each wants them, in which shape, and how long they may be. */
+/** The services that take messages: the address, the JSON and the maximum length of each. */
 final class HookProviders {
-    static Dsl.Sender of(String service, Map<String, ?> o) { return (by, event) -> send(service, o, by, event); }
+    private static final Map<String, String> URLS = Map.of("pushover", "https://api.pushover.net",
+        "ntfy", "https://ntfy.sh", "telegram", "https://api.telegram.org");
 
-    private static DeliveryResult send(String service, Map<String, ?> o, Notifier by, Dsl.Event event) {
-        String title = Text.cut(event.title(), 250), all = event.title() + "\n" + event.text();
-        boolean urgent = Integer.valueOf(2).equals(o.get("priority")); // Pushover insists on being told how to insist
+    static Dsl.Sender of(String service, Map<String, ?> options) {
+        return (notifier, event) -> send(service, options, notifier, event);
+    }
+
+    private static DeliveryResult send(String service, Map<String, ?> options, Notifier notifier,
+                                       Dsl.Event event) {
+        Object token = options.get("token");
+        Object set = options.get("url") == null ? URLS.get(service) : options.get("url");
+        String url = set.toString().replaceFirst("/+$", "");
+        String text = event.title() + "\n" + event.text();
         return switch (service) {
-            case "pushover" -> by.post(url(o, "https://api.pushover.net") + "/1/messages.json", Map.of(), filled(
-                "token", o.get("token"), "user", o.get("user"), "title", title, "message", Text.cut(event.text(), 1024),
-                "timestamp", event.at().getEpochSecond(), "priority", o.get("priority"), "sound", o.get("sound"),
-                "device", o.get("device"), "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null), true);
-            case "ntfy" -> by.post(url(o, "https://ntfy.sh") + "/",
-                o.get("token") == null ? Map.of() : Map.of("Authorization", "Bearer " + o.get("token")),
-                filled("topic", o.get("topic"), "title", title, "message", Text.cut(event.text(), 1300),
-                    "priority", o.get("priority"), "tags", o.get("tags")), false);
-            case "slack" -> by.post(url(o, ""), Map.of(), Map.of("text", Text.cut(all, 3000)
-                .replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")), false);
-            case "discord" -> by.post(url(o, ""), Map.of(),
-                Map.of("content", Text.cut(all, 2000), "allowed_mentions", Map.of("parse", List.of())), false);
-            case "telegram" -> by.post(url(o, "https://api.telegram.org") + "/bot" + o.get("token") + "/sendMessage",
-                Map.of(), Map.of("chat_id", o.get("chat"), "text", Text.cut(all, 4096)), false);
+            case "pushover" ->
+                notifier.post(url + "/1/messages.json", Map.of(), pushover(options, event), true);
+            case "ntfy" -> notifier.post(url + "/",
+                token == null ? Map.of() : Map.of("Authorization", "Bearer " + token),
+                json(options, event, 1300, "token"), false);
+            case "slack" -> notifier.post(url, Map.of(),
+                Map.of("text", escaped(Text.cut(text, 3000))), false);
+            case "discord" -> notifier.post(url, Map.of(), Map.of("content", Text.cut(text, 2000),
+                "allowed_mentions", Map.of("parse", List.of())), false);
+            case "telegram" -> notifier.post(url + "/bot" + token + "/sendMessage", Map.of(),
+                Map.of("chat_id", options.get("chat"), "text", Text.cut(text, 4096)), false);
             default -> throw new IllegalArgumentException(service);
         };
     }
 
-    private static String url(Map<String, ?> o, String otherwise) {
-        return (o.get("url") == null ? otherwise : o.get("url").toString()).replaceFirst("/+$", "");
+    private static Map<String, Object> pushover(Map<String, ?> options, Dsl.Event event) {
+        Map<String, Object> json = json(options, event, 1024, "url");
+        json.put("timestamp", event.at().getEpochSecond());
+        if (Integer.valueOf(2).equals(options.get("priority"))) // Pushover requires both for it
+            json.putAll(Map.of("retry", 60, "expire", 3600));
+        return json;
     }
 
-    private static Map<String, Object> filled(Object... pairs) {
-        Map<String, Object> map = new LinkedHashMap<>();
-        for (int i = 0; i < pairs.length; i += 2) if (pairs[i + 1] != null) map.put((String) pairs[i], pairs[i + 1]);
-        return map;
+    /** The options have the names of the service's own fields. */
+    private static Map<String, Object> json(Map<String, ?> options, Dsl.Event event, int maxText,
+                                            String inHeader) {
+        Map<String, Object> json = new LinkedHashMap<>(options);
+        json.entrySet().removeIf(option -> option.getValue() == null
+            || option.getKey().equals("url") || option.getKey().equals(inHeader));
+        json.put("title", Text.cut(event.title(), 250));
+        json.put("message", Text.cut(event.text(), maxText));
+        return json;
+    }
+
+    /** In Slack, {@code <!channel>} would alert everybody. */
+    private static String escaped(String text) {
+        return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;");
     }
 
     static Dsl.Sender webhook(String url, Map<?, ?> headers, Function<Dsl.Event, ?> json) {
-        return (by, event) -> by.post(url, headers == null ? Map.of() : headers, json.apply(event), false);
+        Map<?, ?> sent = headers == null ? Map.of() : headers;
+        return (notifier, event) -> notifier.post(url, sent, json.apply(event), false);
     }
 
     static Dsl.Sender closure(Consumer<Dsl.Event> block) {
-        return (by, event) -> {
+        return (notifier, event) -> {
             block.accept(event);
-            return DeliveryResult.DONE;
+            return DeliveryResult.ACCEPTED;
         };
     }
 
-    /** The message as last argument, and all of it as variables: text from the network never meets a shell. */
+    /** The message is the last argument, and in variables; no shell parses it. */
     record Command(List<String> words) implements Dsl.Sender {
-        public DeliveryResult send(Notifier by, Dsl.Event event) {
-            List<String> all = new ArrayList<>(words);
-            all.add(Text.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
-            CommandResult ran = by.hands.run(all, Notifier.PATIENCE, Map.of("WATCHDOG_EVENT", event.kind().name(),
-                "WATCHDOG_WATCH", event.watch(), "WATCHDOG_TITLE", event.title(),
-                "WATCHDOG_TEXT", Text.cut(event.text(), 8000),
+        public DeliveryResult send(Notifier notifier, Dsl.Event event) {
+            List<String> command = new ArrayList<>(words);
+            command.add(Text.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
+            CommandResult ran = notifier.runner.run(command, Notifier.TIMEOUT, Map.of(
+                "WATCHDOG_EVENT", event.kind().name(), "WATCHDOG_WATCH", event.watch(),
+                "WATCHDOG_TITLE", event.title(), "WATCHDOG_TEXT", Text.cut(event.text(), 8000),
                 "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
-            return ran.exit() == 0 ? DeliveryResult.DONE : DeliveryResult.later("exit code " + ran.exit() + ran.lastWords());
+            return ran.exit() == 0 ? DeliveryResult.ACCEPTED
+                : DeliveryResult.failed("exit code " + ran.exit() + ran.lastWords());
         }
     }
 }
@@ -2183,7 +2257,7 @@ final class RulesLoader {
         if (!Files.exists(file)) throw ExitException.mistake("watchdog: there are no rules at " + file
             + "; write that file, or name another by --rules FILE");
         if (!Files.isRegularFile(file)) throw ExitException.mistake("watchdog: " + file + " is not a file");
-        SecureFiles.onlyOursWrite(file);
+        SecureFiles.refuseIfOthersCanWrite(file);
         try {
             String text = Files.readString(file);
             return text.startsWith("\uFEFF") ? text.substring(1) : text;
@@ -3277,352 +3351,386 @@ final class ShellWords {
     }
 }
 
-// === 9. Memory =======================================================================================================
-// One folder per rules file, 0700. memory.json holds what each watch remembers and the messages on their way, so that
-// both change in one atomic step; people can read it. history.jsonl has a line a pass; `lock` is the kernel's.
+// === 9. State on disk ============================================================================
+// One folder per rules file, mode 0700. memory.json holds what each watch remembers and the outbox,
+// so that both change in one step; history.jsonl has one line a pass.
 
-/** What passes remember. A file that cannot be read is set aside; both that and one that cannot be written are said. */
+/** What passes remember. A damaged file is renamed, an unwritable one is reported. */
 final class StateStore {
-    private static final int FORMAT = 1, MOST_HISTORY = 2 << 20;
+    private static final int FORMAT = 1, MAX_HISTORY_BYTES = 2 << 20;
 
-    /** The file. */
-    private record StateFile(int format, String brokenRules, Map<String, WatchState> watches, List<OutboxEntry> outbox) { }
+    /** The content of memory.json. */
+    private record StateFile(int format, String brokenRules, Map<String, WatchState> watches,
+                             List<OutboxEntry> outbox) { }
 
-    private final Path folder;
-    private final Environment world;
+    private final Path folder, file;
+    private final Environment env;
     private final Secrets secrets;
     private final boolean writable;
-    private final Map<String, WatchState> memories = new TreeMap<>();
+    private final Map<String, WatchState> states = new TreeMap<>();
     private final List<OutboxEntry> outbox = new ArrayList<>();
     private final Set<String> warnings = new LinkedHashSet<>();
-    private String brokenRules = "", written;
+    private String brokenRules = "", saved;
+    private List<Map<?, ?>> history;
 
-    StateStore(Path folder, boolean writable, Environment world, Secrets secrets) {
+    StateStore(Path folder, boolean writable, Environment env, Secrets secrets) {
         this.folder = folder;
+        this.file = folder.resolve("memory.json");
         this.writable = writable;
-        this.world = world;
+        this.env = env;
         this.secrets = secrets;
-        Path file = latest();
         try {
-            if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read(file);
-        } catch (IOException | RuntimeException | StackOverflowError broken) {
-            setAside(file, broken);
+            if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read();
+        } catch (IOException | RuntimeException | StackOverflowError damage) {
+            quarantine(damage);
         }
-        written = text();
+        saved = text();
     }
 
-    /** The memory, or the one under the temp folder if a full disk made that the newer one. */
-    private Path latest() {
-        Path file = folder.resolve("memory.json"), spare = SecureFiles.spare(folder).resolve("memory.json");
-        boolean spared = file.toFile().exists() && spare.toFile().lastModified() > file.toFile().lastModified();
-        return spared ? SecureFiles.tried(() -> SecureFiles.spareFolder(folder).resolve("memory.json"), notOurs -> file) : file;
-    }
-
-    private void read(Path file) throws IOException {
-        if (!Files.isRegularFile(file)) throw new IllegalStateException("it is no file"); // reading a pipe never ends
+    private void read() throws IOException {
+        if (!Files.isRegularFile(file)) throw new IllegalStateException("it is not a file");
         Object json = new JsonSlurper().parseText(Files.readString(file));
-        if (json instanceof Map<?, ?> map && map.get("format") instanceof Integer format && format > FORMAT)
-            throw new IllegalStateException("it was written by a newer watchdog, in format " + format);
-        StateFile page = (StateFile) Json.as(StateFile.class, json);
-        if (page.watches.containsValue(null) || page.outbox.contains(null)) throw new IllegalArgumentException("null");
-        brokenRules = page.brokenRules;
-        memories.putAll(page.watches);
-        outbox.addAll(page.outbox);
+        Object format = json instanceof Map<?, ?> map ? map.get("format") : null;
+        if (format instanceof Integer && !format.equals(FORMAT))
+            throw new IllegalStateException("its format is " + format + ", not " + FORMAT);
+        StateFile content = (StateFile) Json.as(StateFile.class, json);
+        if (content.watches.containsValue(null) || content.outbox.contains(null))
+            throw new IllegalArgumentException("null");
+        brokenRules = content.brokenRules;
+        states.putAll(content.watches);
+        outbox.addAll(content.outbox);
     }
 
-    private void setAside(Path file, Throwable broken) {
-        long one = world.now().getEpochSecond() % 3; // so at most three are kept
-        Path aside = file.resolveSibling("memory.broken-" + one + ".json");
-        boolean clear = broken instanceof FileSystemException || broken instanceof IllegalStateException;
-        warnings.add("the memory could not be read ("
-            + (clear ? Text.plain(Text.thrown(broken), 120) : "it is damaged") + "); "
-            + (writable ? "it is kept as " + aside + " and a new one begins" : "the next pass begins a new one")
-            + ", so restart budgets begin anew");
-        if (writable) file.toFile().renameTo(aside.toFile());
+    private void quarantine(Throwable damage) {
+        boolean clear = damage instanceof FileSystemException
+            || damage instanceof IllegalStateException;
+        String why = clear ? Text.plain(Text.thrown(damage), 120) : "it is damaged";
+        long slot = env.now().getEpochSecond() % 3; // at most three are kept
+        Path renamed = folder.resolve("memory.broken-" + slot + ".json");
+        warnings.add("memory.json could not be read (" + why + "); watchdog "
+            + (writable && file.toFile().renameTo(renamed.toFile()) ? "renamed it to " + renamed
+                + " and " : "") + "starts with an empty one, so restart limits start from zero");
     }
 
     Collection<String> warnings() { return warnings; }
-    synchronized WatchState of(Watch watch) { return memories.getOrDefault(watch.name(), WatchState.NEW); }
-    synchronized void put(Watch watch, WatchState memory) { memories.put(watch.name(), memory); }
+
+    synchronized WatchState of(Watch watch) {
+        return states.getOrDefault(watch.name(), WatchState.NEW);
+    }
+
+    synchronized void put(Watch watch, WatchState state) { states.put(watch.name(), state); }
     synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
-    synchronized void drop(List<OutboxEntry> letters) { outbox.removeAll(letters); }
-    synchronized void postpone(List<OutboxEntry> letters, Instant until) {
-        outbox.replaceAll(letter -> letters.contains(letter) ? letter.later(until) : letter);
-    }
-    synchronized void post(OutboxEntry letter) {
-        Dsl.Event e = letter.event();
-        String title = secrets.mask(e.title()), text = secrets.mask(e.text());
-        Dsl.Event masked = new Dsl.Event(e.kind(), e.watch(), title, text, e.at(), e.since());
-        outbox.add(new OutboxEntry(masked, letter.hook(), letter.notBefore()));
+    synchronized void drop(List<OutboxEntry> entries) { outbox.removeAll(entries); }
+
+    synchronized void postpone(List<OutboxEntry> entries, Instant until) {
+        outbox.replaceAll(entry -> !entries.contains(entry) ? entry
+            : new OutboxEntry(entry.event(), entry.hook(), until));
     }
 
-    /** What is no longer in the rules is forgotten; returns it as it was. */
+    synchronized void post(OutboxEntry entry) {
+        Dsl.Event e = entry.event();
+        Dsl.Event masked = new Dsl.Event(e.kind(), e.watch(), secrets.mask(e.title()),
+            secrets.mask(e.text()), e.at(), e.since());
+        outbox.add(new OutboxEntry(masked, entry.hook(), entry.notBefore()));
+    }
+
+    /** Forgets watches that are no longer in the rules, and returns their last states. */
     synchronized Map<String, WatchState> forget(Set<String> known) {
-        Map<String, WatchState> gone = new TreeMap<>(memories);
-        gone.keySet().removeAll(known);
-        memories.keySet().retainAll(known);
-        return gone;
+        Map<String, WatchState> removed = new TreeMap<>(states);
+        removed.keySet().removeAll(known);
+        states.keySet().retainAll(known);
+        return removed;
     }
 
-    /** True once for each text of the rules that does not compile; empty: they are good again. */
+    /** True once for each text of the rules that does not compile; empty: they compile. */
     synchronized boolean brokenRulesAreNew(String hash) {
-        boolean news = !hash.equals(brokenRules);
+        boolean changed = !hash.equals(brokenRules);
         brokenRules = hash;
-        return news && !hash.isEmpty();
+        return changed && !hash.isEmpty();
     }
 
-    /** Old or new, never torn; nothing is written when nothing has changed. On a full disk it is kept elsewhere. */
+    /** Writes nothing while nothing has changed: disks wear out, and backups notice. */
     synchronized void save() {
-        String now = text();
-        if (!writable || now.equals(written)) return;
-        written = now;
-        String text = secrets.mask(now);
-        SecureFiles.tried(() -> SecureFiles.write(folder.resolve("memory.json"), text), e -> warnings.add("the memory cannot be "
-            + "written (" + Text.thrown(e) + "), so the restart budget may not hold; " + spare(text)));
+        String text = text();
+        if (!writable || text.equals(saved)) return;
+        try {
+            SecureFiles.write(file, secrets.mask(text));
+            saved = text;
+        } catch (IOException e) {
+            warnings.add("memory.json cannot be written (" + Text.thrown(e)
+                + "), so restart limits may not hold and messages may be repeated");
+        }
     }
 
-    private String spare(String text) {
-        return SecureFiles.tried(() -> {
-            Path spare = SecureFiles.spareFolder(folder);
-            SecureFiles.write(spare.resolve("memory.json"), text);
-            return "meanwhile it is in " + spare;
-        }, e -> "nor can another be written under the temp folder (" + Text.thrown(e) + ")");
-    }
-
-    /** A line for each watch and each message, for people; groovy-json's pretty printer would start all of Groovy. */
+    /** A line for each watch and message; groovy-json's pretty printer would start Groovy. */
     private String text() {
-        var watches = memories.entrySet().stream()
-            .map(e -> "\n" + Json.text(e.getKey()) + ": " + Json.text(e.getValue()));
-        var letters = outbox.stream().map(letter -> "\n" + Json.text(letter));
-        return "{\"format\": " + FORMAT + ", \"brokenRules\": " + Json.text(brokenRules) + ", \"watches\": {"
-            + watches.collect(Collectors.joining(",")) + "\n}, \"outbox\": ["
-            + letters.collect(Collectors.joining(",")) + "\n]}\n";
+        var watches = states.entrySet().stream()
+            .map(entry -> "\n" + Json.text(entry.getKey()) + ": " + Json.text(entry.getValue()));
+        var entries = outbox.stream().map(entry -> "\n" + Json.text(entry));
+        return "{\"format\": " + FORMAT + ", \"brokenRules\": " + Json.text(brokenRules)
+            + ", \"watches\": {" + watches.collect(Collectors.joining(",")) + "\n}, \"outbox\": ["
+            + entries.collect(Collectors.joining(",")) + "\n]}\n";
     }
 
-    /** Pauses are files of their own, so that `pause` need not wait for a pass. null: not paused. */
+    /** null: not paused. A pause is a file of its own, so that `pause` need not wait for a pass. */
     Instant pausedUntil(String name) {
         try {
             Instant until = Instant.parse(Files.readString(fileOf("paused", name)));
-            return until.isAfter(world.now()) ? until : null;
+            return until.isAfter(env.now()) ? until : null;
         } catch (IOException | DateTimeException notPaused) {
             return null;
         }
     }
 
-    Path pause(String name, Instant until) throws IOException { return keep(fileOf("paused", name), until.toString()); }
-    boolean resume(String name) throws IOException { return Files.deleteIfExists(fileOf("paused", name)); }
-
-    /** What a service answered when it was found down, for whoever wants to know why; one file a watch. */
-    void evidence(String name, Response is) {
-        String text = is.url() + "\n" + is.status() + " " + is.troubleText() + "\n" + is.headers() + "\n"
-            + Text.cut(is.body(), 1 << 16);
-        if (writable) SecureFiles.tried(() -> keep(fileOf("evidence", name + ".txt"), secrets.mask(text)),
-            e -> warnings.add("the answer of " + name + " cannot be kept: " + Text.thrown(e)));
+    Path pause(String name, Instant until) throws IOException {
+        return writeFile(fileOf("paused", name), until.toString());
     }
 
-    /** A file's name is 255 bytes at most, and a temporary one beside it has a longer one. */
+    boolean resume(String name) throws IOException {
+        return Files.deleteIfExists(fileOf("paused", name));
+    }
+
+    /** What a service answered when it was found down: one file a watch, to look into later. */
+    void evidence(String name, Response response) {
+        String text = response.url() + "\n" + response.status() + " " + response.troubleText()
+            + "\n" + response.headers() + "\n" + Text.cut(response.body(), 1 << 16);
+        if (writable) SecureFiles.orElse(
+            () -> writeFile(fileOf("evidence", name + ".txt"), secrets.mask(text)),
+            e -> warnings.add("the response of " + name + " cannot be saved: " + Text.thrown(e)));
+    }
+
+    /** File names are limited to 255 bytes, and the temporary one is longer. */
     private Path fileOf(String kind, String name) {
         String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
-        return folder.resolve(kind).resolve(safe.length() < 200 ? safe : CompiledRulesCache.hash(name));
+        String shortened = safe.length() < 200 ? safe : CompiledRulesCache.hash(name);
+        return folder.resolve(kind).resolve(shortened);
     }
 
-    private static Path keep(Path file, String text) throws IOException {
-        return SecureFiles.write(SecureFiles.folder(file.getParent()).resolve(file), text);
+    private static Path writeFile(Path file, String text) throws IOException {
+        SecureFiles.folder(file.getParent());
+        return SecureFiles.write(file, text);
     }
 
-    /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds; two files of bounded size. */
-    void history(Collection<WatchResult> outcomes) {
-        Map<String, Object> line = new LinkedHashMap<>(Map.of("t", world.now().getEpochSecond()));
-        for (WatchResult o : outcomes)
-            line.put(o.watch.name(), o.verdict().word().charAt(0) + "" + o.look.answer().time().toMillis());
-        Path file = folder.resolve("history.jsonl");
-        try {
-            if (file.toFile().length() > MOST_HISTORY)
-                Files.move(file, folder.resolve("history.old.jsonl"), StandardCopyOption.REPLACE_EXISTING);
-            if (!Files.exists(file)) Files.createFile(file, SecureFiles.OURS);
-            Files.writeString(file, Json.text(line) + "\n", StandardOpenOption.APPEND);
-        } catch (IOException e) {
-            warnings.add("the history cannot be written: " + Text.thrown(e));
-        }
+    /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds. */
+    void history(Collection<WatchResult> results) {
+        Map<String, Object> line = new LinkedHashMap<>(Map.of("t", env.now().getEpochSecond()));
+        for (WatchResult r : results) line.putIfAbsent(r.watch.name(),
+            r.verdict().word().charAt(0) + "" + r.look.answer().time().toMillis());
+        if (writable) SecureFiles.orElse(() -> append(Json.text(line) + "\n"),
+            e -> warnings.add("history.jsonl cannot be written: " + Text.thrown(e)));
     }
 
-    /** The share of healthy looks in these last days, in per cent; null: there was none. */
+    private Path append(String line) throws IOException {
+        Path history = folder.resolve("history.jsonl");
+        if (history.toFile().length() > MAX_HISTORY_BYTES) Files.move(history,
+            folder.resolve("history.old.jsonl"), StandardCopyOption.REPLACE_EXISTING);
+        if (!Files.exists(history)) Files.createFile(history, SecureFiles.PRIVATE);
+        return Files.writeString(history, line, StandardOpenOption.APPEND);
+    }
+
+    /** The share of healthy checks in the last days, in per cent; null: there was no check. */
     Double uptime(String name, int days) {
-        long since = world.now().minus(Duration.ofDays(days)).getEpochSecond();
-        String quoted = Pattern.quote(JsonOutput.toJson(name));
-        Pattern look = Pattern.compile("\\{\"t\":(\\d{1,12}),.*" + quoted + ":\"([hu]).*");
-        var healthy = Stream.of("history.old.jsonl", "history.jsonl").flatMap(this::lines).map(look::matcher)
-            .filter(m -> m.matches() && Long.parseLong(m.group(1)) >= since)
-            .mapToLong(m -> m.group(2).equals("h") ? 10_000 : 0).summaryStatistics();
+        if (history == null) history = readHistory();
+        long since = env.now().minus(Duration.ofDays(days)).getEpochSecond();
+        var healthy = history.stream()
+            .filter(line -> line.get("t") instanceof Number time && time.longValue() >= since)
+            .map(line -> line.get(name) instanceof String check ? check : "")
+            .filter(check -> check.startsWith("h") || check.startsWith("u"))
+            .mapToLong(check -> check.startsWith("h") ? 10_000 : 0).summaryStatistics();
         return healthy.getCount() == 0 ? null : healthy.getSum() / healthy.getCount() / 100.0;
     }
 
-    private Stream<String> lines(String file) {
-        Path ascii = folder.resolve(file); // so that a damaged byte is a damaged line and no more
-        return SecureFiles.tried(() -> Files.readAllLines(ascii, StandardCharsets.ISO_8859_1),
-            none -> List.<String>of()).stream();
+    /** Without the lines that a crash has cut. */
+    private List<Map<?, ?>> readHistory() {
+        List<Map<?, ?>> lines = new ArrayList<>();
+        for (String name : List.of("history.old.jsonl", "history.jsonl"))
+            for (String line : SecureFiles.orElse(() -> Files.readAllLines(folder.resolve(name),
+                    StandardCharsets.ISO_8859_1), missing -> List.<String>of())) // JSON is ASCII
+                if (Json.parse(line) instanceof Map<?, ?> checks) lines.add(checks);
+        return lines;
     }
 }
 
-/** Keeps what is ours from others, and whole. */
+/** Keeps files whole, and safe from other users. */
 final class SecureFiles {
-    static final FileAttribute<?> OURS = only("rw-------");
+    static final FileAttribute<?> PRIVATE = mode("rw-------");
     private static final String ME = System.getProperty("user.name");
 
-    private static FileAttribute<?> only(String mode) {
+    private static FileAttribute<?> mode(String mode) {
         return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(mode));
     }
 
-    /** The kernel's lock: gone with the process, however that ends. null: another pass has it. Opened only here. */
-    static FileChannel lock(Path folder) throws IOException {
-        var ways = Set.of(StandardOpenOption.CREATE, StandardOpenOption.WRITE);
-        FileChannel channel = FileChannel.open(folder.resolve("lock"), ways, OURS);
-        if (channel.tryLock() != null) return channel;
+    /**
+     * The kernel's lock: gone with the process, however that ends. Closing any other channel to
+     * the file would release it, so the file is opened only here.
+     */
+    static FileChannel lock(Path file) throws IOException {
+        FileChannel channel = FileChannel.open(file, Set.of(StandardOpenOption.CREATE,
+            StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS), PRIVATE);
+        if (isOurs(file) && channel.tryLock() != null) return channel;
         channel.close();
-        return null;
+        if (isOurs(file)) throw new OverlappingFileLockException();
+        throw new IOException("it belongs to another user");
     }
 
-    /** Refuses a file that another user could write, or put another in its place: rules run with our rights. */
-    static void onlyOursWrite(Path file) {
+    /** Rules run with our rights: nobody else may change the file, nor put another in its place. */
+    static void refuseIfOthersCanWrite(Path file) {
         try {
-            for (Path at = file.toRealPath(); at != null; at = at.getParent()) {
-                PosixFileAttributes is = Files.readAttributes(at, PosixFileAttributes.class);
-                boolean sticky = is.isDirectory() && ((Integer) Files.getAttribute(at, "unix:mode") & 01000) != 0;
-                String owner = is.owner().getName(), mode = PosixFilePermissions.toString(is.permissions());
-                boolean privateGroup = is.group().getName().equals(owner); // which umask 002 takes for granted
-                boolean open = mode.charAt(7) == 'w' || mode.charAt(4) == 'w' && !privateGroup;
-                String fault = !List.of(ME, "root").contains(owner)
-                    ? " belongs to " + owner + ", who could change the rules; chown " + ME + " it"
-                    : open && !sticky ? " can be written by others; chmod go-w '" + at + "' mends that" : "";
-                if (!fault.isEmpty()) throw ExitException.mistake("watchdog: " + at + fault);
+            for (Path path = file.toRealPath(); path != null; path = path.getParent()) {
+                String fault = fault(path);
+                if (fault != null) throw ExitException.mistake("watchdog: " + fault);
             }
         } catch (IOException e) {
-            throw ExitException.mistake("watchdog: cannot read the permissions of " + file + ": " + Text.thrown(e));
+            throw ExitException.mistake("watchdog: cannot read the permissions of " + file + ": "
+                + Text.thrown(e));
         }
     }
 
-    /** Where memory goes when this folder cannot be written. */
-    static Path spare(Path folder) {
-        return Path.of(System.getProperty("java.io.tmpdir"), "watchdog-" + ME).resolve(folder.getFileName());
+    private static String fault(Path path) throws IOException {
+        var attributes = Files.readAttributes(path, "unix:mode,owner,group");
+        String owner = attributes.get("owner").toString();
+        if (!List.of(ME, "root").contains(owner)) return path + " belongs to user " + owner
+            + ", who could change the rules; fix it with: chown " + ME + " '" + path + "'";
+
+        int mode = (Integer) attributes.get("mode");
+        boolean privateGroup = attributes.get("group").toString().equals(owner); // as umask 002 needs
+        boolean open = (mode & 002) != 0 || (mode & 020) != 0 && !privateGroup;
+        boolean sticky = Files.isDirectory(path) && (mode & 01000) != 0;
+        return open && !sticky
+            ? "other users can change " + path + "; fix it with: chmod go-w '" + path + "'" : null;
     }
 
-    /** The same, made. Others may write to the temp folder, so the one between must be ours as well. */
-    static Path spareFolder(Path folder) throws IOException {
-        folder(spare(folder).getParent());
-        return folder(spare(folder));
-    }
-
+    /** Made if it is missing; throws when it is not ours, or cannot be written. */
     static Path folder(Path folder) throws IOException {
-        if (!Files.isDirectory(folder)) Files.createDirectories(folder, only("rwx------"));
-        if (!Files.getOwner(folder).getName().equals(ME) || !Files.isWritable(folder))
-            throw new IOException(folder + " is not ours to write");
+        if (!Files.isDirectory(folder)) Files.createDirectories(folder, mode("rwx------"));
+        if (!isOurs(folder)) throw new IOException("it belongs to another user");
+        if (!Files.isWritable(folder)) throw new IOException("it is read-only");
         return Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwx------"));
+    }
+
+    static boolean isOurs(Path folder) {
+        return orElse(() -> Files.getOwner(folder).getName().equals(ME), missing -> false);
     }
 
     static Path write(Path file, String text) throws IOException {
         return write(file, text.getBytes(StandardCharsets.UTF_8));
     }
 
-    /** To a temporary file (0600), forced to disk, moved into place, and the move forced too. */
+    /** To a temporary file, forced to disk, then moved; the folder is forced too, for the move. */
     static Path write(Path file, byte[] content) throws IOException {
         Path temporary = Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp");
         try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE);
-             FileChannel directory = FileChannel.open(file.getParent())) {
+             FileChannel folder = FileChannel.open(file.getParent())) {
             channel.write(ByteBuffer.wrap(content));
             channel.force(true);
             Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE);
-            directory.force(true);
+            folder.force(true);
             return file;
         } finally {
             temporary.toFile().delete(); // there is none once it is moved
         }
     }
 
-    /** What a killed pass or an earlier text of the rules has left, in a folder and those in it. */
+    /** Deletes what a killed pass or an earlier text of the rules has left. */
     static void sweep(Path folder, Predicate<String> leftOver) {
         try (Stream<Path> files = Files.walk(folder, 2)) {
-            files.map(Path::toFile).filter(f -> f.isFile() && leftOver.test(f.getName())).forEach(File::delete);
-        } catch (IOException anotherTime) {
-            return;
+            files.map(Path::toFile).filter(file -> file.isFile() && leftOver.test(file.getName()))
+                .forEach(File::delete);
+        } catch (IOException | UncheckedIOException unreadable) {
+            return; // left-over files do no harm
         }
     }
 
-    interface IOSupplier<T> { T done() throws IOException; }
+    interface IOSupplier<T> { T get() throws IOException; }
 
-    /** The result, or what is made of the failure, be it that the file system knows no modes. */
-    static <T> T tried(IOSupplier<T> deed, Function<Exception, T> otherwise) {
+    /** Some file systems know no permissions: they throw UnsupportedOperationException. */
+    static <T> T orElse(IOSupplier<T> action, Function<Exception, T> otherwise) {
         try {
-            return deed.done();
+            return action.get();
         } catch (IOException | UnsupportedOperationException e) {
             return otherwise.apply(e);
         }
     }
 }
 
-/** JSON from records and back, by the names and types of their components; and values out of other people's JSON. */
+/** JSON from records and back, by the names and types of their components. */
 final class Json implements JsonGenerator.Converter {
-    private static final JsonGenerator WRITER = new JsonGenerator.Options().addConverter(new Json()).build();
+    private static final JsonGenerator WRITER =
+        new JsonGenerator.Options().addConverter(new Json()).build();
 
     static String text(Object value) { return WRITER.toJson(value); }
 
     @Override public boolean handles(Class<?> type) {
-        return !CharSequence.class.isAssignableFrom(type) && !Number.class.isAssignableFrom(type)
-            && !Map.class.isAssignableFrom(type) && !Collection.class.isAssignableFrom(type) && type != Boolean.class;
+        var known = Stream.of(CharSequence.class, Number.class, Map.class, Collection.class,
+            Boolean.class);
+        return known.noneMatch(supertype -> supertype.isAssignableFrom(type));
     }
 
     @Override public Object convert(Object value, String key) {
         if (!(value instanceof Record)) return value.toString();
         Map<String, Object> fields = new LinkedHashMap<>();
         try {
-            for (RecordComponent part : value.getClass().getRecordComponents()) {
-                part.getAccessor().setAccessible(true);
-                fields.put(part.getName(), part.getAccessor().invoke(value));
+            for (RecordComponent component : value.getClass().getRecordComponents()) {
+                component.getAccessor().setAccessible(true);
+                Object field = component.getAccessor().invoke(value);
+                if (field != null) fields.put(component.getName(), field);
             }
+            return fields;
         } catch (ReflectiveOperationException e) {
             throw new IllegalStateException(e);
         }
-        fields.values().removeIf(Objects::isNull);
-        return fields;
     }
 
-    /** Throws a RuntimeException when the JSON is not of that type: at the latest, a record's constructor does. */
+    /** Throws a RuntimeException when the JSON is not of that type. */
     static Object as(Type type, Object json) {
-        if (type instanceof ParameterizedType generic) {
-            Type of = generic.getActualTypeArguments()[generic.getActualTypeArguments().length - 1];
-            if (json instanceof List<?> list) return list.stream().map(one -> as(of, one)).collect(Collectors.toList());
-            Map<Object, Object> map = new LinkedHashMap<>((Map<?, ?>) json);
-            map.replaceAll((key, one) -> as(of, one));
-            return map;
-        }
-        Class<?> plain = (Class<?>) type;
-        if (plain == Instant.class) return Instant.parse((String) json);
-        if (plain.isEnum())
-            return Stream.of(plain.getEnumConstants()).filter(e -> e.toString().equals(json)).findFirst().orElseThrow();
-        return plain.isRecord() && json != null ? record(plain, (Map<?, ?>) json) : json;
+        if (type instanceof ParameterizedType generic) return elements(generic, json);
+        Class<?> target = (Class<?>) type;
+        if (target == Instant.class) return Instant.parse((String) json);
+        if (target.isEnum()) return Stream.of(target.getEnumConstants())
+            .filter(constant -> constant.toString().equals(json)).findFirst().orElseThrow();
+        return target.isRecord() && json != null ? record(target, (Map<?, ?>) json) : json;
+    }
+
+    private static Object elements(ParameterizedType generic, Object json) {
+        Type[] types = generic.getActualTypeArguments();
+        Type type = types[types.length - 1];
+        if (json instanceof List<?> list)
+            return list.stream().map(element -> as(type, element)).collect(Collectors.toList());
+        Map<Object, Object> map = new LinkedHashMap<>((Map<?, ?>) json);
+        map.replaceAll((key, element) -> as(type, element));
+        return map;
     }
 
     private static Object record(Class<?> type, Map<?, ?> json) {
-        List<RecordComponent> parts = List.of(type.getRecordComponents());
+        RecordComponent[] components = type.getRecordComponents();
+        Class<?>[] types = Stream.of(components).map(RecordComponent::getType).toArray(Class[]::new);
+        Object[] values = Stream.of(components)
+            .map(component -> as(component.getGenericType(), json.get(component.getName()))).toArray();
         try {
-            var made = type.getDeclaredConstructor(parts.stream().map(RecordComponent::getType).toArray(Class[]::new));
-            made.setAccessible(true);
-            return made.newInstance(parts.stream().map(p -> as(p.getGenericType(), json.get(p.getName()))).toArray());
+            var constructor = type.getDeclaredConstructor(types);
+            constructor.setAccessible(true);
+            return constructor.newInstance(values);
         } catch (ReflectiveOperationException e) {
             throw new IllegalStateException(e);
         }
     }
 
-    /** By a path such as a.b[0].c; null if there is nothing, or no JSON at all. */
+    /** By a path such as a.b[0].c; null: there is no such value, or the text is not JSON. */
     @SuppressWarnings("rawtypes")
     static Comparable at(String text, String path) {
-        Object value;
+        Object value = parse(text);
+        for (String key : path.split("[.\\[\\]]+")) value = child(value, key);
+        return value == null || value instanceof Comparable ? (Comparable) value
+            : JsonOutput.toJson(value);
+    }
+
+    /** null: it is not JSON. */
+    static Object parse(String text) {
         try {
-            value = new JsonSlurper().parseText(text);
-        } catch (RuntimeException noJson) {
+            return new JsonSlurper().parseText(text);
+        } catch (RuntimeException notJson) {
             return null;
         }
-        for (String key : path.split("[.\\[\\]]+")) value = child(value, key);
-        return value == null || value instanceof Comparable ? (Comparable) value : JsonOutput.toJson(value);
     }
 
     private static Object child(Object value, String key) {
@@ -3630,7 +3738,8 @@ final class Json implements JsonGenerator.Converter {
         if (value instanceof Map<?, ?> map) return map.get(key);
         if (!(value instanceof List<?> list)) return null;
         if (key.equals("size")) return list.size();
-        return key.matches("\\d{1,9}") && Integer.parseInt(key) < list.size() ? list.get(Integer.parseInt(key)) : null;
+        int index = key.matches("\\d{1,9}") ? Integer.parseInt(key) : Integer.MAX_VALUE;
+        return index < list.size() ? list.get(index) : null;
     }
 }
 
@@ -3644,7 +3753,7 @@ final class Commands {
     private final watchdog options;
     private final Path file, folder;
     private final Secrets secrets;
-    private boolean memoryLost;
+    private boolean readOnly;
     private Rules rules;
     private List<String> complaints;
     private String broken;
@@ -3661,22 +3770,33 @@ final class Commands {
         this.folder = folder();
     }
 
-    /** The memory's folder; when it cannot be used, a private one under the temp directory. */
+    /** Without a folder to write, the pass goes on with the state that it can still read. */
     private Path folder() {
-        Path all = options.state != null ? world.cwd().resolve(options.state)
+        Path parent = options.state != null ? world.cwd().resolve(options.state)
             : world.folder("XDG_STATE_HOME", ".local/state").resolve("watchdog");
         String name = file.getFileName().toString().replaceFirst("\\.groovy$", "");
-        Path ours = all.resolve(name + "-" + CompiledRulesCache.hash(file.toString()).substring(0, 8));
-        return SecureFiles.tried(() -> SecureFiles.folder(ours), unusable -> {
-            memoryLost = true;
-            warn("cannot use " + ours + " (" + Text.thrown(unusable) + "); this pass remembers under the "
-                + "temp folder, so the restart budget may not hold");
-            return need("there is no folder to remember in", () -> SecureFiles.spareFolder(ours));
+        Path own = parent.resolve(name + "-" + CompiledRulesCache.hash(file.toString()).substring(0, 8));
+        return SecureFiles.orElse(() -> SecureFiles.folder(own), e -> {
+            readOnly = true;
+            warn("cannot write to the state folder " + own + " (" + Text.thrown(e) + "), so restart limits may not "
+                + "hold and messages may be repeated; make it writable or use --state DIR");
+            boolean trusted = !Files.exists(own) || SecureFiles.isOurs(own);
+            return trusted ? own : Path.of("/dev/null").resolve(own.getFileName());
         });
     }
 
-    private static <T> T need(String failed, SecureFiles.IOSupplier<T> deed) {
-        return SecureFiles.tried(deed, e -> { throw ExitException.broken("watchdog: " + failed + ": " + Text.thrown(e)); });
+    private static <T> T orExit(String failed, SecureFiles.IOSupplier<T> action) {
+        return SecureFiles.orElse(action, e -> { throw ExitException.broken("watchdog: " + failed + ": " + Text.thrown(e)); });
+    }
+
+    /** Where the state folder cannot hold a lock, the temp folder does; null: neither can. */
+    private FileChannel lock() {
+        Path temp = Path.of(System.getProperty("java.io.tmpdir")).resolve(folder.getFileName() + ".lock");
+        return SecureFiles.orElse(() -> SecureFiles.lock(folder.resolve("lock")),
+            readOnly -> SecureFiles.orElse(() -> SecureFiles.lock(temp), e -> {
+                warn("cannot lock " + temp + " either (" + Text.thrown(e) + "), so two passes may overlap");
+                return null;
+            }));
     }
 
     /** With an edit that does not compile, the last good rules still watch. */
@@ -3699,12 +3819,12 @@ final class Commands {
     }
 
     private Rules open(Rules good, String hash, List<String> mistakes, boolean writable) {
-        boolean full = folder.toFile().getUsableSpace() < 1 << 20; // what a command prints could not be kept
+        boolean full = readOnly || folder.toFile().getUsableSpace() < 1 << 20; // what a command prints could not be kept
         Path scratch = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder, here = file.getParent();
         rules = good;
         broken = hash;
         complaints = mistakes;
-        notebook = new StateStore(folder, writable, world, secrets);
+        notebook = new StateStore(folder, writable && !readOnly, world, secrets);
         hands = new CommandRunner(here, scratch, rules.path(), world.env(), Deadline.in(rules.deadline()), this::progress);
         looker = new Checker(hands, web);
         courier = new Notifier(notebook, rules.hooks(), world, web, hands);
@@ -3712,13 +3832,14 @@ final class Commands {
     }
 
     int pass(List<String> names) {
-        try (FileChannel lock = SecureFiles.lock(folder)) {
-            if (lock == null) throw ExitException.busy(options.quiet ? "" : "watchdog: another pass is running");
+        try (FileChannel lock = lock()) {
             SecureFiles.sweep(folder, name -> name.endsWith(".tmp"));
             List<Watch> watches = open(!options.dryRun).named(names);
             return options.dryRun ? look(watches) : heal(watches);
+        } catch (OverlappingFileLockException locked) {
+            throw ExitException.busy(options.quiet ? "" : "watchdog: another pass is running");
         } catch (IOException e) {
-            throw ExitException.broken("watchdog: cannot take the lock in " + folder + ": " + Text.thrown(e));
+            throw ExitException.broken("watchdog: cannot close the lock: " + Text.thrown(e));
         }
     }
 
@@ -3731,7 +3852,7 @@ final class Commands {
         if (rules.heartbeat() != null) courier.heartbeat(rules.heartbeat());
         List<String> untold = courier.finish();
         notebook.save();
-        int exit = report(outcomes, memoryLost || !notebook.warnings().isEmpty());
+        int exit = report(outcomes, readOnly || !notebook.warnings().isEmpty());
         untold.forEach(this::warn);
         notebook.warnings().forEach(this::warn);
         return exit;
@@ -3889,14 +4010,14 @@ final class Commands {
     int pause(String name, Duration time) {
         String known = open(false).one(name).name();
         Instant until = time == null ? Text.ALWAYS : world.now().plus(time);
-        need("cannot remember the pause", () -> notebook.pause(known, until));
+        orExit("cannot remember the pause", () -> notebook.pause(known, until));
         say(name + " is paused " + Text.until(until) + "; `watchdog resume " + name + "` ends it");
         return 0;
     }
 
     int resume(String name) {
         String known = open(false).one(name).name();
-        boolean was = need("cannot end the pause", () -> notebook.resume(known));
+        boolean was = orExit("cannot end the pause", () -> notebook.resume(known));
         say(name + (was ? " is watched again" : " was not paused"));
         return 0;
     }
@@ -3911,9 +4032,9 @@ final class Commands {
         for (Dsl.Hook hook : hooks) {
             DeliveryResult delivery = courier.attempt(hook, test);
             say(hook.label() + ": " + delivery.text());
-            if (!delivery.taken()) exit = ExitException.gravest(exit, 1);
+            if (!delivery.accepted()) exit = ExitException.gravest(exit, 1);
         }
-        if (hooks.isEmpty()) say("there is no hook to tell" + (name == null ? "" : " for " + name));
+        if (hooks.isEmpty()) say("there is no notify line in the rules" + (name == null ? "" : " for " + name));
         complaints.forEach(this::complain);
         return exit;
     }
