@@ -1426,9 +1426,10 @@ record OutboxEntry(Dsl.Event event, String hook, Instant notBefore) { }
 /** {@code retryAfter}: how long to wait at least before sending again; null: never. */
 record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
     static final DeliveryResult ACCEPTED = new DeliveryResult(true, "accepted", null);
+    static final Duration NEXT_PASS = Duration.ofMillis(1);
 
     static DeliveryResult failed(String why) {
-        return new DeliveryResult(false, "not accepted: " + Text.plain(why, 200), Duration.ZERO);
+        return new DeliveryResult(false, "not accepted: " + Text.plain(why, 200), NEXT_PASS);
     }
 }
 
@@ -1514,7 +1515,7 @@ final class Notifier {
         boolean instead = !result.accepted() && hook.orElse() != null
             && attempt(hook.orElse(), event).accepted();
         boolean retry = !instead && result.retryAfter() != null;
-        if (retry) store.postpone(entries, env.now().plus(result.retryAfter()).plusMillis(1));
+        if (retry) store.postpone(entries, env.now().plus(result.retryAfter()));
         else store.drop(entries);
 
         String next = retry ? "watchdog will send it again" : "watchdog will not send it again";
@@ -1569,9 +1570,9 @@ final class Notifier {
     /** In seconds: in a header, or in the body of Telegram and Discord; at most a day. */
     private static Duration retryAfter(okhttp3.Response response, String body) {
         var inBody = Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
-        String seconds = response.header("Retry-After", inBody.find() ? inBody.group(1) : "0");
-        long asked = seconds.matches("\\d{1,6}") ? Long.parseLong(seconds) : 0;
-        return Duration.ofSeconds(Math.min(asked, EXPIRY.toSeconds()));
+        String asked = response.header("Retry-After", inBody.find() ? inBody.group(1) : "");
+        if (!asked.matches("0*[1-9]\\d{0,5}")) return DeliveryResult.NEXT_PASS;
+        return Duration.ofSeconds(Math.min(Long.parseLong(asked), EXPIRY.toSeconds()));
     }
 }
 
@@ -4273,7 +4274,7 @@ final class Text {
         String name = thrown.getClass().getSimpleName(), message = thrown.getMessage();
         if (thrown instanceof FileSystemException) return name.replace("Exception", "") + " " + message;
         if (message == null || message.isEmpty()) return name;
-        return name.matches("IO.*|IllegalStateException|StepFailed") ? message : name + ": " + message;
+        return name.matches("IO.*|IllegalStateException|StepFailedException") ? message : name + ": " + message;
     }
 
     static Stream<Throwable> causes(Throwable thrown) {
