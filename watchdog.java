@@ -1598,12 +1598,12 @@ final class MessageText {
         String found = "Found down at " + Text.at(incident.since()) + ": ";
         String time = time(incident.since(), now);
         String outage = found + incident.reason() + ". Healthy " + time + " later.";
+        String alone = incident.restarts() > 0 ? "" : name + " recovered without a restart. ";
         String done = r.done.isEmpty() ? name + " was restarted" : Text.upperFirst(r.done);
         return switch (kind) {
             case down -> why + plan(r);
             case healed -> done + ". " + outage;
-            case recovered -> (incident.restarts() == 0 ? name + " recovered without a restart. " : "")
-                + outage;
+            case recovered -> alone + outage;
             case still_down -> done + ", but " + name + " is still down: " + why + doubt(incident);
             case gave_up -> limitReached(r) + " " + found + why + doubt(incident);
             default -> "Down for " + time + ": " + why;
@@ -1680,54 +1680,58 @@ final class MessageText {
     }
 }
 
-/** The services that take messages: the address, the JSON and the maximum length of each. */
+/** Where each service accepts messages, in which JSON, and how long they may be. */
 final class HookProviders {
     private static final Map<String, String> URLS = Map.of("pushover", "https://api.pushover.net",
         "ntfy", "https://ntfy.sh", "telegram", "https://api.telegram.org");
 
     static Dsl.Sender of(String service, Map<String, ?> options) {
-        return (notifier, event) -> send(service, options, notifier, event);
-    }
-
-    private static DeliveryResult send(String service, Map<String, ?> options, Notifier notifier,
-                                       Dsl.Event event) {
-        Object token = options.get("token");
         Object set = options.get("url") == null ? URLS.get(service) : options.get("url");
-        String url = set.toString().replaceFirst("/+$", "");
-        String text = event.title() + "\n" + event.text();
+        String url = String.valueOf(set).replaceFirst("/+$", "");
         return switch (service) {
-            case "pushover" ->
+            case "pushover" -> (notifier, event) ->
                 notifier.post(url + "/1/messages.json", Map.of(), pushover(options, event), true);
-            case "ntfy" -> notifier.post(url + "/",
-                token == null ? Map.of() : Map.of("Authorization", "Bearer " + token),
-                json(options, event, 1300, "token"), false);
-            case "slack" -> notifier.post(url, Map.of(),
-                Map.of("text", escaped(Text.cut(text, 3000))), false);
-            case "discord" -> notifier.post(url, Map.of(), Map.of("content", Text.cut(text, 2000),
-                "allowed_mentions", Map.of("parse", List.of())), false);
-            case "telegram" -> notifier.post(url + "/bot" + token + "/sendMessage", Map.of(),
-                Map.of("chat_id", options.get("chat"), "text", Text.cut(text, 4096)), false);
+            case "ntfy" -> webhook(url + "/", bearer(options), event -> ntfy(options, event));
+            case "slack" -> webhook(url, null, event -> Map.of("text", escaped(text(event, 3000))));
+            case "discord" -> webhook(url, null, event -> Map.of("content", text(event, 2000),
+                "allowed_mentions", Map.of("parse", List.of())));
+            case "telegram" -> webhook(url + "/bot" + options.get("token") + "/sendMessage", null,
+                event -> Map.of("chat_id", options.get("chat"), "text", text(event, 4096)));
             default -> throw new IllegalArgumentException(service);
         };
     }
 
     private static Map<String, Object> pushover(Map<String, ?> options, Dsl.Event event) {
-        Map<String, Object> json = json(options, event, 1024, "url");
+        Map<String, Object> json = json(options, event, 1024);
         json.put("timestamp", event.at().getEpochSecond());
         if (Integer.valueOf(2).equals(options.get("priority"))) // Pushover requires both for it
             json.putAll(Map.of("retry", 60, "expire", 3600));
         return json;
     }
 
+    private static Map<String, Object> ntfy(Map<String, ?> options, Dsl.Event event) {
+        Map<String, Object> json = json(options, event, 1300);
+        json.remove("token");
+        return json;
+    }
+
     /** The options have the names of the service's own fields. */
-    private static Map<String, Object> json(Map<String, ?> options, Dsl.Event event, int maxText,
-                                            String inHeader) {
+    private static Map<String, Object> json(Map<String, ?> options, Dsl.Event event, int maxText) {
         Map<String, Object> json = new LinkedHashMap<>(options);
-        json.entrySet().removeIf(option -> option.getValue() == null
-            || option.getKey().equals("url") || option.getKey().equals(inHeader));
+        json.remove("url");
+        json.values().removeIf(Objects::isNull);
         json.put("title", Text.cut(event.title(), 250));
         json.put("message", Text.cut(event.text(), maxText));
         return json;
+    }
+
+    private static Map<String, ?> bearer(Map<String, ?> options) {
+        Object token = options.get("token");
+        return token == null ? Map.of() : Map.of("Authorization", "Bearer " + token);
+    }
+
+    private static String text(Dsl.Event event, int max) {
+        return Text.cut(event.title() + "\n" + event.text(), max);
     }
 
     /** In Slack, {@code <!channel>} would alert everybody. */
@@ -3594,7 +3598,7 @@ final class SecureFiles {
             + ", who could change the rules; fix it with: chown " + ME + " '" + path + "'";
 
         int mode = (Integer) attributes.get("mode");
-        boolean privateGroup = attributes.get("group").toString().equals(owner); // as umask 002 needs
+        boolean privateGroup = attributes.get("group").toString().equals(owner); // umask 002
         boolean open = (mode & 002) != 0 || (mode & 020) != 0 && !privateGroup;
         boolean sticky = Files.isDirectory(path) && (mode & 01000) != 0;
         return open && !sticky
@@ -3704,9 +3708,9 @@ final class Json implements JsonGenerator.Converter {
 
     private static Object record(Class<?> type, Map<?, ?> json) {
         RecordComponent[] components = type.getRecordComponents();
-        Class<?>[] types = Stream.of(components).map(RecordComponent::getType).toArray(Class[]::new);
-        Object[] values = Stream.of(components)
-            .map(component -> as(component.getGenericType(), json.get(component.getName()))).toArray();
+        var types = Stream.of(components).map(RecordComponent::getType).toArray(Class[]::new);
+        var values = Stream.of(components)
+            .map(part -> as(part.getGenericType(), json.get(part.getName()))).toArray();
         try {
             var constructor = type.getDeclaredConstructor(types);
             constructor.setAccessible(true);
@@ -3776,26 +3780,30 @@ final class Commands {
         Path parent = options.state != null ? world.cwd().resolve(options.state)
             : world.folder("XDG_STATE_HOME", ".local/state").resolve("watchdog");
         String name = file.getFileName().toString().replaceFirst("\\.groovy$", "");
-        Path own = parent.resolve(name + "-" + CompiledRulesCache.hash(file.toString()).substring(0, 8));
+        String hash = CompiledRulesCache.hash(file.toString()).substring(0, 8);
+        Path own = parent.resolve(name + "-" + hash);
         return SecureFiles.orElse(() -> SecureFiles.folder(own), e -> {
             readOnly = true;
-            warn("cannot write to the state folder " + own + " (" + Text.thrown(e) + "), so restart limits may not "
-                + "hold and messages may be repeated; make it writable or use --state DIR");
-            boolean trusted = !Files.exists(own) || SecureFiles.isOurs(own);
+            warn("cannot write to the state folder " + own + " (" + Text.thrown(e) + "), so restart limits "
+                + "may not hold and messages may be repeated; make it writable or use --state DIR");
+            boolean trusted = SecureFiles.isOurs(own); // else what is in it may be another user's
             return trusted ? own : Path.of("/dev/null").resolve(own.getFileName());
         });
     }
 
     private static <T> T orExit(String failed, SecureFiles.IOSupplier<T> action) {
-        return SecureFiles.orElse(action, e -> { throw ExitException.broken("watchdog: " + failed + ": " + Text.thrown(e)); });
+        return SecureFiles.orElse(action, e -> {
+            throw ExitException.broken("watchdog: " + failed + ": " + Text.thrown(e));
+        });
     }
 
     /** Where the state folder cannot hold a lock, the temp folder does; null: neither can. */
     private FileChannel lock() {
-        Path temp = Path.of(System.getProperty("java.io.tmpdir")).resolve(folder.getFileName() + ".lock");
+        Path temp = Path.of(System.getProperty("java.io.tmpdir"));
+        Path other = temp.resolve(folder.getFileName() + ".lock");
         return SecureFiles.orElse(() -> SecureFiles.lock(folder.resolve("lock")),
-            readOnly -> SecureFiles.orElse(() -> SecureFiles.lock(temp), e -> {
-                warn("cannot lock " + temp + " either (" + Text.thrown(e) + "), so two passes may overlap");
+            unwritable -> SecureFiles.orElse(() -> SecureFiles.lock(other), e -> {
+                warn("cannot lock " + other + " (" + Text.thrown(e) + "), so two passes may overlap");
                 return null;
             }));
     }

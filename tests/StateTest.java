@@ -186,7 +186,7 @@ class StateTest {
     @TestFactory Stream<DynamicTest> aDamagedFileIsRenamedAndReportedAndThePassGoesOn() throws IOException {
         pass();
         return DAMAGES.stream().map(damage -> damage.replace('\'', '"')).map(damage ->
-            dynamicTest(damage.replace('\0', '0').replaceFirst("(.{60}).*", "$1"), () -> {
+            dynamicTest("damage " + damage.replace('\0', '0').replaceFirst("(.{60}).*", "$1"), () -> {
                 Files.writeString(memoryFile(), damage);
                 Run run = pass();
                 assertEquals(4, run.exit(), run.err());
