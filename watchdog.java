@@ -607,7 +607,7 @@ record Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore
     private void settle(WatchResult outcome, Decision decision) {
         outcome.decision = decision;
         if (outcome.due()) outcome.was = outcome.verdict().reason();
-        if (decision.tell().contains(Dsl.EventKind.down)) notebook.evidence(outcome.watch.name(), outcome.look.answer());
+        if (decision.tell().contains(Dsl.EventKind.down)) notebook.saveEvidence(outcome.watch.name(), outcome.look.answer());
         synchronized (notebook) { // a hook's thread may save in between
             Incident before = notebook.of(outcome.watch).incident(), after = decision.memory().incident();
             Incident about = after != null ? after : before;
@@ -1467,7 +1467,7 @@ final class Notifier {
     void send() {
         for (String id : new HashSet<>(store.outbox().stream().map(OutboxEntry::hook).toList())) {
             var previous = deliveries.getOrDefault(id, CompletableFuture.completedFuture(null));
-            deliveries.put(id, previous.thenRunAsync(() -> deliver(id), DaemonThreads::begin));
+            deliveries.put(id, previous.thenRunAsync(() -> deliverTo(id), DaemonThreads::begin));
         }
     }
 
@@ -1478,13 +1478,13 @@ final class Notifier {
         return List.copyOf(warnings);
     }
 
-    private void deliver(String id) {
+    private void deliverTo(String id) {
         var waiting = store.outbox().stream().filter(entry -> entry.hook().equals(id)).toList();
         if (waiting.stream().anyMatch(this::isDeferred)) return;
 
         Dsl.Hook hook = hooks.getOrDefault(id, hooks.get(Text.hook(id)));
         List<OutboxEntry> current = dropStale(id, waiting, hook != null);
-        if (!current.isEmpty()) deliver(hook, current);
+        if (!current.isEmpty()) sendMerged(hook, current);
         store.save();
     }
 
@@ -1508,7 +1508,7 @@ final class Notifier {
         return current;
     }
 
-    private void deliver(Dsl.Hook hook, List<OutboxEntry> entries) {
+    private void sendMerged(Dsl.Hook hook, List<OutboxEntry> entries) {
         List<Dsl.Event> events = entries.stream().map(OutboxEntry::event).toList();
         Dsl.Event event = MessageText.merged(events, env.now());
         DeliveryResult result = attempt(hook, event);
@@ -1652,7 +1652,8 @@ final class MessageText {
                 + (events.size() == 1 ? "" : event.title() + ". ") + event.text())
             .collect(Collectors.joining("\n"));
         String watches = String.join(", ", watches(events));
-        return new Dsl.Event(last.kind(), watches, title(events), text, first.at(), first.since());
+        return new Dsl.Event(last.kind(), watches, mergedTitle(events), text, first.at(),
+            first.since());
     }
 
     private static List<Dsl.Event> withoutClosedIncidents(List<Dsl.Event> events) {
@@ -1668,7 +1669,7 @@ final class MessageText {
         return events.stream().map(Dsl.Event::watch).distinct().toList();
     }
 
-    private static String title(List<Dsl.Event> events) {
+    private static String mergedTitle(List<Dsl.Event> events) {
         List<String> names = watches(events);
         if (names.size() == 1) return events.get(events.size() - 1).title();
 
@@ -3374,7 +3375,7 @@ final class StateStore {
     private final boolean writable;
     private final Map<String, WatchState> states = new TreeMap<>();
     private final List<OutboxEntry> outbox = new ArrayList<>();
-    private final Set<String> warnings = new LinkedHashSet<>();
+    private final Set<String> warnings = Collections.synchronizedSet(new LinkedHashSet<>());
     private String brokenRules = "", saved;
     private List<Map<?, ?>> history;
 
@@ -3496,7 +3497,7 @@ final class StateStore {
     }
 
     /** What a service answered when it was found down: one file a watch, to look into later. */
-    void evidence(String name, Response response) {
+    void saveEvidence(String name, Response response) {
         String text = response.url() + "\n" + response.status() + " " + response.troubleText()
             + "\n" + response.headers() + "\n" + Text.cut(response.body(), 1 << 16);
         if (writable) SecureFiles.orElse(
@@ -3517,7 +3518,7 @@ final class StateStore {
     }
 
     /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds. */
-    void history(Collection<WatchResult> results) {
+    void saveHistory(Collection<WatchResult> results) {
         Map<String, Object> line = new LinkedHashMap<>(Map.of("t", env.now().getEpochSecond()));
         for (WatchResult r : results) line.putIfAbsent(r.watch.name(),
             r.verdict().word().charAt(0) + "" + r.look.answer().time().toMillis());
@@ -3572,9 +3573,10 @@ final class SecureFiles {
     static FileChannel lock(Path file) throws IOException {
         FileChannel channel = FileChannel.open(file, Set.of(StandardOpenOption.CREATE,
             StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS), PRIVATE);
-        if (isOurs(file) && channel.tryLock() != null) return channel;
+        boolean ours = isOurs(file);
+        if (ours && channel.tryLock() != null) return channel;
         channel.close();
-        if (isOurs(file)) throw new OverlappingFileLockException();
+        if (ours) throw new OverlappingFileLockException();
         throw new IOException("it belongs to another user");
     }
 
@@ -3733,7 +3735,7 @@ final class Json implements JsonGenerator.Converter {
     static Object parse(String text) {
         try {
             return new JsonSlurper().parseText(text);
-        } catch (RuntimeException notJson) {
+        } catch (RuntimeException | StackOverflowError notJson) {
             return null;
         }
     }
@@ -3856,7 +3858,7 @@ final class Commands {
         endAt(rules.deadline(), world);
         tellOfRules();
         Collection<WatchResult> outcomes = passOver(watches).run();
-        notebook.history(outcomes);
+        notebook.saveHistory(outcomes);
         courier.send();
         if (rules.heartbeat() != null) courier.heartbeat(rules.heartbeat());
         List<String> untold = courier.finish();
