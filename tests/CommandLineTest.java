@@ -369,7 +369,7 @@ class CommandLineTest {
         assertEquals(before + 1, server.getRequestCount());
         assertTrue(run.out().matches("(?s)webhook.*: .*\\ncommand.*: .*\\n"), run.out());
         Run none = desk.rules("watch('plex') { command 'true' }").watchdog("tell");
-        assertEquals("there is no hook to tell\n", none.out());
+        assertEquals("there is no notify line in the rules\n", none.out());
     }
 
     // ---- where memory is ----------------------------------------------------------------------------------------

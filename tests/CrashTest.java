@@ -80,7 +80,7 @@ class CrashTest {
         }
         for (int i = 0; i < 2; i++) assertEquals(1, desk.watchdog("--state", "state").exit(), "the budget is spent");
         assertEquals(2, plex.restarts());
-        assertEquals(List.of("plex is down", "plex is down and is not restarted any more"), heard());
+        assertEquals(List.of("plex is down", "plex is still down; watchdog has stopped restarting it"), heard());
     }
 
     /** Each call that makes something last, or shows it, is one place to die; until there is no such call any more. */

@@ -1,17 +1,21 @@
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import com.sun.net.httpserver.HttpServer;
+import groovy.json.JsonSlurper;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.time.Instant;
 import java.time.ZoneOffset;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
 import java.util.TimeZone;
 
 import org.junit.jupiter.api.AfterAll;
@@ -21,13 +25,14 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * A month in a house with a Plex, a photo album and a weather station: a pass each half hour, and each two hours on
- * days on which nothing happens. What its owner reads on the phone in that month is tests/month.txt: read it, and ask
- * whether you would want it so.
+ * A month in a house with a Plex, a photo album and a weather station: a pass each half hour, and each two
+ * hours on days on which nothing happens. What its owner reads on the phone is tests/month.txt: read it, and
+ * ask whether you would want it so. When it differs, the new text is in month.txt in the temp folder.
  */
 class MonthTest {
     private static final TimeZone ZONE = TimeZone.getDefault();
-    private static final List<Integer> QUIET_DAYS = List.of(1, 3, 5, 7, 8, 10, 11, 13, 14, 16, 17, 18, 19, 22, 23, 24, 26, 27, 29);
+    private static final Set<Integer> QUIET_DAYS =
+        Set.of(1, 3, 5, 7, 8, 10, 11, 13, 14, 16, 17, 18, 19, 22, 23, 24, 26, 27, 29);
 
     @TempDir Path folder;
     private final Run.HandClock clock = new Run.HandClock(Instant.parse("2026-03-01T00:00:00Z"));
@@ -35,7 +40,7 @@ class MonthTest {
     private Service internet, plex, photos, weather;
     private HttpServer phone;
     private Run.Desk desk;
-    private int told;
+    private int messages;
 
     @BeforeAll static void timesArePrintedInUtc() { TimeZone.setDefault(TimeZone.getTimeZone("UTC")); }
 
@@ -48,48 +53,72 @@ class MonthTest {
 
     @Test void theMonthReadsAsAReasonablePersonWantsIt() throws IOException {
         open();
-        for (Instant pass = clock.instant(), end = pass.plus(Duration.ofDays(31)); pass.isBefore(end); pass = pass.plus(step(pass))) {
+        Instant end = clock.instant().plus(Duration.ofDays(31));
+        for (Instant pass = clock.instant(); pass.isBefore(end); pass = pass.plus(step(pass))) {
             clock.pass(Duration.between(clock.instant(), pass));
             happen(pass);
             desk.watchdog("--quiet");
         }
         story.add("");
-        story.add("Restarts: " + plex.restarts() + " of plex, " + photos.restarts() + " of photos, " + weather.restarts() + " of weather. Messages: " + told + ".");
+        story.add("Restarts: %d of plex, %d of photos, %d of weather. Messages: %d."
+            .formatted(plex.restarts(), photos.restarts(), weather.restarts(), messages));
         story.add("");
         story.add(desk.watchdog("status").out().strip());
         String lived = String.join("\n", story).replace(internet.url(), "http://internet/") + "\n";
         String golden = Files.readString(golden());
         Path now = Path.of(System.getProperty("java.io.tmpdir"), "month.txt");
         if (!golden.equals(lived)) Files.writeString(now, lived);
-        assertEquals(golden, lived, "the story of the month has changed; if it reads better now, it is in " + now);
+        assertEquals(golden, lived, "the month has changed; if it reads better, copy " + now);
     }
 
     private static Duration step(Instant now) {
-        return QUIET_DAYS.contains(now.atZone(ZoneOffset.UTC).getDayOfMonth()) ? Duration.ofHours(2) : Duration.ofMinutes(30);
+        int day = now.atZone(ZoneOffset.UTC).getDayOfMonth();
+        return QUIET_DAYS.contains(day) ? Duration.ofHours(2) : Duration.ofMinutes(30);
     }
 
     /** The script of the month; what is not said here is healthy. */
     private void happen(Instant now) throws IOException {
         switch (now.toString().substring(8, 16)) {
             case "02T03:00" -> says("the tunnel dies in the night", () -> plex.stop());
-            case "04T10:00" -> says("Plex is updated: for an hour it is away, and no restart helps", () -> { stubborn("plex"); plex.stop(); });
-            case "04T11:00" -> says("the update is done", () -> { willing("plex"); plex.start(); });
-            case "06T18:00" -> says("the provider has an outage; Plex's tunnel loses its connection too", () -> { internet.stop(); plex.stop(); });
+            case "04T10:00" -> says("Plex is updated: for an hour it is away, and no restart helps",
+                () -> noRestartHelps(plex, "plex"));
+            case "04T11:00" -> says("the update is done", () -> comesBack(plex, "plex"));
+            case "06T18:00" -> says("the provider has an outage; Plex's tunnel loses its connection too",
+                () -> {
+                    internet.stop();
+                    plex.stop();
+                });
             case "06T21:00" -> says("the provider is back", () -> internet.start());
-            case "09T00:00" -> says("a paused night: the owner works on Plex", () -> { desk.watchdog("pause", "plex", "--for", "8h"); plex.stop(); stubborn("plex"); });
-            case "09T07:00" -> says("the work is done", () -> { willing("plex"); plex.start(); });
-            case "12T09:00" -> says("an edit breaks the rules", () -> desk.rules(rules().replace("restart {", "restrat {")));
+            case "09T00:00" -> says("a paused night: the owner works on Plex", () -> {
+                desk.watchdog("pause", "plex", "--for", "8h");
+                noRestartHelps(plex, "plex");
+            });
+            case "09T07:00" -> says("the work is done", () -> comesBack(plex, "plex"));
+            case "12T09:00" -> says("an edit breaks the rules",
+                () -> desk.rules(rules().replace("restart {", "restrat {")));
             case "12T11:00" -> says("the tunnel dies meanwhile", () -> plex.stop());
-            case "12T12:00" -> says("the edit is mended", () -> desk.rules(rules()));
-            case "15T12:00", "15T12:30", "15T13:30", "15T14:00" -> says("photos fails, as it does today", () -> photos.stop());
-            case "20T08:00" -> says("the weather station asks for a password now, which no restart can change", () -> {
-                weather.status = 401; weather.body = "<title>Login</title>"; stubborn("weather"); weather.stop(); });
-            case "21T20:00" -> says("the owner mends the rule's password", () -> { willing("weather"); weather.start(); weather.status = 530; weather.body = "error code: 1033"; });
-            case "25T01:00" -> says("the power was away: everything is down", () -> { plex.stop(); photos.stop(); weather.stop(); });
-            case "28T16:00" -> says("the phone's service has trouble, and the tunnel dies", () -> { Files.createFile(folder.resolve("phone.away")); plex.stop(); });
-            case "28T18:00" -> says("the phone's service is back", () -> Files.delete(folder.resolve("phone.away")));
-            case "30T10:00" -> says("the weather station is sold: its power is off", () -> { stubborn("weather"); weather.stop(); });
-            case "30T17:00" -> says("its watch is taken out of the rules", () -> desk.rules(rules().replaceFirst("(?s)watch\\('weather'.*", "")));
+            case "12T12:00" -> says("the edit is corrected", () -> desk.rules(rules()));
+            case "15T12:00", "15T12:30", "15T13:30", "15T14:00" ->
+                says("photos fails, as it does today", () -> photos.stop());
+            case "20T08:00" -> says("the weather station wants a password now, which no restart can change",
+                () -> weatherAnswers(401, "<title>Login</title>", () -> noRestartHelps(weather, "weather")));
+            case "21T20:00" -> says("the owner corrects the rule's password",
+                () -> weatherAnswers(530, "error code: 1033", () -> comesBack(weather, "weather")));
+            case "25T01:00" -> says("the power was away: everything is down", () -> {
+                plex.stop();
+                photos.stop();
+                weather.stop();
+            });
+            case "28T16:00" -> says("the phone's service has trouble, and the tunnel dies", () -> {
+                Files.createFile(folder.resolve("phone.away"));
+                plex.stop();
+            });
+            case "28T18:00" -> says("the phone's service is back",
+                () -> Files.delete(folder.resolve("phone.away")));
+            case "30T10:00" -> says("the weather station is sold: its power is off",
+                () -> noRestartHelps(weather, "weather"));
+            case "30T17:00" -> says("its watch is taken out of the rules",
+                () -> desk.rules(rules().replaceFirst("(?s)watch\\('weather'.*", "")));
             default -> { }
         }
     }
@@ -131,8 +160,9 @@ class MonthTest {
                 healthy { status == 200 }
                 restart { run 'tests/heal weather' }
             }
-            """.replace("PHONE", "http://127.0.0.1:" + phone.getAddress().getPort() + "/").replace("INTERNET", internet.url())
-                .replace("PLEX", plex.url()).replace("PHOTOS", photos.url()).replace("WEATHER", weather.url());
+            """.replace("PHONE", "http://127.0.0.1:" + phone.getAddress().getPort() + "/")
+                .replace("INTERNET", internet.url()).replace("PLEX", plex.url())
+                .replace("PHOTOS", photos.url()).replace("WEATHER", weather.url());
     }
 
     private void open() throws IOException {
@@ -144,14 +174,14 @@ class MonthTest {
         phone.createContext("/", exchange -> {
             boolean away = Files.exists(folder.resolve("phone.away")) || !internet.up();
             String json = new String(exchange.getRequestBody().readAllBytes(), StandardCharsets.UTF_8);
-            if (!away) hears((java.util.Map<?, ?>) new groovy.json.JsonSlurper().parseText(json));
+            if (!away) hears((Map<?, ?>) new JsonSlurper().parseText(json));
             exchange.sendResponseHeaders(away ? 503 : 200, -1);
             exchange.close();
         });
         phone.start();
         Path script = Files.createDirectory(folder.resolve("tests")).resolve("heal");
         Files.writeString(script, "#!/bin/sh\necho now >> $1.restarts\ntest -e $1.stubborn || touch $1.up\n");
-        Files.setPosixFilePermissions(script, java.nio.file.attribute.PosixFilePermissions.fromString("rwxr-xr-x"));
+        Files.setPosixFilePermissions(script, PosixFilePermissions.fromString("rwxr-xr-x"));
         desk = new Run.Desk(folder).rules(rules());
         desk.clock = clock;
     }
@@ -163,10 +193,10 @@ class MonthTest {
         return service;
     }
 
-    private synchronized void hears(java.util.Map<?, ?> message) {
-        told++;
+    private synchronized void hears(Map<?, ?> message) {
+        messages++;
         story.add(time() + "  * " + message.get("title"));
-        for (String line : message.get("text").toString().split("\n")) story.add("                      " + line);
+        for (String line : message.get("text").toString().split("\n")) story.add(" ".repeat(22) + line);
     }
 
     private interface Deed { void done() throws IOException; }
@@ -181,9 +211,21 @@ class MonthTest {
 
     private String time() { return clock.instant().toString().replace("T", " ").substring(0, 16); }
 
-    private void stubborn(String name) throws IOException { Files.createFile(folder.resolve(name + ".stubborn")); }
+    private void noRestartHelps(Service service, String name) throws IOException {
+        Files.createFile(folder.resolve(name + ".stubborn"));
+        service.stop();
+    }
 
-    private void willing(String name) throws IOException { Files.delete(folder.resolve(name + ".stubborn")); }
+    private void comesBack(Service service, String name) throws IOException {
+        Files.delete(folder.resolve(name + ".stubborn"));
+        service.start();
+    }
+
+    private void weatherAnswers(int status, String body, Deed deed) throws IOException {
+        weather.status = status;
+        weather.body = body;
+        deed.done();
+    }
 
     /** Beside the sources, wherever the tests were started. */
     private static Path golden() {

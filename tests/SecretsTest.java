@@ -1,3 +1,4 @@
+import static java.util.Map.entry;
 import static org.junit.jupiter.api.Assertions.assertAll;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
@@ -5,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
+import java.net.URLEncoder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -12,6 +14,7 @@ import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.stream.Stream;
 import mockwebserver3.Dispatcher;
@@ -28,7 +31,26 @@ import org.junit.jupiter.params.provider.ValueSource;
 /** What nobody may read, and what nobody else may write. */
 class SecretsTest {
 
-    private static final String CANARY = "canary/\"token=4711&x";
+    private static final String CANARY = "canary/\"token=4k711&x";
+
+    /** What people read, by situation. */
+    private static final Map<String, String> SENTENCES = Map.ofEntries(
+        entry("not NAME=value", "a line of %s is not NAME=value; put TOKEN=… into "),
+        entry("readable secrets", "%s can be read by others; chmod 600 %1$s"),
+        entry("hook left out",
+            "rules.groovy:5: the secret SLACK is missing, so slack is left out for a; put SLACK=… into %s"),
+        entry("where to put it", "%s (chmod 600) or into the environment"),
+        entry("inconclusive", "a  inconclusive the secret TOKEN is missing"),
+        entry("not asked", "rules.groovy:1: the secret %s is missing, so a is not asked; put %1$s=… into "),
+        entry("restart would fail",
+            "rules.groovy: b: the secret TWO is missing, so its restart would fail; put TWO=… into "),
+        entry("others can write", "watchdog: other users can change %s; fix it with: chmod go-w '%1$s'\n"),
+        entry("others own", "watchdog: %s belongs to user nobody, who could change the rules; "
+            + "fix it with: chown root '%1$s'\n"));
+
+    private static String sentence(String situation, Object... values) {
+        return SENTENCES.get(situation).formatted(values);
+    }
 
     private final List<String> told = new CopyOnWriteArrayList<>(), asked = new CopyOnWriteArrayList<>();
     private MockWebServer server;
@@ -47,9 +69,12 @@ class SecretsTest {
                     return new MockResponse.Builder().code(200).build();
                 }
                 asked.add(String.valueOf(request.getHeaders().get("Authorization")));
-                String pad = request.getUrl().encodedPath().startsWith("/pad") ? "x".repeat(Integer.parseInt(request.getUrl().encodedPath().substring(4))) : "";
-                return new MockResponse.Builder().code(500).addHeader("X-Echo", String.valueOf(request.getHeaders().get("X-Key")))
-                    .body(pad + request.getUrl() + " " + request.getHeaders().get("Authorization") + " " + request.getHeaders() + body + " " + CANARY).build();
+                String path = request.getUrl().encodedPath();
+                String pad = path.startsWith("/pad") ? "x".repeat(Integer.parseInt(path.substring(4))) : "";
+                return new MockResponse.Builder().code(500)
+                    .addHeader("X-Echo", String.valueOf(request.getHeaders().get("X-Key")))
+                    .body(pad + request.getUrl() + " " + request.getHeaders().get("Authorization") + " "
+                        + request.getHeaders() + body + " " + CANARY).build();
             }
         });
         server.start();
@@ -68,7 +93,7 @@ class SecretsTest {
         assertTrue(all.contains(part), () -> "«" + part + "» is not in: " + all);
     }
 
-    // ---- where they come from -----------------------------------------------------------------------------------
+    // ---- where they come from ---------------------------------------------------------------------------
 
     private static final String BEARER = "watch('a') { url '%s'; attempts 1; bearer secret('TOKEN') }\n";
 
@@ -78,11 +103,11 @@ class SecretsTest {
     }
 
     @Test void aMissingSecretPointsAtALineThatIsNone() throws IOException {
-        secrets("# mine\nTOKEN 4711\n", "rw-------");
+        secrets("# mine\nTOKEN 4k711\n", "rw-------");
         Run run = desk.rules(BEARER.formatted(at("/"))).watchdog("validate");
         assertEquals(2, run.exit());
-        says(run.err(), "a line of " + folder.resolve("rules.secrets") + " is not NAME=value; put TOKEN=… into ");
-        assertFalse(run.err().contains("4711"), run.err());
+        says(run.err(), sentence("not NAME=value", folder.resolve("rules.secrets")));
+        assertFalse(run.err().contains("4k711"), run.err());
     }
 
     @Test void theEnvironmentComesFirst() throws IOException {
@@ -99,13 +124,14 @@ class SecretsTest {
     @ParameterizedTest @ValueSource(strings = {"rw-r-----", "rw----r--"})
     void aSecretsFileThatOthersCanReadIsRefusedWithTheCommandThatMendsIt(String mode) throws IOException {
         Path file = secrets("TOKEN=from-file\n", mode);
-        Run run = desk.rules("watch('a') { command 'true'; notify slack(url: secret('TOKEN')) }\n").watchdog("validate");
+        desk.rules("watch('a') { command 'true'; notify slack(url: secret('TOKEN')) }\n");
+        Run run = desk.watchdog("validate");
         assertEquals(2, run.exit(), run.toString());
-        says(run.err(), file + " can be read by others; chmod 600 " + file);
+        says(run.err(), sentence("readable secrets", file));
         assertFalse((run.out() + run.err()).contains("from-file"));
     }
 
-    // ---- missing ones -------------------------------------------------------------------------------------------
+    // ---- missing ones -----------------------------------------------------------------------------------
 
     private Run.Desk withoutSecret() {
         return desk.rules("""
@@ -119,12 +145,11 @@ class SecretsTest {
             """.formatted(at("/hook")));
     }
 
-    private static final String LEFT_OUT = "rules.groovy:5: the secret SLACK is missing, so slack is left out for a; put SLACK=… into ";
-
     @Test void validateRefusesAMissingSecretAndSaysWhereToPutIt() {
         Run run = withoutSecret().watchdog("validate");
         assertEquals(2, run.exit(), run.toString());
-        says(run.err(), LEFT_OUT + folder.resolve("rules.secrets") + " (chmod 600) or into the environment");
+        String place = sentence("where to put it", folder.resolve("rules.secrets"));
+        says(run.err(), sentence("hook left out", place));
     }
 
     @Test void aPassLeavesOutThatHookSaysSoAndHealsAllTheSame() {
@@ -132,7 +157,7 @@ class SecretsTest {
         assertAll(
             () -> assertEquals(2, run.exit(), run.toString()),
             () -> says(run.out(), "a  healed"),
-            () -> says(run.err(), LEFT_OUT),
+            () -> says(run.err(), sentence("hook left out", "")),
             () -> assertEquals(2, told.size(), told.toString()));
     }
 
@@ -141,8 +166,8 @@ class SecretsTest {
             watch('a') { url '%s'; attempts 1; bearer secret('TOKEN'); restart { run 'touch restarted' } }
             """.formatted(at("/"))).watchdog();
         assertEquals(2, run.exit(), run.toString());
-        says(run.out(), "a  inconclusive the secret TOKEN is missing");
-        says(run.err(), "rules.groovy:1: the secret TOKEN is missing, so a is not asked; put TOKEN=… into ");
+        says(run.out(), sentence("inconclusive"));
+        says(run.err(), sentence("not asked", "TOKEN"));
         assertEquals(List.of(), asked);
         assertFalse(Files.exists(folder.resolve("restarted")));
     }
@@ -159,20 +184,22 @@ class SecretsTest {
             watch('b') { command 'true'; restart { run "echo ${secret('TWO')}" } }
             """).watchdog("validate");
         assertEquals(2, run.exit(), run.toString());
-        says(run.err(), "rules.groovy:1: the secret ONE is missing, so a is not asked; put ONE=… into ");
-        says(run.err(), "rules.groovy: b: the secret TWO is missing, so its restart would fail; put TWO=… into ");
+        says(run.err(), sentence("not asked", "ONE"));
+        says(run.err(), sentence("restart would fail"));
     }
 
-    // ---- nowhere to be seen -------------------------------------------------------------------------------------
+    // ---- nowhere to be seen -----------------------------------------------------------------------------
 
     /** The ways in which a secret may be written: as it is, in a URL, in basic authentication. */
-    private static final List<String> SHAPES = List.of(CANARY, "canary", "4711", CANARY.substring(0, 5), java.net.URLEncoder.encode(CANARY, StandardCharsets.UTF_8),
+    private static final List<String> SHAPES = List.of(CANARY, "canary", "4k711", CANARY.substring(0, 5),
+        URLEncoder.encode(CANARY, StandardCharsets.UTF_8),
         Base64.getEncoder().encodeToString(("me:" + CANARY).getBytes(StandardCharsets.UTF_8)));
 
     private static void clean(String what, String text) {
         for (String shape : SHAPES) {
             int at = text.indexOf(shape);
-            assertTrue(at < 0, () -> what + " shows " + shape + ": …" + text.substring(Math.max(0, at - 80), Math.min(text.length(), at + 80)));
+            assertTrue(at < 0, () -> what + " shows " + shape + ": …"
+                + text.substring(Math.max(0, at - 80), Math.min(text.length(), at + 80)));
         }
     }
 
@@ -185,19 +212,35 @@ class SecretsTest {
             notify command("/bin/sh -c 'echo $t >&2; exit 3'")
             watch('url')    { url '%2$s?key=' + t; attempts 1; healthy { url == 'x' } }
             watch('bearer') { url '%2$s'; attempts 1; bearer t; healthy { body == 'x' } }
-            watch('basic')  { url '%2$s'; attempts 1; basicAuth 'me', t; healthy { body.contains('Basic x') } }
+            watch('basic')  {
+                url '%2$s'
+                attempts 1
+                basicAuth 'me', t
+                healthy { body.contains('Basic x') }
+            }
             watch('header') { url '%2$s'; attempts 1; header 'X-Key', t; healthy { header('X-Echo') == 'x' } }
             watch('body')   { url '%2$s'; attempts 1; send t; healthy { body.endsWith('x x') } }
             watch('known')  { url '%2$s'; attempts 1; healthy { body == t + 'x' } }
-            watch('cut')    { url '%2$spad5?key=' + t; attempts 1; bearer t; healthy { body == 'x' && url == 'y' } }
+            watch('cut')    {
+                url '%2$spad5?key=' + t
+                attempts 1
+                bearer t
+                healthy { body == 'x' && url == 'y' }
+            }
             watch('cut150') { url '%2$spad130?key=' + t; attempts 1; bearer t; healthy { body == 'x' } }
             watch('throws') { url '%2$s'; attempts 1; healthy { Integer.parseInt(body) == 3 } }
             watch('asks')   { command "/bin/sh -c 'echo $t; exit 1'"; attempts 1; healthy { body == 'x' } }
-            watch('heals')  { command 'false'; attempts 1; within 1.millisecond; restart { run(['/bin/sh', '-c', "echo '$t'; exit 7"]) } }
-            watch('named')  { url 'http://user:' + 'canary4711' + '@127.0.0.1:1/'; attempts 1 }
+            watch('heals')  {
+                command 'false'
+                attempts 1
+                within 1.millisecond
+                restart { run(['/bin/sh', '-c', "echo '$t'; exit 7"]) }
+            }
+            watch('named')  { url 'http://user:' + 'canary4k711' + '@127.0.0.1:1/'; attempts 1 }
             """.formatted(at("/hook"), at("/")));
         List<Run> runs = new ArrayList<>();
-        for (String words : List.of("--verbose", "--verbose", "--json", "--dry-run", "check --verbose", "status", "status --json", "validate", "tell"))
+        for (String words : List.of("--verbose", "--verbose", "--json", "--dry-run", "check --verbose",
+                "status", "status --json", "validate", "tell"))
             runs.add(careless.watchdog(words.split(" ")));
         says(runs.get(0).out(), "url ");
         assertTrue(told.size() >= 3, told.toString());
@@ -207,8 +250,9 @@ class SecretsTest {
         }
         told.forEach(message -> clean("a message", message));
         try (Stream<Path> kept = Files.walk(desk.state())) {
-            for (Path file : kept.filter(Files::isRegularFile).filter(f -> !f.getParent().getFileName().toString().matches("compiled|last-good")).toList())
-                clean(file.getFileName().toString(), new String(Files.readAllBytes(file), StandardCharsets.ISO_8859_1));
+            for (Path file : kept.filter(Files::isRegularFile)
+                    .filter(file -> !file.toString().matches(".*/(compiled|last-good)/.*")).toList())
+                clean(file.toString(), Files.readString(file, StandardCharsets.ISO_8859_1));
         }
     }
 
@@ -218,21 +262,25 @@ class SecretsTest {
     }
 
     @Test void aMistakeThatQuotesASecretDoesNotShowIt() {
-        Run run = desk.env("TOKEN", CANARY).rules("watch('a') { url secret('TOKEN') }\n").watchdog("validate");
+        desk.env("TOKEN", CANARY).rules("watch('a') { url secret('TOKEN') }\n");
+        Run run = desk.watchdog("validate");
         assertEquals(2, run.exit());
         clean("stderr", run.err());
     }
 
-    // ---- who may write ------------------------------------------------------------------------------------------
+    // ---- who may write ----------------------------------------------------------------------------------
 
-    private static final String MARKING = "new File('%s').text = 'ran'\nwatch('a') { command 'true' }\nthis does not compile\n";
+    private static final String MARKING = """
+        new File('%s').text = 'ran'
+        watch('a') { command 'true' }
+        this does not compile
+        """;
 
     private void refusedBeforeCompiling(Path writable) throws IOException {
         Files.setPosixFilePermissions(writable, PosixFilePermissions.fromString("rwxrwxrwx"));
         Run run = new Run.Desk(folder).watchdog("--rules", "rules.d/rules.groovy");
         assertEquals(2, run.exit(), run.toString());
-        assertEquals("watchdog: " + writable.toRealPath() + " can be written by others; chmod go-w '" + writable.toRealPath()
-            + "' mends that\n", run.err());
+        assertEquals(sentence("others can write", writable.toRealPath()), run.err());
         assertFalse(Files.exists(folder.resolve("mark")));
     }
 
@@ -241,7 +289,9 @@ class SecretsTest {
         return Files.writeString(inner.resolve("rules.groovy"), MARKING.formatted(folder.resolve("mark")));
     }
 
-    @Test void rulesThatOthersCanWriteAreRefusedBeforeTheyAreCompiled() throws IOException { refusedBeforeCompiling(nested()); }
+    @Test void rulesThatOthersCanWriteAreRefusedBeforeTheyAreCompiled() throws IOException {
+        refusedBeforeCompiling(nested());
+    }
 
     @Test void rulesInAFolderThatOthersCanWriteAreRefusedBeforeTheyAreCompiled() throws IOException {
         refusedBeforeCompiling(nested().getParent());
@@ -252,30 +302,33 @@ class SecretsTest {
         Files.setPosixFilePermissions(real, PosixFilePermissions.fromString("rw-rw-rw-"));
         Run run = new Run.Desk(folder).watchdog("--rules", link.getFileName().toString());
         assertEquals(2, run.exit());
-        says(run.err(), real.toRealPath() + " can be written by others");
+        assertEquals(sentence("others can write", real.toRealPath()), run.err());
     }
 
     @Test void rulesOfAnotherUserAreRefused() throws IOException {
         assumeTrue("root".equals(System.getProperty("user.name")), "only root can give a file away");
         Path rules = nested();
-        Files.setOwner(rules, rules.getFileSystem().getUserPrincipalLookupService().lookupPrincipalByName("nobody"));
+        var users = rules.getFileSystem().getUserPrincipalLookupService();
+        Files.setOwner(rules, users.lookupPrincipalByName("nobody"));
         Run run = new Run.Desk(folder).watchdog("--rules", rules.toString());
         assertEquals(2, run.exit());
-        says(run.err(), rules.toRealPath() + " belongs to nobody, who could change the rules; chown root it");
+        assertEquals(sentence("others own", rules.toRealPath()), run.err());
     }
 
-    // ---- what we write ------------------------------------------------------------------------------------------
+    // ---- what we write ----------------------------------------------------------------------------------
 
     @ParameterizedTest @ValueSource(strings = {"000", "077"})
     void theStateIsOursAloneWhateverTheUmask(String umask) throws Exception {
         Path rules = Files.writeString(folder.resolve("rules.groovy"), """
-            watch('a') { url '%s'; attempts 1; within 1.millisecond; restart { run 'true' }; notify webhook('http://127.0.0.1:1/') }
+            notify webhook('http://127.0.0.1:1/')
+            watch('a') { url '%s'; attempts 1; within 1.millisecond; restart { run 'true' } }
             """.formatted(at("/")));
         Files.setPosixFilePermissions(rules, PosixFilePermissions.fromString("rw-------"));
-        List<String> words = new ArrayList<>(List.of("/bin/sh", "-c", "umask " + umask + "; exec \"$@\"", "sh"));
+        String shell = "umask " + umask + "; exec \"$@\"";
+        List<String> words = new ArrayList<>(List.of("/bin/sh", "-c", shell, "sh"));
         words.addAll(Run.process());
-        ProcessBuilder builder = new ProcessBuilder(words).directory(folder.toFile()).redirectErrorStream(true)
-            .redirectOutput(folder.resolve("log").toFile());
+        ProcessBuilder builder = new ProcessBuilder(words).directory(folder.toFile())
+            .redirectErrorStream(true).redirectOutput(folder.resolve("log").toFile());
         builder.environment().put("HOME", folder.toString());
         builder.environment().remove("XDG_STATE_HOME");
         assertEquals(1, builder.start().waitFor(), () -> log());
@@ -283,7 +336,8 @@ class SecretsTest {
         try (Stream<Path> all = Files.walk(folder.resolve(".local/state/watchdog"))) {
             for (Path path : all.toList()) {
                 String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(path));
-                if (!mode.equals(Files.isDirectory(path) ? "rwx------" : "rw-------")) open.add(mode + " " + path.getFileName());
+                String expected = Files.isDirectory(path) ? "rwx------" : "rw-------";
+                if (!mode.equals(expected)) open.add(mode + " " + path);
             }
         }
         assertEquals(List.of(), open);

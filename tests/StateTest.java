@@ -1,0 +1,605 @@
+import static java.util.Map.entry;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+import static org.junit.jupiter.api.DynamicTest.dynamicTest;
+
+import groovy.json.JsonSlurper;
+import java.io.IOException;
+import java.math.BigDecimal;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Map;
+import java.util.TimeZone;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
+
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestFactory;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What a pass leaves for the next: readable, private, whole; and what happens when it is not. */
+class StateTest {
+    private static final TimeZone ZONE = TimeZone.getDefault();
+
+    /** What people read, by situation. */
+    private static final Map<String, String> SENTENCES = Map.ofEntries(
+        entry("unreadable", "watchdog: memory.json could not be read (%s); watchdog renamed it to %s "
+            + "and starts with an empty one, so restart limits start from zero\n"),
+        entry("unreadable, kept", "watchdog: memory.json could not be read (%s); watchdog "
+            + "starts with an empty one, so restart limits start from zero\n"),
+        entry("damage", "it is damaged"),
+        entry("other format", "its format is 99, not 1"),
+        entry("no folder", "watchdog: cannot write to the state folder %s (%s), so restart limits may not "
+            + "hold and messages may be repeated; make it writable or use --state DIR\n"),
+        entry("read-only", "it is read-only"),
+        entry("other owner", "it belongs to another user"),
+        entry("full disk", "watchdog: memory.json cannot be written (No space left on device), "
+            + "so restart limits may not hold and messages may be repeated\n"),
+        entry("busy", "watchdog: another pass is running\n"),
+        entry("paused", "plex is paused until %s; `watchdog resume plex` ends it\n"),
+        entry("removed", "plex is no longer watched: plex was removed from the rules while it was down: "
+            + "not status == 200 (status: 530)."),
+        entry("status, new", """
+            plex: new, not looked at yet
+                restarts left: 2 of 2 per 1 h
+                uptime: unknown in 24h, unknown in 7d, unknown in 30d
+            """),
+        entry("status, healed", """
+            plex: healthy since 2026-03-01 08:00
+                last restart 2026-03-01 08:00: run 'tests/heal' (helped)
+                restarts left: 1 of 2 per 1 h
+                uptime: 100 % in 24h, 100 % in 7d, 100 % in 30d
+            """),
+        entry("status, down", """
+            plex: unhealthy since 2026-03-03 08:05
+                down: not status == 200 (status: 530)
+                last restart 2026-03-03 08:05: run 'tests/heal' (did not help)
+                restarts left: 1 of 2 per 1 h
+                uptime: 0 % in 24h, 50 % in 7d, 50 % in 30d
+            """),
+        entry("status, waiting", """
+            waiting for command since 2026-03-01 08:00: plex is down
+            waiting for command since 2026-03-01 08:00: plex is healthy again
+            """),
+        entry("status, cut off", "last restart 2026-03-01 08:00: run 'tests/heal' (cut off)\n"));
+
+    private static String sentence(String situation, Object... values) {
+        String sentence = SENTENCES.get(situation);
+        return values.length == 0 ? sentence : sentence.formatted(values);
+    }
+
+    @TempDir Path folder;
+    private Run.Desk desk;
+    private Run.HandClock clock;
+    private Service plex;
+
+    @BeforeAll static void timesArePrintedInUtc() { TimeZone.setDefault(TimeZone.getTimeZone("UTC")); }
+
+    @AfterAll static void zone() { TimeZone.setDefault(ZONE); }
+
+    /** A service, and a remedy that heals it while no file says that it is stubborn. */
+    @BeforeEach void aWatchedPlex() throws IOException {
+        clock = new Run.HandClock(Instant.parse("2026-03-01T08:00:00Z"));
+        desk = new Run.Desk(folder);
+        desk.clock = clock;
+        plex = new Service(folder, "plex");
+        Path script = Files.createDirectory(folder.resolve("tests")).resolve("heal");
+        Files.writeString(script, """
+            #!/bin/sh
+            echo now >> plex.restarts
+            cp "$HOME"/.local/state/watchdog/rules-*/memory.json aside.json 2>/dev/null
+            test -e stubborn || touch plex.up
+            """);
+        Files.setPosixFilePermissions(script, PosixFilePermissions.fromString("rwxr-xr-x"));
+        desk.rules("""
+            watch('plex') {
+                url '%s'
+                healthy { status == 200 }
+                attempts 1
+                within 200.milliseconds
+                limit 2, per: 1.hour
+                restart { run 'tests/heal' }
+            }
+            """.formatted(plex.url()));
+    }
+
+    @AfterEach void close() { plex.close(); }
+
+    // ---- what it looks like -----------------------------------------------------------------------------
+
+    @Test void theStateIsATextThatPeopleCanRead() throws IOException {
+        pass();
+        assertEquals("""
+            {"format": 1, "brokenRules": "", "watches": {
+            "plex": {"state":"healthy","since":"2026-03-01T08:00:00Z","failures":0,"restarts":[\
+            {"at":"2026-03-01T08:00:00Z","what":"run 'tests/heal'","result":"helped"}]}
+            }, "outbox": [
+            ]}
+            """, memory());
+    }
+
+    @Test void theIntentToRestartIsOnDiskBeforeTheFirstStep() throws IOException {
+        pass();
+        String then = Files.readString(folder.resolve("aside.json"));
+        assertTrue(then.contains("\"what\":\"run 'tests/heal'\""), then);
+        assertFalse(then.contains("\"result\""), then);
+        assertTrue(then.contains("\"restarts\":1"), then);
+    }
+
+    @Test void onlyItsOwnerCanReadIt() throws IOException {
+        pass();
+        assertEquals("rwx------", mode(desk.state()));
+        assertEquals("rw-------", mode(memoryFile()));
+    }
+
+    @Test void whatAKilledPassLeftHalfWrittenIsSweptAway() throws IOException {
+        pass();
+        Files.writeString(desk.state().resolve(".memory.json123.tmp"), "{");
+        pass();
+        try (Stream<Path> files = Files.walk(folder)) {
+            assertEquals(List.of(), files.filter(file -> file.toString().endsWith(".tmp")).toList());
+        }
+    }
+
+    @Test void aPassThatLearnsNothingWritesNothing() throws IOException {
+        plex.start();
+        pass();
+        Object before = Files.getAttribute(memoryFile(), "unix:ino");
+        pass();
+        assertEquals(before, Files.getAttribute(memoryFile(), "unix:ino"));
+    }
+
+    @Test void checksAndDryRunsRememberNothing() throws IOException {
+        desk.watchdog("check");
+        desk.watchdog("--dry-run");
+        assertFalse(Files.exists(memoryFile()));
+        assertFalse(Files.exists(desk.state().resolve("history.jsonl")));
+        assertEquals(0, plex.restarts());
+    }
+
+    // ---- when it is damaged -----------------------------------------------------------------------------
+
+    private static final List<String> DAMAGES = List.of("", " ", "{", "null", "[]", "42", "'text'", "{}",
+        "{'format':1}", "{'format':'one'}", "{'format':1,'watches':[],'outbox':[]}",
+        "{'format':1,'watches':{'plex':{}},'outbox':[]}", "{'format':1,'watches':{'plex':null},'outbox':[]}",
+        "{'format':1,'watches':{},'outbox':[{}]}", "{'format':1,'watches':{'plex':{'state':'healthy',"
+            + "'since':'yesterday','failures':0,'restarts':[]}},'outbox':[]}",
+        "\0\0\0\0", "[".repeat(100_000), "{'format':99}");
+
+    @TestFactory Stream<DynamicTest> aDamagedFileIsRenamedAndReportedAndThePassGoesOn() throws IOException {
+        pass();
+        return DAMAGES.stream().map(damage -> damage.replace('\'', '"')).map(damage ->
+            dynamicTest("damage " + damage.replace('\0', '0').replaceFirst("(.{60}).*", "$1"), () -> {
+                Files.writeString(memoryFile(), damage);
+                Run run = pass();
+                assertEquals(4, run.exit(), run.err());
+                assertTrue(run.out().startsWith("plex  healthy "), run.out());
+                String why = sentence(damage.contains("99") ? "other format" : "damage");
+                assertEquals(sentence("unreadable", why, broken().get(0)), run.err());
+                assertEquals(damage, Files.readString(broken().get(0)));
+                assertEquals(new Run(0, "", ""), desk.watchdog("--quiet"));
+            }));
+    }
+
+    @Test void aFileThatIsCutAnywhereIsDamaged() throws IOException {
+        Files.createFile(folder.resolve("stubborn"));
+        pass();
+        byte[] whole = Files.readAllBytes(memoryFile());
+        for (int length = 0; length < whole.length; length += 23) {
+            Files.write(memoryFile(), Arrays.copyOf(whole, length));
+            plex.start();
+            assertEquals(4, pass().exit(), "cut to " + length + " bytes");
+            assertEquals(0, pass().exit());
+        }
+    }
+
+    @Test void aFileWithOneWrongByteNeverEndsAPassInABug() throws IOException {
+        plex.start();
+        pass();
+        byte[] whole = Files.readAllBytes(memoryFile());
+        for (int at = 0; at < whole.length; at += 5) {
+            byte[] wrong = whole.clone();
+            wrong[at] ^= 1 << at % 8;
+            Files.write(memoryFile(), wrong);
+            Run run = pass();
+            boolean reported = run.exit() == 4 && run.err().contains("could not be read");
+            assertTrue(run.exit() == 0 || reported, at + ": " + run);
+            assertTrue(run.out().startsWith("plex  healthy "), at + ": " + run);
+        }
+    }
+
+    @Test void bytesThatAreNoTextAreDamage() throws IOException {
+        plex.start();
+        pass();
+        Files.write(memoryFile(), new byte[] {(byte) 0xff, (byte) 0xfe, 0, (byte) 0xe9});
+        Run run = pass();
+        assertEquals(4, run.exit());
+        assertEquals(sentence("unreadable", sentence("damage"), broken().get(0)), run.err());
+    }
+
+    @Test void ofDamagedFilesAtMostThreeAreKept() throws IOException {
+        plex.start();
+        pass();
+        for (int i = 0; i < 8; i++) {
+            Files.writeString(memoryFile(), "broken");
+            clock.pass(Duration.ofSeconds(301));
+            pass();
+        }
+        assertEquals(3, broken().size());
+    }
+
+    @Test void aDamagedFileIsNoReasonToRestartMoreThanTheLimit() throws IOException {
+        Files.createFile(folder.resolve("stubborn"));
+        pass();
+        Files.writeString(memoryFile(), "{");
+        for (int i = 0; i < 6; i++) pass();
+        assertEquals(1 + 2, plex.restarts());
+    }
+
+    @TestFactory Stream<DynamicTest> somethingElseInThePlaceOfTheFileDoesNotStopThePass() throws IOException {
+        pass();
+        Path memory = memoryFile();
+        return Stream.of(
+            strange("a folder", () -> Files.createDirectory(memory)),
+            strange("a folder with a file", () -> command("mkdir", "-p", memory + "/x")),
+            strange("a pipe that nobody writes to", () -> command("mkfifo", memory.toString())),
+            strange("a link to nowhere", () -> Files.createSymbolicLink(memory, folder.resolve("nowhere"))),
+            strange("a device", () -> Files.createSymbolicLink(memory, Path.of("/dev/zero"))));
+    }
+
+    private interface Deed { void done() throws Exception; }
+
+    private DynamicTest strange(String what, Deed putting) {
+        return dynamicTest(what, () -> {
+            command("rm", "-rf", memoryFile().toString());
+            putting.done();
+            Run run = pass();
+            assertEquals(4, run.exit(), run.err());
+            assertTrue(run.err().contains("could not be read"), run.err());
+            assertEquals(new Run(0, "", ""), desk.watchdog("--quiet"));
+            assertTrue(Files.isRegularFile(memoryFile()));
+        });
+    }
+
+    @Test void aLinkInThePlaceOfTheFileIsReplacedAndItsTargetIsNotWritten() throws IOException {
+        plex.start();
+        pass();
+        Path memory = memoryFile(), victim = folder.resolve("victim.json");
+        Files.move(memory, victim);
+        Files.createSymbolicLink(memory, victim);
+        String before = Files.readString(victim);
+        plex.stop();
+        pass();
+        assertEquals(before, Files.readString(victim));
+        assertFalse(Files.isSymbolicLink(memory));
+    }
+
+    // ---- when it cannot be written ----------------------------------------------------------------------
+
+    @Test void withoutAStateFolderEachPassStillHealsAndWarns() {
+        desk.file("no-folder", "");
+        for (int i = 0; i < 2; i++) {
+            plex.stop();
+            Run run = desk.watchdog("--state", "no-folder");
+            assertEquals(4, run.exit());
+            assertTrue(run.out().startsWith("plex  healed "), run.out());
+            assertTrue(run.err().matches(Pattern.quote(sentence("no folder", "PATH", "WHY"))
+                .replace("PATH", "\\E.*\\Q").replace("WHY", "\\E.*\\Q")), run.err());
+        }
+        assertEquals("", desk.watchdog("check").err(), "another folder is not concerned");
+        assertEquals(0, desk.watchdog("status", "--state", "no-folder").exit());
+        assertEquals(4, desk.watchdog("pause", "plex", "--state", "no-folder").exit());
+    }
+
+    /** Root may write everywhere, save for a disk that is mounted read-only. */
+    @Test void withAReadOnlyFolderThePassGoesByWhatItCanReadAndLosesNothing() throws Exception {
+        desk.rules("notify command('/bin/false')\n" + Files.readString(folder.resolve("rules.groovy")));
+        onDisk(disk -> {
+            Files.createFile(folder.resolve("stubborn"));
+            for (int i = 0; i < 2; i++) passOn("disk");
+            Run before = desk.watchdog("status", "--state", "disk");
+            assertTrue(before.out().contains("restarts left: 0 of 2 per 1 h"), before.out());
+            assertTrue(before.out().contains("waiting for command since "), before.out());
+            String warning = sentence("no folder", onlyFolder(disk), sentence("read-only"));
+
+            command("mount", "-o", "remount,ro", disk.toString());
+            for (int i = 0; i < 2; i++) {
+                Run run = passOn("disk");
+                assertEquals(4, run.exit(), run.toString());
+                assertTrue(run.out().startsWith("plex  unhealthy "), run.out());
+                assertTrue(run.err().startsWith(warning), run.err());
+            }
+            assertEquals(2, plex.restarts(), "the limit holds, as the restarts can be read");
+
+            command("mount", "-o", "remount,rw", disk.toString());
+            Run after = desk.watchdog("status", "--state", "disk");
+            assertEquals(before.out().replaceFirst("uptime.*", ""), after.out().replaceFirst("uptime.*", ""));
+        });
+    }
+
+    @Test void withAReadOnlyFolderAPauseStillHolds() throws Exception {
+        onDisk(disk -> {
+            desk.watchdog("pause", "plex", "--state", "disk");
+            command("mount", "-o", "remount,ro", disk.toString());
+            Run run = passOn("disk");
+            assertEquals(4, run.exit(), run.toString());
+            assertEquals(0, plex.restarts());
+        });
+    }
+
+    @Test void withAReadOnlyFolderAtMostOnePassRunsAtATime() throws Exception {
+        onDisk(disk -> {
+            command("mount", "-o", "remount,ro", disk.toString());
+            passOn("disk");
+            Path lock = onlyFolder(Path.of(System.getProperty("java.io.tmpdir")));
+            try (var channel = FileChannel.open(lock, StandardOpenOption.WRITE); var held = channel.lock()) {
+                Run run = passOn("disk");
+                assertEquals(75, run.exit(), run + " while " + held);
+                assertTrue(run.err().endsWith(sentence("busy")), run.err());
+            }
+            Files.delete(lock);
+            Files.createDirectory(lock);
+            plex.stop();
+            assertTrue(passOn("disk").out().startsWith("plex  healed "), "also without any lock");
+        });
+    }
+
+    @Test void aFolderOfAnotherUserIsNotRead() throws Exception {
+        assumeTrue("root".equals(System.getProperty("user.name")), "only root can give a folder away");
+        Files.createFile(folder.resolve("stubborn"));
+        for (int i = 0; i < 2; i++) pass();
+        command("chown", "nobody", desk.state().toString());
+        Run run = pass();
+        assertEquals(4, run.exit());
+        assertEquals(sentence("no folder", desk.state(), sentence("other owner")), run.err());
+        assertEquals(3, plex.restarts(), "what another user could have written counts for nothing");
+    }
+
+    @Test void onAFullDiskTheServiceIsHealedAndNothingIsLost() throws Exception {
+        onDisk(disk -> {
+            plex.start();
+            assertEquals(0, passOn("disk").exit());
+            plex.stop();
+            assertEquals(0, passOn("disk").exit());
+            command("dd", "if=/dev/zero", "of=" + disk.resolve("full"), "bs=4k");
+            for (int i = 0; i < 2; i++) {
+                plex.stop();
+                Run run = passOn("disk");
+                assertEquals(4, run.exit(), run.err());
+                assertTrue(run.out().startsWith("plex  healed "), run.out());
+                assertTrue(run.err().contains(sentence("full disk")), run.err());
+            }
+            Files.delete(disk.resolve("full"));
+            Run status = desk.watchdog("status", "--state", "disk");
+            assertTrue(status.out().contains("restarts left: 1 of 2 per 1 h"), status.out());
+            assertEquals(0, passOn("disk").exit(), "room again");
+        });
+    }
+
+    private interface OnDisk { void run(Path disk) throws Exception; }
+
+    /** On a small disk of its own, named `disk`, and with another temp folder. */
+    private void onDisk(OnDisk test) throws Exception {
+        Path disk = Files.createDirectory(folder.resolve("disk"));
+        String size = "size=1m,mode=700";
+        assumeTrue(command("mount", "-t", "tmpfs", "-o", size, "tmpfs", disk.toString()) == 0, "not root");
+        Path otherTemp = Files.createDirectory(folder.resolve("temp"));
+        String temp = System.setProperty("java.io.tmpdir", otherTemp.toString());
+        try {
+            test.run(disk);
+        } finally {
+            System.setProperty("java.io.tmpdir", temp);
+            command("umount", disk.toString());
+        }
+    }
+
+    private Run passOn(String disk) {
+        Run run = desk.watchdog("--state", disk);
+        clock.pass(Duration.ofMinutes(5));
+        return run;
+    }
+
+    private static Path onlyFolder(Path parent) throws IOException {
+        try (Stream<Path> files = Files.list(parent)) {
+            return files.filter(file -> file.toString().contains("/rules-")).findFirst().orElseThrow();
+        }
+    }
+
+    // ---- status -----------------------------------------------------------------------------------------
+
+    @Test void statusTellsWhatIsRemembered() throws IOException {
+        assertEquals(sentence("status, new"), desk.watchdog("status").out());
+        pass();
+        assertEquals(sentence("status, healed"), desk.watchdog("status").out());
+        clock.pass(Duration.ofDays(2));
+        Files.createFile(folder.resolve("stubborn"));
+        plex.stop();
+        pass();
+        assertEquals(sentence("status, down"), desk.watchdog("status").out());
+    }
+
+    @Test void statusTellsTheSameAsJson() throws IOException {
+        pass();
+        var all = new BigDecimal("100.0");
+        Map<String, ?> restart =
+            Map.of("at", "2026-03-01T08:00:00Z", "what", "run 'tests/heal'", "result", "helped");
+        Map<String, ?> watch = Map.of("name", "plex", "state", "healthy", "since", "2026-03-01T08:00:00Z",
+            "lastRestart", restart, "budgetLeft", 1, "budget", 2, "per", "PT1H",
+            "uptime", Map.of("24h", all, "7d", all, "30d", all));
+        assertEquals(Map.of("waiting", 0, "watches", List.of(watch)),
+            new JsonSlurper().parseText(desk.watchdog("status", "--json").out()));
+    }
+
+    @Test void statusTellsWhichMessagesWaitAndSinceWhen() throws IOException {
+        String rules = Files.readString(folder.resolve("rules.groovy"));
+        desk.rules(rules + "notify command('/bin/false')\n");
+        pass();
+        String status = desk.watchdog("status").out();
+        assertTrue(status.endsWith(sentence("status, waiting")), status);
+    }
+
+    @Test void statusSaysThatARestartWasCutOff() throws IOException {
+        pass();
+        Files.copy(folder.resolve("aside.json"), memoryFile(), StandardCopyOption.REPLACE_EXISTING);
+        assertTrue(desk.watchdog("status").out().contains(sentence("status, cut off")));
+    }
+
+    @Test void statusOfADamagedFileLeavesItToThePass() throws IOException {
+        pass();
+        Files.writeString(memoryFile(), "{");
+        assertEquals(sentence("unreadable, kept", sentence("damage")), desk.watchdog("status").err());
+        assertEquals("{", memory());
+    }
+
+    @Test void theUptimeOfEachWatchComesFromItsOwnChecks() throws IOException {
+        desk.rules("""
+            for (name in ['a', 'b', 't', '"ü"']) watch(name) { tcp '127.0.0.1:1'; attempts 1 }
+            """);
+        pass();
+        Files.writeString(historyFile(), """
+            {"t":1772352000,"a":"h3","b":"u1"}
+            {"t":1772352000,"a":"u3","b":"i1","\\"\\u00fc\\"":"h2"}
+            {"t":1771920000,"a":"u3"}
+            """);
+        List<String> uptimes = desk.watchdog("status").out().lines()
+            .filter(line -> line.contains("uptime")).toList();
+        assertEquals(List.of("    uptime: 50 % in 24h, 33.33 % in 7d, 33.33 % in 30d",
+            "    uptime: 0 % in 24h, 0 % in 7d, 0 % in 30d",
+            "    uptime: unknown in 24h, unknown in 7d, unknown in 30d",
+            "    uptime: 100 % in 24h, 100 % in 7d, 100 % in 30d"), uptimes);
+    }
+
+    @Test void theHistoryIsBounded() throws IOException {
+        plex.start();
+        pass();
+        String line = "{\"t\":1772352000,\"plex\":\"h3\"}\n";
+        for (int i = 0; i < 3; i++) {
+            Files.writeString(historyFile(), line.repeat((2 << 20) / line.length() + 1));
+            pass();
+        }
+        try (Stream<Path> files = Files.list(desk.state())) {
+            long bytes = files.filter(file -> file.getFileName().toString().startsWith("history"))
+                .mapToLong(file -> file.toFile().length()).sum();
+            assertTrue(bytes < 5 << 20, bytes + " bytes of history");
+        }
+        assertTrue(desk.watchdog("status").out().contains("uptime: 100 % in 24h"));
+    }
+
+    @Test void aTornLineOfHistoryIsLeftOut() throws IOException {
+        plex.start();
+        pass();
+        String torn = "{'t':17723\n\0\0{'t':1772352000,'plex':\n\n7\n{'t':1772352000,'plex':'u3'}\n";
+        Files.writeString(historyFile(), torn.replace('\'', '"'));
+        String status = desk.watchdog("status").out();
+        assertTrue(status.contains("uptime: 0 % in 24h"), status);
+    }
+
+    // ---- pause and resume -------------------------------------------------------------------------------
+
+    @Test void aPausedWatchIsLeftAloneUntilItsTimeIsOver() throws IOException {
+        Run pause = desk.watchdog("pause", "plex", "--for", "2h");
+        assertEquals(sentence("paused", "2026-03-01 10:00"), pause.out());
+        assertEquals(new Run(0, "plex  paused       paused until 2026-03-01 10:00\n", ""), pass());
+        assertTrue(desk.watchdog("status").out().startsWith("plex: paused until 2026-03-01 10:00\n"));
+        clock.pass(Duration.ofMinutes(110));
+        assertTrue(pass().out().contains("paused"));
+        assertEquals(0, plex.restarts());
+        pass();
+        assertEquals(1, plex.restarts());
+    }
+
+    @Test void aPauseWithoutATimeLastsUntilResume() throws IOException {
+        assertEquals(sentence("paused", "it is resumed"), desk.watchdog("pause", "plex").out());
+        clock.pass(Duration.ofDays(400));
+        assertEquals("plex  paused       paused until it is resumed\n", pass().out());
+        assertEquals("plex is watched again\n", desk.watchdog("resume", "plex").out());
+        assertEquals("plex was not paused\n", desk.watchdog("resume", "plex").out());
+        pass();
+        assertEquals(1, plex.restarts());
+    }
+
+    @Test void aLongNameInAnyScriptCanBePaused() {
+        String name = "プレックス".repeat(12);
+        desk.rules("watch('" + name + "') { url '" + plex.url() + "'; attempts 1 }");
+        assertEquals(0, desk.watchdog("pause", name, "--for", "1h").exit());
+        assertEquals(name + "  paused       paused until 2026-03-01 09:00\n", desk.watchdog().out());
+        desk.watchdog("resume", name);
+        assertEquals(1, desk.watchdog().exit());
+    }
+
+    @TestFactory Stream<DynamicTest> aPauseThatCannotBeMeantIsRefused() {
+        return Stream.of("pause plx", "pause", "pause plex --for soon", "pause plex --for -2h", "resume plx")
+            .map(words -> dynamicTest(words, () -> assertEquals(2, desk.watchdog(words.split(" ")).exit())));
+    }
+
+    // ---- watches that come and go -----------------------------------------------------------------------
+
+    @Test void aWatchThatIsRemovedWhileItIsDownIsReportedAsRemoved() throws IOException {
+        Files.createFile(folder.resolve("stubborn"));
+        String hook = "notify command('tests/hear')\n";
+        Path hear = Files.writeString(folder.resolve("tests/hear"), "#!/bin/sh\necho \"$1\" >> heard\n");
+        Files.setPosixFilePermissions(hear, PosixFilePermissions.fromString("rwxr-xr-x"));
+        desk.rules(hook + Files.readString(folder.resolve("rules.groovy")));
+        pass();
+        desk.rules(hook + "watch('other') { command 'true' }\n");
+        pass();
+        pass();
+        List<String> heard = Files.readAllLines(folder.resolve("heard"), StandardCharsets.UTF_8);
+        assertEquals(3, heard.size(), heard.toString());
+        assertEquals(sentence("removed"), heard.get(2));
+        assertFalse(memory().contains("plex"), memory());
+    }
+
+    @Test void anUnknownFieldIsIgnored() throws IOException {
+        pass();
+        String changed = memory().replace("\"failures\"", "\"mood\": \"good\",\n\"failures\"");
+        Files.writeString(memoryFile(), changed);
+        assertEquals(0, pass().exit());
+    }
+
+    // ---- helpers ----------------------------------------------------------------------------------------
+
+    /** One pass, five minutes later. */
+    private Run pass() {
+        Run run = desk.watchdog();
+        clock.pass(Duration.ofMinutes(5));
+        return run;
+    }
+
+    private Path memoryFile() { return desk.state().resolve("memory.json"); }
+    private Path historyFile() { return desk.state().resolve("history.jsonl"); }
+    private String memory() throws IOException { return Files.readString(memoryFile()); }
+
+    private List<Path> broken() throws IOException {
+        try (Stream<Path> files = Files.list(desk.state())) {
+            return files.filter(file -> file.getFileName().toString().startsWith("memory.broken"))
+                .sorted(Comparator.comparing(file -> -file.toFile().lastModified())).toList();
+        }
+    }
+
+    private static String mode(Path file) throws IOException {
+        return PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
+    }
+
+    private static int command(String... words) throws IOException, InterruptedException {
+        return new ProcessBuilder(words).redirectErrorStream(true)
+            .redirectOutput(ProcessBuilder.Redirect.DISCARD).start().waitFor();
+    }
+}
