@@ -62,6 +62,7 @@ import java.util.stream.Stream;
 import javax.net.ssl.*;
 import okhttp3.*;
 import okhttp3.EventListener;
+import okhttp3.internal.http2.StreamResetException;
 import org.codehaus.groovy.ast.*;
 import org.codehaus.groovy.ast.expr.*;
 import org.codehaus.groovy.ast.stmt.*;
@@ -409,9 +410,17 @@ record Healthy(String reason) implements Verdict {
     }
 }
 
-/** It does not. {@code cures}: the remedies that fit the cause, as a ladder; empty with {@code noCure} saying why. */
-record Unhealthy(String reason, AssertionError failed, String excerpt, List<Integer> cures, String noCure)
+/** It does not. {@code remedies}: the remedies that fit the cause, as a ladder; empty with {@code whyNoRemedy} saying why. */
+record Unhealthy(String reason, AssertionError failed, String excerpt, List<Integer> remedies, String whyNoRemedy)
         implements Verdict {
+    Unhealthy with(String more) {
+        return new Unhealthy(reason + more, failed, excerpt, remedies, whyNoRemedy);
+    }
+
+    Unhealthy with(List<Integer> fitting, String whyNone) {
+        return new Unhealthy(reason, failed, excerpt, fitting, whyNone);
+    }
+
     public Decision decide(RestartPolicy policy, WatchState memory, Instant now) {
         WatchState next = memory.until(now).becomes(word(), memory.failures() + 1, now);
         Incident open = next.incident();
@@ -429,7 +438,7 @@ record Unhealthy(String reason, AssertionError failed, String excerpt, List<Inte
     private Decision act(RestartPolicy policy, WatchState next, Instant now, List<Dsl.EventKind> news) {
         RestartRecord last = next.lastRestart();
         List<Dsl.EventKind> tell = new ArrayList<>(news);
-        if (cures.isEmpty()) return Decision.rest(Action.held, noCure, tell, next);
+        if (remedies.isEmpty()) return Decision.rest(Action.held, whyNoRemedy, tell, next);
         if (last != null && RestartRecord.WAITING.equals(last.result())) {
             if (now.isBefore(last.at().plus(policy.within())))
                 return Decision.rest(Action.held, "restarted " + Text.ago(last.at(), now) + " and still within its "
@@ -440,7 +449,7 @@ record Unhealthy(String reason, AssertionError failed, String excerpt, List<Inte
         }
         Incident open = next.incident();
         if (next.spent(policy, now) < policy.limit())
-            return new Decision(Action.restarted, "", cures.get(Math.min(open.rung(), cures.size() - 1)), tell, next);
+            return new Decision(Action.restarted, "", remedies.get(Math.min(open.rung(), remedies.size() - 1)), tell, next);
         if (!open.toldGivenUp()) {
             tell.remove(Dsl.EventKind.reminder);
             tell.add(Dsl.EventKind.gave_up);
@@ -526,7 +535,7 @@ record Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore
 
     /** Looks, judges and decides, and changes nothing but the notebook: all of a dry run. */
     Collection<WatchResult> judge(List<Watch> now) {
-        Map<Watch, CheckResult> looks = looker.lookAtAll(
+        Map<Watch, CheckResult> looks = looker.checkAll(
             now.stream().filter(watch -> notebook.pausedUntil(watch.name()) == null).toList());
         for (Watch watch : now) {
             WatchResult outcome = new WatchResult(watch);
@@ -565,7 +574,7 @@ record Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore
             notebook.put(o.watch, notebook.of(o.watch).intends(remedy.inWords(), o.watch.policy(), world.now()));
         notebook.save();
         progress.accept(Text.names(patients) + ": unhealthy, restarting: " + remedy.inWords());
-        RestartRun treatment = treatments.computeIfAbsent(remedy.steps(), hands::carryOut);
+        RestartRun treatment = treatments.computeIfAbsent(remedy.steps(), hands::run);
         lookAgain(patients, treatment, began);
         for (WatchResult o : patients) concluded(o, treatment);
         notebook.save();
@@ -578,12 +587,12 @@ record Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore
         Deadline over = hands.deadline().sooner(treatment.failed() ? Duration.ZERO : longest);
         for (long nap = 50; ; nap = Math.min(nap * 9 / 8, 2_000)) {
             List<Watch> sick = patients.stream().filter(o -> o.exit() != 0).map(o -> o.watch).toList();
-            looker.lookOnce(sick).forEach((watch, look) -> {
+            looker.checkOnce(sick).forEach((watch, look) -> {
                 outcomes.get(watch.name()).look = look;
                 outcomes.get(watch.name()).took = Duration.ofNanos(System.nanoTime() - began);
             });
             boolean healed = patients.stream().allMatch(o -> o.exit() == 0);
-            if (healed || over.passed() || treatment.diedSince() != null) return;
+            if (healed || over.passed() || treatment.exitedEarly() != null) return;
             over.sleep(Duration.ofMillis(nap));
         }
     }
@@ -591,8 +600,8 @@ record Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore
     private void concluded(WatchResult outcome, RestartRun treatment) {
         WatchState memory = notebook.of(outcome.watch);
         RestartPolicy policy = outcome.watch.policy();
-        String died = treatment.diedSince();
-        outcome.done = treatment.inWords() + (died == null ? "" : "; " + died);
+        String died = treatment.exitedEarly();
+        outcome.done = treatment.summary() + (died == null ? "" : "; " + died);
         outcome.healed = outcome.verdict() instanceof Healthy;
         boolean early = hands.deadline().passed() && outcome.took.compareTo(policy.within()) < 0;
         String result = treatment.failed() ? treatment.failure() : died != null ? died
@@ -618,746 +627,817 @@ record Pass(List<Watch> watches, Checker looker, CommandRunner hands, StateStore
     }
 }
 
-// === 5. Looking ======================================================================================================
-// Every look is on fresh connections and bounded: in time by the watch's timeout, in size by a MiB after decompression.
+// === 5. Checks ==================================================================================
+// Each check opens a new connection. The watch's timeout limits its time; a body ends at 1 MiB.
 
-/** What a watch asks: a URL, a port, or a command. */
+/** What a watch checks: a URL, a port, or a command. */
 sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe {
-    Response ask(Checker looker, Duration timeout);
+    Response check(Checker checker, Duration timeout);
     String inWords();
-    String inWords(Response answer);
 }
 
-/** Looks at watches side by side. */
-record Checker(CommandRunner hands, HttpClients web) {
-    private static final int SIDE_BY_SIDE = 64;
+/** Checks watches side by side. */
+record Checker(CommandRunner runner, HttpClients http) {
+    private static final int MAX_PARALLEL = 64;
 
-    Map<Watch, CheckResult> lookAtAll(List<Watch> watches) { return lookAtAll(watches, this::look); }
+    Map<Watch, CheckResult> checkAll(List<Watch> watches) { return parallel(watches, this::check); }
 
-    /** Without patience, for a service that was just restarted. */
-    Map<Watch, CheckResult> lookOnce(List<Watch> watches) { return lookAtAll(watches, this::sampled); }
-
-    private Map<Watch, CheckResult> lookAtAll(List<Watch> watches, Function<Watch, CheckResult> how) {
-        ExecutorService threads = Executors.newFixedThreadPool(SIDE_BY_SIDE, DaemonThreads::thread);
-        Map<Watch, Future<CheckResult>> asked = new LinkedHashMap<>();
-        for (Watch watch : watches) asked.put(watch, threads.submit(() -> how.apply(watch)));
-        threads.shutdown();
-        Map<Watch, CheckResult> looks = new LinkedHashMap<>();
-        asked.forEach((watch, look) -> looks.put(watch, await(look)));
-        return looks;
+    /** Without further attempts, for a service that was just restarted. */
+    Map<Watch, CheckResult> checkOnce(List<Watch> watches) {
+        return parallel(watches, this::checkSamples);
     }
 
-    private CheckResult await(Future<CheckResult> look) {
+    private Map<Watch, CheckResult> parallel(List<Watch> all, Function<Watch, CheckResult> check) {
+        ExecutorService pool = Executors.newFixedThreadPool(MAX_PARALLEL, DaemonThreads::thread);
+        Map<Watch, Future<CheckResult>> running = new LinkedHashMap<>();
+        for (Watch watch : all) running.put(watch, pool.submit(() -> check.apply(watch)));
+        pool.shutdown();
+
+        Map<Watch, CheckResult> results = new LinkedHashMap<>();
+        running.forEach((watch, result) -> results.put(watch, await(result)));
+        return results;
+    }
+
+    private CheckResult await(Future<CheckResult> result) {
         try {
-            return DaemonThreads.get(look, hands.deadline().left(),
-                unknown("the pass's deadline came before the end of this look"));
-        } catch (MissingSecretException missing) {
-            return unknown(missing.getMessage());
-        } catch (RuntimeException bug) { // of ours: no reason to restart anything
-            return unknown("could not be looked at: " + Text.plain(Text.thrown(bug), 200));
+            return DaemonThreads.get(result, runner.deadline().left(),
+                inconclusive("the pass reached its deadline before this check ended"));
+        } catch (RuntimeException thrown) { // a missing secret or a bug: no reason to restart
+            return inconclusive("cannot be checked: " + Text.plain(Text.thrown(thrown), 200));
         }
     }
 
-    private static CheckResult unknown(String why) { return CheckResult.without(new Inconclusive(why, false)); }
+    private static CheckResult inconclusive(String why) {
+        return CheckResult.without(new Inconclusive(why, false));
+    }
 
-    private CheckResult look(Watch watch) {
-        CheckResult look = sampled(watch);
-        for (int attempt = 1; attempt < watch.patience().attempts() && look.verdict() instanceof Unhealthy; attempt++) {
-            hands.deadline().sleep(watch.patience().every());
-            look = sampled(watch);
+    private CheckResult check(Watch watch) {
+        CheckResult result = checkSamples(watch);
+        for (int i = 1; i < watch.patience().attempts(); i++) {
+            if (!(result.verdict() instanceof Unhealthy)) break;
+            runner.deadline().sleep(watch.patience().every());
+            result = checkSamples(watch);
         }
-        return look;
+        return result;
     }
 
     /** Stops as soon as the outcome is certain. */
-    private CheckResult sampled(Watch watch) {
-        int samples = watch.patience().samples(), wanted = watch.patience().good();
+    private CheckResult checkSamples(Watch watch) {
+        int samples = watch.patience().samples(), needed = watch.patience().good();
         for (int good = 0, bad = 0; ; ) {
-            CheckResult look = bounded(watch);
-            if (look.verdict() instanceof Inconclusive) return look;
-            if (look.verdict() instanceof Healthy && ++good >= wanted) return look;
-            if (look.verdict() instanceof Unhealthy why && ++bad > samples - wanted)
-                return samples == 1 ? look : new CheckResult(look.answer(), new Unhealthy("only " + good + " good of " + wanted
-                    + " wanted in " + samples + " looks, last " + why.reason(), why.failed(), why.excerpt(),
-                    why.cures(), why.noCure()));
+            CheckResult result = checkWithTimeout(watch);
+            if (result.verdict() instanceof Inconclusive) return result;
+            if (result.verdict() instanceof Healthy && ++good >= needed) return result;
+            if (result.verdict() instanceof Unhealthy last && ++bad > samples - needed) {
+                String counts = " (" + bad + " of " + (bad + good) + " checks failed)";
+                return new CheckResult(result.answer(), samples == 1 ? last : last.with(counts));
+            }
         }
     }
 
-    /** In threads of their own: what hangs (names, an endless condition) is left behind, not waited for. */
-    private CheckResult bounded(Watch watch) {
-        Duration timeout = Collections.min(List.of(watch.patience().timeout(), hands.deadline().left()));
-        String most = Text.time(timeout);
-        Response answer = DaemonThreads.get(DaemonThreads.run(() -> watch.probe().ask(this, timeout)), timeout.plusMillis(500),
-            Response.none(Dsl.Failure.timeout, "no answer within " + most, timeout, Map.of()));
-        return new CheckResult(answer, DaemonThreads.get(DaemonThreads.run(() -> ConditionEvaluator.of(watch, answer)), timeout,
-            new Inconclusive("its conditions took longer than " + most, false)));
+    /** In threads of their own, so that a hanging DNS lookup or condition can be left behind. */
+    private CheckResult checkWithTimeout(Watch watch) {
+        Duration timeout =
+            Collections.min(List.of(watch.patience().timeout(), runner.deadline().left()));
+        String limit = Text.time(timeout);
+        Response response = DaemonThreads.get(() -> watch.probe().check(this, timeout),
+            timeout.plusMillis(500), // so that the probe itself can say where it hung
+            Response.none(Dsl.Failure.timeout, "no response within " + limit, timeout, Map.of()));
+        return new CheckResult(response, DaemonThreads.get(
+            () -> ConditionEvaluator.verdict(watch, response), timeout,
+            new Inconclusive("the conditions took longer than " + limit, false)));
     }
 }
 
-/** Answer -> verdict, by the conditions of the rules. */
+/** Response -> verdict, by the conditions of the rules. */
 final class ConditionEvaluator {
-    /** A condition that does not hold: on one line for messages, and as it was thrown; null: there was no answer. */
-    private record FailedCondition(String line, AssertionError failed) { }
-
-    static Verdict of(Watch watch, Response answer) {
+    static Verdict verdict(Watch watch, Response response) {
         try {
-            FailedCondition unmet = unmet(watch, answer);
-            return unmet == null ? new Healthy(watch.probe().inWords(answer)) : unhealthy(watch, answer, unmet);
-        } catch (MissingSecretException missing) {
-            return new Inconclusive(missing.getMessage(), false);
-        } catch (Throwable thrown) { // the rules may throw anything, a StackOverflowError by a regex among it
-            return new Inconclusive("could not be evaluated" + RulesLoader.lineOf(thrown) + ": "
-                + Text.plain(Text.thrown(thrown), 200), false);
+            Unhealthy failure = firstFailure(watch, response);
+            return failure == null ? new Healthy(summary(response))
+                : withRemedies(failure, watch, response);
+        } catch (Throwable thrown) { // rules may throw anything, such as StackOverflowError
+            return new Inconclusive("a condition could not be evaluated"
+                + RulesLoader.lineOf(thrown) + ": " + Text.plain(Text.thrown(thrown), 200), false);
         }
     }
 
-    private static FailedCondition unmet(Watch watch, Response answer) throws Exception {
-        if (answer.trouble() != Dsl.Failure.none) return new FailedCondition(answer.troubleText(), null);
-        if (watch.healthy() != null) return unmet(watch.healthy(), new Dsl.Conditions(answer));
-        boolean http = watch.probe() instanceof HttpProbe;
-        if (http ? answer.status() / 100 == 2 : answer.status() == 0) return null;
-        return new FailedCondition("not status " + (http ? "in 200..299" : "== 0") + " (status: " + answer.status() + ")", null);
+    private static String summary(Response response) {
+        String result = switch (response.protocol()) {
+            case "tcp" -> "connected";
+            case "command" -> "exit code " + response.status();
+            default -> String.valueOf(response.status());
+        };
+        return result + " in " + Text.time(response.time());
     }
 
-    /** The first condition that does not hold, with the values it met; null: all hold. */
-    private static FailedCondition unmet(Callable<?> conditions, Dsl.Conditions words) throws Exception {
+    /** Null: all conditions are true. */
+    private static Unhealthy firstFailure(Watch watch, Response response) throws Exception {
+        if (response.trouble() != Dsl.Failure.none)
+            return failure(response, response.troubleText(), null);
+        if (watch.healthy() != null)
+            return evaluate(watch.healthy(), new Dsl.Conditions(response), response);
+        boolean http = watch.probe() instanceof HttpProbe;
+        int status = response.status();
+        if (http ? status / 100 == 2 : status == 0) return null;
+        return failure(response, http ? "expected status in 200..299, but status was " + status
+            : "expected exit code 0, but it was " + status + Text.lastWords(response.body()), null);
+    }
+
+    private static Unhealthy failure(Response response, String reason, AssertionError failed) {
+        return new Unhealthy(reason, failed, response.excerpt(), List.of(), "");
+    }
+
+    private static Unhealthy evaluate(Callable<?> conditions, Dsl.Conditions words,
+                                      Response response) throws Exception {
         try {
             Lean.apply(conditions, words);
             return null;
         } catch (AssertionError failed) {
-            return new FailedCondition("not " + Text.condition(failed) + words.metIn(Text.condition(failed)), failed);
+            String condition = Text.condition(failed);
+            return failure(response, "expected " + condition + words.valuesIn(condition), failed);
         }
     }
 
-    /** With the remedy that is bound to the cause, or else with all that are bound to none. */
-    private static Unhealthy unhealthy(Watch watch, Response answer, FailedCondition unmet) throws Exception {
-        boolean useless = answer.trouble() == Dsl.Failure.tls;
-        String noCure = useless ? "a restart renews no certificate" : "no restart in its rules for this cause";
-        List<Integer> ladder = new ArrayList<>();
+    /** The remedy for this cause, or else those for any cause, to be tried in turn. */
+    private static Unhealthy withRemedies(Unhealthy failure, Watch watch, Response response)
+            throws Exception {
+        List<Integer> general = new ArrayList<>();
         for (int i = 0; i < watch.remedies().size(); i++) {
             Dsl.Remedy remedy = watch.remedies().get(i);
-            List<Integer> steps = remedy.planned().isEmpty() ? List.of() : List.of(i);
-            if (remedy.when() != null && unmet(remedy.when(), new Dsl.CauseConditions(answer)) == null)
-                return new Unhealthy(unmet.line, unmet.failed, answer.excerpt(), steps,
-                    "its rules restart nothing for this cause");
-            if (remedy.when() == null && !useless) ladder.addAll(steps);
+            List<Integer> usable = remedy.planned().isEmpty() ? List.of() : List.of(i);
+            if (remedy.when() == null) general.addAll(usable);
+            else if (evaluate(remedy.when(), new Dsl.CauseConditions(response), response) == null)
+                return failure.with(usable, "your rules say not to restart for this cause");
         }
-        return new Unhealthy(unmet.line, unmet.failed, answer.excerpt(), ladder,
-            watch.remedies().isEmpty() ? "" : noCure);
+        if (watch.remedies().isEmpty()) return failure;
+        if (response.trouble() == Dsl.Failure.tls)
+            return failure.with(List.of(), "a restart does not renew a certificate");
+        return failure.with(general, "your rules have no restart for this cause");
     }
 }
 
-/** GET a URL, or what `method` and `send` make of it. */
-record HttpProbe(Request request, RedirectPolicy redirects, Path trust, String missing) implements Probe {
-    private static final int MOST_REDIRECTS = 10, MOST_BYTES = 1 << 20;
+/** GET a URL, or the request that `method` and `send` describe. */
+record HttpProbe(Request request, RedirectPolicy redirects, Path trust, String missingSecret)
+        implements Probe {
+    private static final int MAX_REDIRECTS = 10, MAX_BYTES = 1 << 20;
 
     public String inWords() { return request.method() + " " + Text.url(request.url().toString()); }
-    public String inWords(Response answer) { return answer.status() + " in " + Text.time(answer.time()); }
 
-    public Response ask(Checker looker, Duration timeout) {
-        if (missing != null) throw new MissingSecretException(missing);
-        Deadline over = Deadline.in(timeout);
-        ExchangeTimer phases = new ExchangeTimer();
+    public Response check(Checker checker, Duration timeout) {
+        if (missingSecret != null) throw new MissingSecretException(missingSecret);
+        Deadline deadline = Deadline.in(timeout);
+        ExchangeTimer timer = new ExchangeTimer();
         try {
             Request next = request;
-            for (int hops = 0; hops <= MOST_REDIRECTS; hops++) {
-                try (okhttp3.Response response = looker.web().call(next, over, trust, phases).execute()) {
+            for (int i = 0; i <= MAX_REDIRECTS; i++) {
+                try (var response = checker.http().call(next, deadline, trust, timer).execute()) {
                     next = redirects.next(response);
-                    if (next == null) return answer(response, phases);
+                    if (next == null) return read(response, timer);
                 }
             }
-            return phases.none(Dsl.Failure.closed, "more than " + MOST_REDIRECTS + " redirects");
-        } catch (IOException | RuntimeException thrown) { // OkHttp throws more than IOException at hostile answers
-            return HttpClients.trouble(thrown, request.url().host(), timeout, phases);
+            return timer.failed(Dsl.Failure.closed, "more than " + MAX_REDIRECTS + " redirects");
+        } catch (IOException | RuntimeException thrown) { // OkHttp throws both on bad responses
+            return HttpClients.trouble(thrown, request.url().host(), timeout, timer);
         }
     }
 
-    private static Response answer(okhttp3.Response response, ExchangeTimer phases) throws IOException {
+    private static Response read(okhttp3.Response response, ExchangeTimer timer)
+            throws IOException {
         MediaType type = response.body().contentType();
-        Charset charset = type == null ? StandardCharsets.UTF_8 : type.charset(StandardCharsets.UTF_8);
-        String body = new String(response.peekBody(MOST_BYTES).bytes(), charset);
+        Charset utf8 = StandardCharsets.UTF_8, charset = type == null ? utf8 : type.charset(utf8);
+        String body = new String(response.peekBody(MAX_BYTES).bytes(), charset);
+        String url = response.request().url().toString(), protocol = response.protocol().toString();
         X509Certificate certificate = response.handshake() == null ? null
             : (X509Certificate) response.handshake().peerCertificates().get(0);
-        return new Response(response.code(), response.headers(), body, response.request().url().toString(),
-            response.protocol().toString(), certificate, phases.time(), phases.took, Dsl.Failure.none, "");
+        return new Response(response.code(), response.headers(), body, url, protocol, certificate,
+            timer.time(), timer.phases, Dsl.Failure.none, "");
     }
 }
 
-/** Which redirects count as an answer of the service itself. */
+/** Which redirects are followed: a login page on another host is no answer of the service. */
 enum RedirectPolicy {
     none, sameHost, any;
 
-    /** What to ask next; null: this answer is judged as it is. A login page elsewhere that says 200 is not health. */
+    /** The next request; null: this response is the one to judge. */
     Request next(okhttp3.Response response) {
         String location = response.header("Location");
-        HttpUrl from = response.request().url();
-        HttpUrl to = location == null || !response.isRedirect() || this == none ? null : from.resolve(location);
+        if (this == none || location == null || !response.isRedirect()) return null;
+        HttpUrl from = response.request().url(), to = from.resolve(location);
         if (to == null || from.isHttps() && !to.isHttps()) return null;
         if (to.host().equals(from.host())) return response.request().newBuilder().url(to).build();
-        return this == any ? new Request.Builder().url(to).build() : null; // no credentials go to another host
+        return this == any ? new Request.Builder().url(to).build() : null; // without credentials
     }
 }
 
 /** Healthy when the port accepts a connection. */
 record TcpProbe(String host, int port) implements Probe {
     public String inWords() { return "connect to " + host + ":" + port; }
-    public String inWords(Response answer) { return "connected in " + Text.time(answer.time()); }
 
-    public Response ask(Checker looker, Duration timeout) {
-        ExchangeTimer phases = new ExchangeTimer();
+    public Response check(Checker checker, Duration timeout) {
+        ExchangeTimer timer = new ExchangeTimer();
         try (Socket socket = new Socket(Proxy.NO_PROXY)) {
             socket.connect(new InetSocketAddress(host, port), (int) timeout.toMillis());
-            return new Response(0, Headers.of(), "", "tcp://" + host + ":" + port, "tcp", null, phases.time(),
-                phases.took, Dsl.Failure.none, "");
+            return timer.ended(0, "", "tcp://" + host + ":" + port, "tcp");
         } catch (IOException thrown) {
-            return HttpClients.trouble(thrown, host, timeout, phases);
+            return HttpClients.trouble(thrown, host, timeout, timer);
         }
     }
 }
 
-/** Healthy when the command exits with 0; `status` is its exit code and `body` what it printed. */
+/** Healthy when the command exits with 0; `status` is its exit code and `body` its output. */
 record CommandProbe(List<String> words) implements Probe {
     public String inWords() { return "run " + Text.command(words); }
-    public String inWords(Response answer) { return "exit code " + answer.status() + " in " + Text.time(answer.time()); }
 
-    public Response ask(Checker looker, Duration timeout) {
+    public Response check(Checker checker, Duration timeout) {
         MissingSecretException.check(words.toString());
-        ExchangeTimer phases = new ExchangeTimer();
+        ExchangeTimer timer = new ExchangeTimer();
         try {
-            CommandResult ran = looker.hands().run(words, timeout, Map.of());
-            return new Response(ran.exit(), Headers.of(), ran.output(), "", "command", null, phases.time(),
-                phases.took, Dsl.Failure.none, "");
+            CommandResult result = checker.runner().run(words, timeout, Map.of());
+            return timer.ended(result.exit(), result.output(), "", "command");
         } catch (StepFailedException failed) {
-            boolean late = phases.time().compareTo(timeout) >= 0;
-            return phases.none(late ? Dsl.Failure.timeout : Dsl.Failure.closed, failed.getMessage());
+            boolean late = timer.time().compareTo(timeout) >= 0;
+            Dsl.Failure failure = late ? Dsl.Failure.timeout : Dsl.Failure.closed;
+            return timer.failed(failure, failed.getMessage());
         }
     }
 }
 
-/** The clock of an exchange: how long it and each phase of it took, and which phase it is in. */
+/** Times a check and its phases, and knows the current phase. */
 final class ExchangeTimer extends EventListener {
-    final Map<String, Duration> took = Collections.synchronizedMap(new LinkedHashMap<>());
-    volatile String now = "connecting";
-    private final long began = System.nanoTime();
-    private volatile long since = began;
+    private static final String CONNECT = "connecting", TLS = "in the TLS handshake",
+        WAIT = "waiting for the response", READ = "reading the response";
+    final Map<String, Duration> phases = Collections.synchronizedMap(new LinkedHashMap<>());
+    private final long started = System.nanoTime();
+    private volatile long phaseStarted = started;
+    private volatile String phase = CONNECT;
 
-    Duration time() { return Duration.ofNanos(System.nanoTime() - began); }
-    Response none(Dsl.Failure trouble, String text) { return Response.none(trouble, text, time(), took); }
+    Duration time() { return Duration.ofNanos(System.nanoTime() - started); }
+    boolean isConnecting() { return phase.equals(CONNECT); }
+    String phase() { return " (" + phase + ")"; }
 
-    private void ends(String phase, String next) {
-        took.merge(phase, Duration.ofNanos(System.nanoTime() - since), Duration::plus);
-        begins(next);
+    Response ended(int status, String body, String url, String protocol) {
+        return new Response(status, Headers.of(), body, url, protocol, null, time(), phases,
+            Dsl.Failure.none, "");
     }
 
-    private void begins(String next) {
-        now = next;
-        since = System.nanoTime();
+    Response failed(Dsl.Failure failure, String text) {
+        return Response.none(failure, text, time(), phases);
     }
 
-    @Override public void dnsStart(Call call, String name) { begins("resolving the name"); }
-    @Override public void dnsEnd(Call call, String name, List<InetAddress> found) { ends("dns", "connecting"); }
-    @Override public void connectStart(Call call, InetSocketAddress to, Proxy proxy) { begins("connecting"); }
-    @Override public void secureConnectStart(Call call) { ends("connect", "in the TLS handshake"); }
-    @Override public void secureConnectEnd(Call call, Handshake shake) { ends("tls", "waiting for the answer"); }
-    @Override public void connectEnd(Call call, InetSocketAddress to, Proxy proxy, Protocol protocol) {
-        if (!took.containsKey("tls")) ends("connect", "waiting for the answer");
+    private void begin(String next) {
+        phase = next;
+        phaseStarted = System.nanoTime();
     }
-    @Override public void requestHeadersStart(Call call) { begins("waiting for the answer"); }
-    @Override public void responseHeadersStart(Call call) { ends("first byte", "reading the answer"); }
-    @Override public void responseBodyEnd(Call call, long bytes) { ends("body", "done"); }
+
+    private void end(String name, String next) {
+        phases.merge(name, Duration.ofNanos(System.nanoTime() - phaseStarted), Duration::plus);
+        begin(next);
+    }
+
+    @Override public void dnsStart(Call call, String host) { begin("resolving the name"); }
+    @Override public void dnsEnd(Call call, String host, List<InetAddress> to) {
+        end("dns", CONNECT);
+    }
+    @Override public void connectStart(Call call, InetSocketAddress to, Proxy via) {
+        begin(CONNECT);
+    }
+    @Override public void secureConnectStart(Call call) { end("connect", TLS); }
+    @Override public void connectEnd(Call call, InetSocketAddress to, Proxy via, Protocol name) {
+        end(phase.equals(TLS) ? "tls" : "connect", WAIT);
+    }
+    @Override public void responseHeadersStart(Call call) { end("first byte", READ); }
+    @Override public void responseBodyEnd(Call call, long bytes) { end("body", READ); }
 }
 
-/** The one place that talks HTTP: for looks, hooks and heartbeats. */
+/** The one place that talks HTTP: for checks, hooks and heartbeats. */
 final class HttpClients {
-    /** Begun when the program begins, side by side: authorities and OkHttp take longer to load than all the rest. */
-    private final CompletableFuture<X509TrustManager> known = CompletableFuture.supplyAsync(() -> managerOf(null),
-        DaemonThreads::begin);
-    private final CompletableFuture<OkHttpClient> base = CompletableFuture.supplyAsync(HttpClients::builder, DaemonThreads::begin)
-        .thenCombine(known, HttpClients::trusting);
-    private final Map<Path, OkHttpClient> trusting = new ConcurrentHashMap<>();
+    /** Loaded in the background from the start: it takes longer to load than all the rest. */
+    private final CompletableFuture<OkHttpClient> client =
+        CompletableFuture.supplyAsync(HttpClients::load, DaemonThreads::begin);
+    private final Map<Path, OkHttpClient> clientsByTrust = new ConcurrentHashMap<>();
 
-    private static OkHttpClient.Builder builder() {
-        // Under load OkHttp warns of a "leaked" connection: that means nothing to a process that ends, and mails cron.
+    private static OkHttpClient load() {
+        // Under load OkHttp warns of leaked connections: harmless here, but cron would mail it.
         java.util.logging.Logger.getLogger("").setLevel(java.util.logging.Level.OFF);
-        return new OkHttpClient.Builder().proxy(Proxy.NO_PROXY).followRedirects(false).followSslRedirects(false);
+        return new OkHttpClient.Builder().proxy(Proxy.NO_PROXY)
+            .followRedirects(false).followSslRedirects(false).build();
     }
 
-    private static OkHttpClient trusting(OkHttpClient.Builder client, X509TrustManager trusted) {
+    /** Always opens a new connection, to prove that connecting works; limits the whole call. */
+    Call call(Request request, Deadline deadline, Path trust, EventListener listener) {
+        String agent = request.header("User-Agent");
+        Duration limit = Collections.max(List.of(deadline.left(), Duration.ofMillis(1))); // 0: none
+        return client(trust).newBuilder().eventListener(listener)
+            .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS))
+            .callTimeout(limit).connectTimeout(limit).readTimeout(limit).writeTimeout(limit).build()
+            .newCall(request.newBuilder().header("User-Agent",
+                agent == null ? "watchdog/" + watchdog.VERSION : agent).build());
+    }
+
+    private OkHttpClient client(Path trust) {
+        return trust == null ? client.join()
+            : clientsByTrust.computeIfAbsent(trust, this::trusting);
+    }
+
+    private OkHttpClient trusting(Path file) {
+        X509TrustManager trust = trustManager(file);
         try {
             SSLContext context = SSLContext.getInstance("TLS");
-            context.init(null, new X509TrustManager[] {trusted}, null);
-            return client.sslSocketFactory(context.getSocketFactory(), trusted).build();
+            context.init(null, new X509TrustManager[] {trust}, null);
+            return client.join().newBuilder()
+                .sslSocketFactory(context.getSocketFactory(), trust).build();
         } catch (GeneralSecurityException e) {
             throw new IllegalStateException(e);
         }
-    }
-
-    /** On a connection of its own, so that a look proves that one can be made; with the bound that OkHttp has not. */
-    Call call(Request request, Deadline over, Path trust, EventListener listener) {
-        OkHttpClient client = trust == null ? base.join() : trusting.computeIfAbsent(trust,
-            pem -> trusting(base.join().newBuilder(), trustManager(pem)));
-        Duration most = Collections.max(List.of(over.left(), Duration.ofMillis(1))); // 0 would be without end
-        String agent = Objects.requireNonNullElse(request.header("User-Agent"), "watchdog/" + watchdog.VERSION);
-        return client.newBuilder().connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS))
-            .callTimeout(most).connectTimeout(most).readTimeout(most).writeTimeout(most).eventListener(listener).build()
-            .newCall(request.newBuilder().header("User-Agent", agent).build());
     }
 
     /** The system's certificate authorities and those of a file; verification is never off. */
-    static X509TrustManager trustManager(Path pem) {
-        try (var in = Files.newInputStream(pem)) {
-            KeyStore all = KeyStore.getInstance(KeyStore.getDefaultType());
-            all.load(null, null);
-            for (Certificate extra : CertificateFactory.getInstance("X.509").generateCertificates(in))
-                all.setCertificateEntry("extra" + all.size(), extra);
-            if (all.size() == 0) throw new CertificateException("no certificate in it");
-            for (X509Certificate known : managerOf(null).getAcceptedIssuers())
-                all.setCertificateEntry("known" + all.size(), known);
-            return managerOf(all);
+    static X509TrustManager trustManager(Path file) {
+        try (var in = Files.newInputStream(file)) {
+            var all = new ArrayList<Certificate>(
+                CertificateFactory.getInstance("X.509").generateCertificates(in));
+            if (all.isEmpty()) throw new CertificateException("no certificate in it");
+            all.addAll(List.of(managerOf(null).getAcceptedIssuers()));
+            KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
+            store.load(null, null);
+            for (Certificate each : all) store.setCertificateEntry("ca" + store.size(), each);
+            return managerOf(store);
         } catch (IOException | GeneralSecurityException e) {
-            throw new IllegalArgumentException("cannot read certificates from " + pem + ": " + Text.thrown(e));
+            throw new IllegalArgumentException(
+                "cannot read certificates from " + file + ": " + Text.thrown(e));
         }
     }
 
-    private static X509TrustManager managerOf(KeyStore store) {
-        try {
-            TrustManagerFactory factory = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
-            factory.init(store);
-            return (X509TrustManager) factory.getTrustManagers()[0];
-        } catch (GeneralSecurityException e) {
-            throw new IllegalStateException(e);
-        }
+    private static X509TrustManager managerOf(KeyStore store) throws GeneralSecurityException {
+        var factory = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+        factory.init(store);
+        return (X509TrustManager) factory.getTrustManagers()[0];
     }
 
-    /** An exception as a word for rules and a sentence for people. The order matters: TLS wraps everything. */
-    static Response trouble(Throwable thrown, String host, Duration timeout, ExchangeTimer phases) {
-        String text = String.valueOf(thrown.getMessage());
+    /** An exception as a word for rules and a sentence for people. TLS exceptions wrap others. */
+    static Response trouble(Throwable thrown, String host, Duration timeout, ExchangeTimer timer) {
         if (thrown instanceof UnknownHostException)
-            return phases.none(Dsl.Failure.unknownHost, host + " does not resolve");
+            return timer.failed(Dsl.Failure.unknownHost, host + " does not resolve");
         if (thrown instanceof InterruptedIOException)
-            return phases.none(Dsl.Failure.timeout, "no answer within " + Text.time(timeout) + " (" + phases.now + ")");
-        if (thrown instanceof NoRouteToHostException || text.contains("unreachable"))
-            return phases.none(Dsl.Failure.unreachable, host + " is unreachable");
+            return timer.failed(Dsl.Failure.timeout,
+                "no response within " + Text.time(timeout) + timer.phase());
         if (thrown instanceof ConnectException)
-            return phases.none(Dsl.Failure.refused, "connection refused by " + host);
+            return timer.failed(Dsl.Failure.refused, "connection refused by " + host);
+        if (thrown instanceof SocketException && timer.isConnecting())
+            return timer.failed(Dsl.Failure.unreachable, host + " is unreachable");
         String certificate = certificateTrouble(thrown, host);
-        if (certificate != null) return phases.none(Dsl.Failure.tls, certificate);
-        if (thrown instanceof SSLHandshakeException && !text.contains("terminated"))
-            return phases.none(Dsl.Failure.closed, "TLS failed: " + Text.plain(text, 120));
-        if (thrown instanceof SocketException || thrown.getClass().getSimpleName().equals("StreamResetException"))
-            return phases.none(Dsl.Failure.reset, "the connection was reset (" + phases.now + ")");
-        if (thrown instanceof EOFException || text.contains("unexpected end of stream"))
-            return phases.none(Dsl.Failure.closed, "the connection was closed before the end of the answer");
-        return phases.none(Dsl.Failure.closed, "unreadable answer: " + Text.plain(text, 120));
+        if (certificate != null) return timer.failed(Dsl.Failure.tls, certificate);
+        if (thrown instanceof SocketException || thrown instanceof StreamResetException)
+            return timer.failed(Dsl.Failure.reset, "the connection was reset" + timer.phase());
+        if (Text.causes(thrown).anyMatch(EOFException.class::isInstance))
+            return timer.failed(Dsl.Failure.closed, "the connection was closed" + timer.phase());
+        String kind =
+            thrown instanceof SSLHandshakeException ? "TLS failed" : "unreadable response";
+        return timer.failed(Dsl.Failure.closed, kind + ": " + Text.plain(thrown.getMessage(), 120));
     }
 
+    /** Null: the certificate is not the cause. */
     private static String certificateTrouble(Throwable thrown, String host) {
-        Predicate<Class<?>> among = type -> Text.causes(thrown).anyMatch(type::isInstance);
-        if (thrown instanceof SSLPeerUnverifiedException) return "the certificate is not for " + host;
-        if (among.test(CertificateExpiredException.class)) return "the certificate of " + host + " has expired";
-        if (among.test(CertificateNotYetValidException.class))
-            return "the certificate of " + host + " is not valid yet; is the clock of this machine right?";
-        if (!among.test(CertificateException.class) && !among.test(CertPathValidatorException.class)) return null;
-        return "the certificate of " + host
-            + " is not trusted; if it is your own authority's, name its file: trust 'ca.pem'";
+        Predicate<Class<?>> causedBy = type -> Text.causes(thrown).anyMatch(type::isInstance);
+        String certificate = "the certificate of " + host;
+        if (thrown instanceof SSLPeerUnverifiedException)
+            return "the certificate is not for " + host;
+        if (causedBy.test(CertificateExpiredException.class)) return certificate + " has expired";
+        if (causedBy.test(CertificateNotYetValidException.class))
+            return certificate + " is not valid yet; check the clock of this machine";
+        if (causedBy.test(CertificateException.class)
+                || causedBy.test(CertPathValidatorException.class))
+            return certificate + " is not trusted; if you trust its authority, add: trust 'ca.pem'";
+        return null;
     }
 }
 
-// === 6. Restarting ===================================================================================================
-// The only section that runs processes. Commands are lists of words: no shell unless `sh` asks for one.
+// === 6. Restarts and processes ==================================================================
+// The only section that runs processes. A command is a list of words; only `sh` starts a shell.
 
 /** A step of a remedy, as data: `validate` and --dry-run print what a pass would run. */
 sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, OwnStep {
     String inWords();
-
-    /** Does it; returns what a command printed. Fails with a sentence. */
-    String take(CommandRunner hands, RestartRun treatment);
-
+    void run(CommandRunner runner, RestartRun run);
     default List<String> program() { return List.of(); }
 }
 
 record StopStep(List<String> words, Duration grace) implements Step {
     public String inWords() { return "stop '" + Text.command(words) + "'"; }
-
-    public String take(CommandRunner hands, RestartRun treatment) {
-        treatment.did(new ProcessStopper(hands).stop(words, grace));
-        return "";
+    public void run(CommandRunner runner, RestartRun run) {
+        run.record(new ProcessStopper(runner, words).stop(grace));
     }
 
     static void refuseTooShort(List<String> words) {
-        String what = Text.command(words);
-        if (what.length() < 3) throw new StepFailedException("stop '" + what + "' is too short to be safe");
+        String command = Text.command(words);
+        if (command.length() < 3) throw new StepFailedException(
+            "stop '" + command + "' is too short to be safe; write at least 3 characters");
     }
 }
 
 record StartStep(List<String> words, String log) implements Step {
     public String inWords() { return "start '" + Text.command(words) + "'"; }
     public List<String> program() { return words; }
-
-    public String take(CommandRunner hands, RestartRun treatment) {
-        treatment.started(hands.start(words, log));
-        return "";
-    }
+    public void run(CommandRunner runner, RestartRun run) { run.record(runner.start(words, log)); }
 }
 
 record RunStep(List<String> words, Duration timeout) implements Step {
-    public String inWords() {
-        boolean byShell = words.size() == 3 && words.subList(0, 2).equals(List.of("/bin/sh", "-c"));
-        return byShell ? "sh '" + Text.plain(words.get(2), 200) + "'" : "run '" + Text.command(words) + "'";
+    public String inWords() { return (isShell() ? "sh '" : "run '") + command() + "'"; }
+    public List<String> program() { return words; }
+    public void run(CommandRunner runner, RestartRun run) {
+        CommandResult result = runner.run(words, timeout, Map.of());
+        if (result.exit() != 0) throw new StepFailedException("the command `" + command()
+            + "` failed with exit code " + result.exit() + result.lastWords());
+        run.record("ran '" + command() + "'");
     }
 
-    public List<String> program() { return words; }
+    private String command() {
+        return isShell() ? Text.plain(words.get(2), 200) : Text.command(words);
+    }
 
-    public String take(CommandRunner hands, RestartRun treatment) {
-        CommandResult ran = hands.run(words, timeout, Map.of());
-        if (ran.exit() != 0) throw new StepFailedException(inWords() + " failed with exit code " + ran.exit() + ran.lastWords());
-        treatment.did("ran " + inWords().replaceFirst("^run ", ""));
-        return ran.output();
+    private boolean isShell() {
+        return words.size() == 3 && words.subList(0, 2).equals(List.of("/bin/sh", "-c"));
     }
 }
 
 record PauseStep(Duration time) implements Step {
     public String inWords() { return "pause " + Text.time(time); }
-
-    public String take(CommandRunner hands, RestartRun treatment) {
-        hands.deadline().sleep(time);
-        return "";
-    }
+    public void run(CommandRunner runner, RestartRun run) { runner.deadline().sleep(time); }
 }
 
-/** Stands for lines of plain Groovy where it is only asked what a remedy would do. */
 record OwnStep() implements Step {
-    public String inWords() { return "Groovy of its own"; }
-    public String take(CommandRunner hands, RestartRun treatment) { return ""; }
+    public String inWords() { return "custom Groovy code"; }
+    public void run(CommandRunner runner, RestartRun run) { }
 }
 
-/** A step that could not be done; its message is for people. */
+/** A step that failed; its message is for people. */
 final class StepFailedException extends RuntimeException {
     StepFailedException(String message) { super(message, null, false, false); }
 }
 
-/** A process that was started to stay, and the log in which its last words stand. */
-record StartedProcess(Process process, List<String> words, File log, long logBegan) {
-    /** In words, if it has ended with an error; a program that goes to the background itself ends with 0. */
-    String died() {
+/** A detached process, and its log from {@code logStart} on. */
+record StartedProcess(Process process, List<String> words, File log, long logStart) {
+    /** Null while it runs, or when it ended with 0, as a program does that daemonizes itself. */
+    String failure() {
         if (process.isAlive() || process.exitValue() == 0) return null;
-        String died = Text.program(words) + " ended with exit code " + process.exitValue();
-        try {
-            return died + (log.equals(CommandRunner.NOWHERE) ? "; start it with log: 'file' to see why"
-                : Text.lastWords(CommandRunner.tail(log, logBegan)));
-        } catch (IOException noLog) {
-            return died;
-        }
+        String text = Text.program(words) + " ended with exit code " + process.exitValue();
+        return text + (log.equals(CommandRunner.NO_LOG) ? "; start it with log: 'file' to see why"
+            : Text.lastWords(CommandRunner.tail(log, logStart)));
     }
 }
 
-/** What a command printed (its last 16 KiB) and its exit code. */
+/** A command's exit code and the last 16 KiB of its output. */
 record CommandResult(int exit, String output) {
     String lastWords() { return Text.lastWords(output); }
 }
 
-/** What a remedy has done so far, and why it failed if it did. */
+/** What a remedy has done so far, and why it failed, if it did. */
 final class RestartRun {
-    private final List<String> done = new ArrayList<>();
+    private final List<String> actions = new ArrayList<>();
     private final List<StartedProcess> started = new ArrayList<>();
     private String failure;
 
-    void did(String what) { done.add(what); }
+    void record(String action) { actions.add(action); }
+    void record(StartedProcess start) {
+        started.add(start);
+        record("started " + Text.program(start.words()) + " (pid " + start.process().pid() + ")");
+    }
     void failed(String why) { failure = why; }
     boolean failed() { return failure != null; }
     String failure() { return failure; }
 
-    void started(StartedProcess one) {
-        started.add(one);
-        did("started " + Text.program(one.words()) + " (pid " + one.process().pid() + ")");
+    /** The failure of a process that ended after its start; null: none did. */
+    String exitedEarly() {
+        return failed() ? null : started.stream().map(StartedProcess::failure)
+            .filter(Objects::nonNull).findFirst().orElse(null);
     }
 
-    String diedSince() {
-        return failed() ? null : started.stream().map(StartedProcess::died).filter(Objects::nonNull).findFirst().orElse(null);
-    }
-
-    String inWords() {
-        String all = String.join(", ", done);
-        return failure == null ? all : all + (all.isEmpty() ? "" : ", then ") + failure;
+    String summary() {
+        String text = String.join("; ", actions);
+        return failure == null ? text : text + (text.isEmpty() ? "" : ", then ") + failure;
     }
 }
 
-/** Starts and runs commands, with the rules' folder as working directory and the rules' `path` before PATH. */
-record CommandRunner(Path folder, Path scratch, List<String> before, Map<String, String> env, Deadline deadline,
-             Consumer<String> progress) {
-    static final File NOWHERE = new File("/dev/null");
-    private static final int KEPT = 16 * 1024, MOST_LOG = 1 << 20, MOST_OUTPUT = 64 << 20;
+/** Runs commands in the rules' folder, with the rules' `path` folders before PATH. */
+record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<String, String> env,
+                     Deadline deadline, Consumer<String> progress) {
+    static final File NO_LOG = new File("/dev/null");
+    private static final int MAX_KEPT = 16 << 10, MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20;
+    private static final String SETSID = "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!";
 
     /** All steps, in order; the first that fails ends the remedy. */
-    RestartRun carryOut(Callable<?> steps) {
-        RestartRun treatment = new RestartRun();
+    RestartRun run(Callable<?> remedy) {
+        RestartRun run = new RestartRun();
         try {
-            Lean.apply(steps, new Dsl.RemedySpec(step -> take(step, treatment), true));
+            executeAll(remedy, run);
         } catch (StepFailedException | MissingSecretException failed) {
-            treatment.failed(failed.getMessage());
-        } catch (Throwable thrown) { // plain Groovy of the rules
-            treatment.failed("restart failed" + RulesLoader.lineOf(thrown) + ": " + Text.plain(Text.thrown(thrown), 200));
+            run.failed(failed.getMessage());
+        } catch (Throwable thrown) { // the rules' Groovy may throw anything
+            String message = Text.plain(Text.thrown(thrown), 200);
+            run.failed("restart failed" + RulesLoader.lineOf(thrown) + ": " + message);
         }
-        return treatment;
+        return run;
     }
 
-    private String take(Step step, RestartRun treatment) {
-        if (deadline.passed()) throw new StepFailedException("the pass's deadline came before '" + step.inWords() + "'");
+    private void executeAll(Callable<?> remedy, RestartRun run) throws Exception {
+        Lean.apply(remedy, new Dsl.RemedySpec(step -> {
+            execute(step, run);
+            return "";
+        }, true));
+    }
+
+    private void execute(Step step, RestartRun run) {
+        if (deadline.passed())
+            throw new StepFailedException("the pass reached its deadline before " + step.inWords());
         MissingSecretException.check(step.inWords());
         progress.accept("  " + step.inWords());
-        return step.take(this, treatment);
+        step.run(this, run);
     }
 
-    /** In a session of its own, beyond the end of this pass and cron's job; without a pipe of ours to die of later. */
+    /** Detached (setsid) and without pipes to us, so that it survives this pass and cron's job. */
     StartedProcess start(List<String> words, String log) {
-        List<String> session = Files.isExecutable(Path.of("/usr/bin/setsid")) ? List.of("/usr/bin/setsid")
-            : List.of("/usr/bin/perl", "-MPOSIX", "-e", "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!");
-        File file = log == null ? NOWHERE : folder.resolve(log).toFile();
+        String setsid = "/usr/bin/setsid"; // macOS has none
+        List<String> detach = Files.isExecutable(Path.of(setsid)) ? List.of(setsid)
+            : List.of("/usr/bin/perl", "-MPOSIX", "-e", SETSID);
+        File file = log == null ? NO_LOG : folder.resolve(log).toFile();
         try {
-            long began = rotated(file);
-            Process process = launch(session, words, Map.of(), Redirect.appendTo(file));
-            StartedProcess started = new StartedProcess(process, words, file, began);
-            Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
-            if (started.died() != null) throw new StepFailedException(started.died());
-            SecureFiles.folder(scratch.resolve("started"));
-            SecureFiles.write(startedBy(words), born(process.toHandle()).getBytes(StandardCharsets.UTF_8));
+            long logStart = rotate(file);
+            Process process = launch(detach, words, Map.of(), Redirect.appendTo(file));
+            StartedProcess started = new StartedProcess(process, words, file, logStart);
+            DaemonThreads.get(process.onExit(), Duration.ofMillis(100), null);
+            if (started.failure() != null) throw new StepFailedException(started.failure());
+            SecureFiles.folder(pidFile(words).getParent());
+            byte[] identity = identityOf(process.toHandle()).getBytes(StandardCharsets.UTF_8);
+            SecureFiles.write(pidFile(words), identity);
             return started;
-        } catch (IOException | OutOfMemoryError e) { // fork may fail as "unable to create native thread"
-            throw new StepFailedException("cannot start '" + Text.command(words) + "': " + Text.thrown(e));
+        } catch (IOException | OutOfMemoryError e) { // a failed fork is either
+            throw cannot("start", words, e);
         }
     }
 
-    /** A daemon's log may grow for years: beyond a mebibyte it begins anew, keeping one old file. */
-    private static long rotated(File log) throws IOException {
-        if (log.length() < MOST_LOG) return log.length();
+    /** A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept. */
+    private static long rotate(File log) throws IOException {
+        if (log.length() < MAX_LOG) return log.length();
         Files.move(log.toPath(), Path.of(log + ".old"), StandardCopyOption.REPLACE_EXISTING);
         return 0;
     }
 
-    /** A script that ends in `exec` runs under another name: so which process these words started is kept. */
-    private Path startedBy(List<String> words) { return scratch.resolve("started/" + CompiledRulesCache.hash(words.toString())); }
-
-    private static String born(ProcessHandle process) { return process.pid() + " " + process.info().startInstant(); }
-
-    /** Whether this very process, and not a later one with its number, was started by these words. */
-    boolean started(ProcessHandle process, List<String> words) {
+    /** Whether `start` made this process; its own name may be another one, after an `exec`. */
+    boolean hasStarted(ProcessHandle process, List<String> words) {
         try {
-            return Files.readString(startedBy(words)).equals(born(process));
+            return Files.readString(pidFile(words)).equals(identityOf(process));
         } catch (IOException neverStarted) {
             return false;
         }
     }
 
-    /** To its end. Its output goes to a file: a daemon that it leaves behind would hold a pipe open, and die of it. */
-    CommandResult run(List<String> words, Duration timeout, Map<String, String> more) {
+    private Path pidFile(List<String> words) {
+        return tempFolder.resolve("started/" + CompiledRulesCache.hash(words.toString()));
+    }
+
+    /** With the start time, since the system reuses process numbers. */
+    private static String identityOf(ProcessHandle process) {
+        return process.pid() + " " + process.info().startInstant();
+    }
+
+    /** Its output goes to a file: a daemon that it leaves behind would keep a pipe open. */
+    CommandResult run(List<String> words, Duration timeout, Map<String, String> extraEnv) {
         try {
-            Path printed = Files.createTempFile(scratch, "run-", ".tmp");
+            Path output = Files.createTempFile(tempFolder, "run-", ".tmp");
             try {
-                Process process = launch(List.of(), words, more, Redirect.to(printed.toFile()));
-                return ended(process, words, timeout, printed.toFile());
+                Process process = launch(List.of(), words, extraEnv, Redirect.to(output.toFile()));
+                return waitFor(process, words, timeout, output.toFile());
             } finally {
-                printed.toFile().delete();
+                output.toFile().delete();
             }
         } catch (IOException | OutOfMemoryError e) {
-            throw new StepFailedException("cannot run '" + Text.command(words) + "': " + Text.thrown(e));
+            throw cannot("run", words, e);
         }
     }
 
-    private Process launch(List<String> session, List<String> words, Map<String, String> more, Redirect to)
-            throws IOException {
-        List<String> command = new ArrayList<>(session);
+    private static StepFailedException cannot(String verb, List<String> words, Throwable cause) {
+        return new StepFailedException(
+            "cannot " + verb + " '" + Text.command(words) + "': " + Text.thrown(cause));
+    }
+
+    private Process launch(List<String> prefix, List<String> words, Map<String, String> extraEnv,
+                           Redirect output) throws IOException {
+        List<String> command = new ArrayList<>(prefix);
         command.add(resolve(words).toString());
         command.addAll(words.subList(1, words.size()));
-        ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile());
-        builder.redirectInput(NOWHERE).redirectErrorStream(true).redirectOutput(to);
-        builder.environment().clear();
-        builder.environment().putAll(env);
-        builder.environment().put("PATH", path());
-        more.forEach((name, value) -> builder.environment().put(name, value.replace("\0", "")));
+        ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile())
+            .redirectInput(NO_LOG).redirectErrorStream(true).redirectOutput(output);
+        Map<String, String> variables = builder.environment();
+        variables.clear();
+        variables.putAll(env);
+        variables.put("PATH", path());
+        extraEnv.forEach((name, value) -> variables.put(name, value.replace("\0", "")));
         return builder.start();
     }
 
-    private CommandResult ended(Process process, List<String> words, Duration timeout, File printed) throws IOException {
-        deadline.sooner(timeout).await(() -> !process.isAlive() || printed.length() > MOST_OUTPUT);
-        if (!process.isAlive()) return new CommandResult(process.exitValue(), tail(printed, 0));
+    private CommandResult waitFor(Process process, List<String> words, Duration timeout,
+                                  File output) {
+        Deadline end = deadline.sooner(timeout);
+        boolean ended = end.await(() -> !process.isAlive() || output.length() > MAX_OUTPUT);
+        if (!process.isAlive()) return new CommandResult(process.exitValue(), tail(output, 0));
         process.descendants().forEach(ProcessHandle::destroyForcibly);
         process.destroyForcibly();
-        throw new StepFailedException("'" + Text.command(words) + "' " + (printed.length() > MOST_OUTPUT
-            ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
-            + " and was ended" + Text.lastWords(tail(printed, 0)));
+        throw new StepFailedException("'" + Text.command(words) + "' "
+            + (ended ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
+            + " and was killed" + Text.lastWords(tail(output, 0)));
     }
 
-    /** What stands in a file from there on, but no more of it than its last 16 KiB. */
-    static String tail(File file, long from) throws IOException {
+    /** The text of a file from an offset on, but at most its last 16 KiB. */
+    static String tail(File file, long from) {
         try (var in = new FileInputStream(file)) {
-            in.skip(Math.max(from, file.length() - KEPT));
-            return new String(in.readNBytes(KEPT), StandardCharsets.UTF_8);
+            in.skip(Math.max(from, file.length() - MAX_KEPT));
+            return new String(in.readNBytes(MAX_KEPT), StandardCharsets.UTF_8);
+        } catch (IOException unreadable) {
+            return "";
         }
     }
 
-    /** Which file a command's first word names; a sentence that says what is missing if there is none. */
     Path resolve(List<String> words) { return resolve(words.get(0), folder, path()); }
 
     private String path() {
-        return Stream.concat(before.stream(), Stream.of(env.getOrDefault("PATH", "/usr/bin:/bin")))
-            .collect(Collectors.joining(":"));
+        List<String> folders = new ArrayList<>(extraPath);
+        folders.add(env.getOrDefault("PATH", "/usr/bin:/bin"));
+        return String.join(":", folders);
     }
 
+    /** The file that a command's first word names, or a sentence about what is wrong with it. */
     static Path resolve(String program, Path folder, String path) {
-        if (!program.contains("/"))
-            return Stream.of(path.split(":")).map(place -> folder.resolve(place).resolve(program))
-                .filter(file -> Files.isRegularFile(file) && Files.isExecutable(file)).findFirst().orElseThrow(() ->
-                    new StepFailedException("no program '" + program + "' in " + path + "; name its folder: path '/opt/...'"));
+        if (!program.contains("/")) return search(program, folder, path);
         Path file = folder.resolve(program).normalize();
         if (Files.isDirectory(file)) throw new StepFailedException(file + " is a folder");
         if (!Files.isRegularFile(file)) throw new StepFailedException(file + " does not exist");
-        if (!Files.isExecutable(file)) throw new StepFailedException(file + " is not executable; chmod +x would make it so");
-        String interpreter = ProcessStopper.interpreter(file);
-        if (interpreter != null && interpreter.startsWith("/") && !Files.isExecutable(Path.of(interpreter)))
-            throw new StepFailedException(file + " names the interpreter " + interpreter + ", which does not exist");
+        if (!Files.isExecutable(file)) throw new StepFailedException(
+            file + " is not executable; fix it with: chmod +x " + file);
+        String shell = ProcessStopper.interpreter(file);
+        if (shell != null && shell.startsWith("/") && !Files.isExecutable(Path.of(shell)))
+            throw new StepFailedException(file + " needs " + shell + ", which does not exist");
         return file;
+    }
+
+    private static Path search(String program, Path folder, String path) {
+        return Stream.of(path.split(":")).map(place -> folder.resolve(place).resolve(program))
+            .filter(file -> Files.isRegularFile(file) && Files.isExecutable(file)).findFirst()
+            .orElseThrow(() -> new StepFailedException("no program '" + program + "' in " + path
+                + "; name its folder: path '/opt/...'"));
     }
 }
 
-/** Finds and ends processes of this user by the words they were started with. */
-record ProcessStopper(CommandRunner hands) {
-    private static final int MOST = 5;
+/** Ends the processes that run these words: a program, or a script behind its interpreter. */
+record ProcessStopper(CommandRunner runner, List<String> words) {
+    private static final int MAX_PROCESSES = 5;
     private static final Duration AFTER_KILL = Duration.ofSeconds(2);
-    private static final Set<Long> OURSELVES = Stream.iterate(ProcessHandle.current(), Objects::nonNull,
-        p -> p.parent().orElse(null)).map(ProcessHandle::pid).collect(Collectors.toSet());
+    private static final String USER = ProcessHandle.current().info().user().orElse("?");
+    /** This pass and its ancestors, which are never ended. */
+    private static final Set<ProcessHandle> OURS =
+        Stream.iterate(ProcessHandle.current(), Objects::nonNull, p -> p.parent().orElse(null))
+            .collect(Collectors.toSet());
 
-    /** SIGTERM, SIGCONT so that a stopped one can die, then SIGKILL; with children. Returns what was done, in words. */
-    String stop(List<String> words, Duration grace) {
+    /** Returns what was done, in words. */
+    String stop(Duration grace) {
         StopStep.refuseTooShort(words);
-        String program = Text.program(words);
-        List<ProcessHandle> roots = matching(words);
-        if (roots.isEmpty()) return program + " was not running";
-        if (roots.size() > MOST)
-            throw new StepFailedException("stop '" + Text.command(words) + "' would end " + roots.size()
-                + " processes; more than " + MOST + " is refused, name more of its arguments");
-        // Children are noted before their parents die: afterwards nobody knows whose they were.
-        List<ProcessHandle> all = Stream.concat(roots.stream().flatMap(ProcessHandle::descendants), roots.stream())
-            .filter(p -> !OURSELVES.contains(p.pid())).distinct().toList();
-        boolean killed = end(all, grace);
-        List<ProcessHandle> left = alive(all);
-        if (!left.isEmpty()) throw new StepFailedException("cannot stop " + program + " (" + pids(left) + ")");
-        List<ProcessHandle> again = matching(words);
-        if (!again.isEmpty())
-            throw new StepFailedException(program + " came back by itself (" + pids(again) + "): something else restarts it, so "
-                + "tell that to restart it, such as run 'systemctl restart ...'");
-        return (killed ? "killed " : "stopped ") + program + " (" + pids(roots) + ")";
+        String command = Text.cut(Text.command(words), 200), program = Text.program(words);
+        List<ProcessHandle> found = find();
+        if (found.isEmpty()) return "no process runs '" + command + "', so nothing was stopped";
+        if (found.size() > MAX_PROCESSES) throw new StepFailedException("stop '" + command
+            + "' matches " + found.size() + " processes, more than " + MAX_PROCESSES
+            + "; write more of the command's arguments");
+
+        boolean killed = end(withChildren(found), grace);
+        List<ProcessHandle> again = find();
+        if (!again.isEmpty()) throw new StepFailedException(program + " was started again ("
+            + pids(again) + ") by something else; restart it there: run 'systemctl restart ...'");
+        return (killed ? "killed " : "stopped ") + program + " (" + pids(found) + ")";
     }
 
-    /** Processes of this user that run these words; refuses if another user's process does. */
-    private List<ProcessHandle> matching(List<String> words) {
-        String me = ProcessHandle.current().info().user().orElse("?");
-        List<ProcessHandle> found = ProcessHandle.allProcesses().filter(p -> !OURSELVES.contains(p.pid())
-            && (runs(p, words) || hands.started(p, words)) && !dead(p)).toList();
-        for (ProcessHandle one : found) {
-            String user = one.info().user().orElse(me);
-            if (!user.equals(me)) throw new StepFailedException(Text.program(words) + " (pid " + one.pid() + ") belongs to user "
-                + user + " and is not " + me + "'s to stop");
-        }
+    /** Refuses if one of them belongs to another user. */
+    private List<ProcessHandle> find() {
+        List<ProcessHandle> found = ProcessHandle.allProcesses()
+            .filter(p -> !OURS.contains(p) && (runsCommand(p) || runner.hasStarted(p, words)))
+            .filter(ProcessStopper::isAlive).toList();
+        for (ProcessHandle process : found)
+            if (!userOf(process).equals(USER)) throw new StepFailedException(Text.program(words)
+                + " (pid " + process.pid() + ") belongs to user " + userOf(process)
+                + "; watchdog only stops processes of its own user, " + USER);
         return found;
     }
 
-    private boolean runs(ProcessHandle process, List<String> words) {
-        List<String> argv = argv(process);
-        String program = words.get(0);
-        if (isProgram(argv.get(0), program)) return startsWith(argv, 1, words);
-        int at = 1; // a script shows its interpreter first, perhaps with flags
-        while (at < argv.size() && argv.get(at).startsWith("-")) at++;
-        if (at == argv.size() || !base(argv.get(at)).equals(base(program)) || !startsWith(argv, at + 1, words))
-            return false;
-        try {
-            Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(argv.get(at)).toRealPath();
-            return (!program.contains("/") || isProgram(script.toString(), program)) && interprets(argv.get(0), script);
-        } catch (IOException gone) {
-            return false;
-        }
+    private static String userOf(ProcessHandle process) {
+        return process.info().user().orElse(USER);
     }
 
-    /** The executable and the arguments; from /proc if there is one, as Java cuts long ones and hides other users'. */
-    private static List<String> argv(ProcessHandle process) {
-        List<String> argv = new ArrayList<>();
+    private boolean runsCommand(ProcessHandle process) {
+        List<String> line = commandLine(process);
+        if (isProgram(line.get(0), words.get(0))) return hasArguments(line, 1);
+        int script = 1; // behind the interpreter and its flags
+        while (script < line.size() && line.get(script).startsWith("-")) script++;
+        return script < line.size() && hasArguments(line, script + 1)
+            && fileName(line.get(script)).equals(fileName(words.get(0)))
+            && interprets(process, line.get(0), line.get(script));
+    }
+
+    /** From /proc where there is one: Java omits arguments beyond 4 KiB. */
+    private static List<String> commandLine(ProcessHandle process) {
+        List<String> line = new ArrayList<>();
         try {
-            byte[] line = Files.readAllBytes(Path.of("/proc/" + process.pid() + "/cmdline"));
-            argv.addAll(List.of(new String(line, StandardCharsets.UTF_8).split("\0", -1)));
+            byte[] bytes = Files.readAllBytes(Path.of("/proc/" + process.pid() + "/cmdline"));
+            line.addAll(List.of(new String(bytes, StandardCharsets.UTF_8).split("\0", -1)));
         } catch (IOException noProc) {
-            argv.add("");
-            argv.addAll(List.of(process.info().arguments().orElse(new String[0])));
+            line.add("");
+            line.addAll(List.of(process.info().arguments().orElse(new String[0])));
         }
-        process.info().command().ifPresent(program -> argv.set(0, program.replace(" (deleted)", "")));
-        return argv;
+        process.info().command().ifPresent(file -> line.set(0, file.replace(" (deleted)", "")));
+        return line;
     }
 
     /** By name, or by the file that the name leads to: `python3` runs as python3.11. */
-    private boolean isProgram(String running, String word) {
-        if (running.equals(word) || base(running).equals(word)) return true;
+    private boolean isProgram(String running, String program) {
+        if (running.equals(program) || fileName(running).equals(program)) return true;
         try {
-            Path named = hands.resolve(List.of(word));
-            return named.toString().equals(running) || named.toRealPath().toString().equals(running);
-        } catch (StepFailedException | IOException unknown) {
+            return Files.isSameFile(runner.resolve(List.of(program)), Path.of(running));
+        } catch (StepFailedException | IOException | InvalidPathException unknown) {
             return false;
         }
     }
 
-    private static boolean startsWith(List<String> argv, int from, List<String> words) {
-        return Collections.indexOfSubList(argv.subList(from, argv.size()), words.subList(1, words.size())) == 0;
+    private boolean hasArguments(List<String> line, int from) {
+        List<String> arguments = words.subList(1, words.size());
+        return Collections.indexOfSubList(line.subList(from, line.size()), arguments) == 0;
     }
 
-    /** `vim cloudflared` does not run cloudflared: the script's first line must name the program that is running. */
-    private boolean interprets(String running, Path script) {
+    /** `vim cloudflared` only names the script: its first line must name what is running. */
+    private boolean interprets(ProcessHandle process, String running, String file) {
+        Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(file);
         String interpreter = interpreter(script);
-        return interpreter != null && (base(running).startsWith(base(interpreter)) || isProgram(running, interpreter));
+        return interpreter != null && isProgram(script.toString(), words.get(0))
+            && (isProgram(running, interpreter)
+                || fileName(running).startsWith(fileName(interpreter)));
     }
 
-    /** The program that a script's first line names, itself or by `env`; null if the file is no script. */
+    /** The program that a script's first line names, itself or by `env`; null: no script. */
     static String interpreter(Path file) {
         try (var in = Files.newInputStream(file)) {
-            String first = new String(in.readNBytes(256), StandardCharsets.UTF_8).lines().findFirst().orElse("");
-            return !first.startsWith("#!") ? null : Stream.of(first.substring(2).trim().split("\\s+"))
-                .filter(word -> !word.startsWith("-") && !base(word).equals("env")).findFirst().orElse(null);
+            String text = new String(in.readNBytes(256), StandardCharsets.UTF_8);
+            return !text.startsWith("#!") ? null : Stream.of(text.substring(2).lines().findFirst()
+                .orElse("").trim().split("\\s+")).filter(word -> !word.startsWith("-")
+                && !fileName(word).equals("env")).findFirst().orElse(null);
         } catch (IOException e) {
             return null;
         }
     }
 
-    private static String base(String program) { return program.substring(program.lastIndexOf('/') + 1); }
+    private static String fileName(String path) {
+        return path.substring(path.lastIndexOf('/') + 1);
+    }
 
-    /** A zombie is dead, though the kernel and Java say that it is alive. */
-    private boolean dead(ProcessHandle process) {
-        if (!process.isAlive()) return true;
+    /** A zombie is dead. It has no command; nor has a process that is ending and holds its port. */
+    private static boolean isAlive(ProcessHandle process) {
+        if (!process.isAlive() || process.info().command().isPresent()) return process.isAlive();
         try {
-            if (!Files.exists(Path.of("/proc/self"))) // as on macOS
-                return hands.run(List.of("/bin/ps", "-o", "stat=", "-p", String.valueOf(process.pid())), AFTER_KILL,
-                    Map.of()).output().startsWith("Z");
-            String stat = Files.readString(Path.of("/proc/" + process.pid() + "/stat"), StandardCharsets.ISO_8859_1);
-            return stat.startsWith("Z", stat.lastIndexOf(')') + 2);
-        } catch (IOException goneMeanwhile) {
-            return true;
+            Path file = Path.of("/proc/" + process.pid() + "/stat");
+            String stat = Files.readString(file, StandardCharsets.ISO_8859_1);
+            return !stat.startsWith("Z", stat.lastIndexOf(')') + 2);
+        } catch (IOException noProc) { // macOS, which also hides other users' commands
+            return !userOf(process).equals(USER);
         }
     }
 
-    private boolean end(List<ProcessHandle> all, Duration grace) {
-        all.forEach(ProcessHandle::destroy);
-        // Java has no SIGCONT; the shell's own `kill` is the one that is everywhere.
-        String wake = alive(all).stream().map(p -> "kill -CONT " + p.pid()).collect(Collectors.joining("\n"));
-        hands.run(List.of("/bin/sh", "-c", wake), AFTER_KILL, Map.of());
-        if (hands.deadline().sooner(grace).await(() -> alive(all).isEmpty())) return false;
-        alive(all).forEach(ProcessHandle::destroyForcibly);
-        Deadline.in(AFTER_KILL).await(() -> alive(all).isEmpty());
-        return true;
+    /** Listed before the parents end: afterwards nothing links them. */
+    private static List<ProcessHandle> withChildren(List<ProcessHandle> parents) {
+        return Stream.concat(parents.stream().flatMap(ProcessHandle::descendants), parents.stream())
+            .filter(process -> !OURS.contains(process)).distinct().toList();
     }
 
-    private List<ProcessHandle> alive(List<ProcessHandle> all) { return all.stream().filter(p -> !dead(p)).toList(); }
+    /** SIGTERM, SIGCONT so that a suspended one can end, then SIGKILL: true if it was needed. */
+    private boolean end(List<ProcessHandle> processes, Duration grace) {
+        processes.forEach(ProcessHandle::destroy);
+        // Java has no SIGCONT; the shell's own `kill` exists everywhere.
+        String wake = alive(processes).stream().map(process -> "kill -CONT " + process.pid())
+            .collect(Collectors.joining("\n"));
+        runner.run(List.of("/bin/sh", "-c", wake), AFTER_KILL, Map.of());
+        BooleanSupplier ended = () -> alive(processes).isEmpty();
+        if (runner.deadline().sooner(grace).await(ended)) return false;
+        alive(processes).forEach(ProcessHandle::destroyForcibly);
+        if (Deadline.in(AFTER_KILL).await(ended)) return true;
+        throw new StepFailedException(
+            "cannot stop " + Text.program(words) + " (" + pids(alive(processes)) + ")");
+    }
+
+    private static List<ProcessHandle> alive(List<ProcessHandle> processes) {
+        return processes.stream().filter(ProcessStopper::isAlive).toList();
+    }
 
     private static String pids(List<ProcessHandle> processes) {
         return processes.stream().map(p -> "pid " + p.pid()).collect(Collectors.joining(", "));
     }
 }
 
-/** A moment by which waiting ends, on the clock that nobody can set. */
+/** A moment at which waiting ends, on a clock that nobody can set. */
 record Deadline(long nanos) {
     static Deadline in(Duration time) { return new Deadline(System.nanoTime() + time.toNanos()); }
 
@@ -1369,11 +1449,11 @@ record Deadline(long nanos) {
         return other.nanos - nanos < 0 ? other : this;
     }
 
-    /** Asks again and again, at first quickly; false if it did not become true in time. */
-    boolean await(BooleanSupplier done) {
-        for (long nap = 2; !done.getAsBoolean(); nap = Math.min(nap * 2, 50)) {
+    /** Polls, at first quickly; false if the condition was not true in time. */
+    boolean await(BooleanSupplier condition) {
+        for (long pause = 2; !condition.getAsBoolean(); pause = Math.min(pause * 2, 50)) {
             if (passed()) return false;
-            sleep(Duration.ofMillis(nap));
+            sleep(Duration.ofMillis(pause));
         }
         return true;
     }
@@ -1389,18 +1469,20 @@ record Deadline(long nanos) {
 
 /** Threads that never keep the program from ending. */
 final class DaemonThreads {
-    static <T> Future<T> run(Callable<T> work) {
-        FutureTask<T> task = new FutureTask<>(work);
-        begin(task);
-        return task;
-    }
+    private static final ExecutorService POOL =
+        Executors.newCachedThreadPool(DaemonThreads::thread);
 
-    static void begin(Runnable work) { thread(work).start(); }
+    static <T> Future<T> run(Callable<T> work) { return POOL.submit(work); }
+    static void begin(Runnable work) { POOL.execute(work); }
 
     static Thread thread(Runnable work) {
         Thread thread = new Thread(work, "watchdog");
         thread.setDaemon(true);
         return thread;
+    }
+
+    static <T> T get(Callable<T> work, Duration time, T otherwise) {
+        return get(run(work), time, otherwise);
     }
 
     /** The result, or {@code otherwise} when it does not come in time. */
@@ -1578,7 +1660,7 @@ final class MessageText {
     private static String text(Dsl.EventKind kind, WatchResult outcome, Incident incident, Instant now) {
         String time = Text.time(Duration.between(WatchState.earlier(incident.since(), now), now));
         String why = outcome.verdict().reason() + ".", was = "It was down for " + time + ": " + incident.reason() + ".";
-        String did = outcome.done.contains(" was not running") ? outcome.done : Text.upperFirst(outcome.done);
+        String did = Text.upperFirst(outcome.done);
         String held = outcome.decision.why();
         String doubt = incident.suspicious() ? " The answer never changed, so perhaps the rule is wrong and not the "
             + "service. It begins: " + incident.excerpt() : "";
@@ -1938,12 +2020,17 @@ interface Dsl {
             return value;
         }
 
-        /** The words that stand in a condition, with the values they had: (status: 530). */
-        String metIn(String condition) {
-            String values = met.entrySet().stream()
-                .filter(e -> condition.contains(e.getKey().replaceFirst("\\(.*", "")))
-                .map(e -> e.getKey() + ": " + Text.value(e.getValue())).collect(Collectors.joining(", "));
-            return values.isEmpty() ? "" : " (" + values + ")";
+        /** The values of the words in a condition: ", but status was 530", or with a body "; got HTTP 530, 'no'". */
+        String valuesIn(String condition) {
+            Map<String, Object> values = new LinkedHashMap<>(met);
+            values.keySet().removeIf(word -> !condition.contains(word.replaceFirst("\\(.*", "")));
+            boolean hasBody = values.containsKey("body");
+            if (hasBody) values.keySet().removeAll(Set.of("status", "body"));
+            String text = values.entrySet().stream().map(e -> e.getKey() + " was " + Text.value(e.getValue()))
+                .collect(Collectors.joining(" and "));
+            if (!text.isEmpty()) text = ", but " + text;
+            String status = (is.protocol().equals("command") ? "exit code " : "HTTP ") + is.status();
+            return !hasBody ? text : text + "; got " + status + ", " + Text.value(is.body());
         }
     }
 
@@ -3933,19 +4020,19 @@ final class Commands {
     }
 
     private boolean drill(Watch watch, List<Step> stops) {
-        BooleanSupplier healthy = () -> looker.lookOnce(List.of(watch)).get(watch).verdict() instanceof Healthy;
+        BooleanSupplier healthy = () -> looker.checkOnce(List.of(watch)).get(watch).verdict() instanceof Healthy;
         String name = watch.name();
         long began = System.nanoTime();
-        refuse(!(looker.lookAtAll(List.of(watch)).get(watch).verdict() instanceof Healthy),
+        refuse(!(looker.checkAll(List.of(watch)).get(watch).verdict() instanceof Healthy),
             name + " is not healthy now; a drill begins with a healthy service");
         timeline(began, name + " is healthy");
         RestartRun stopping = new RestartRun();
         try {
-            stops.forEach(stop -> stop.take(hands, stopping));
+            stops.forEach(stop -> stop.run(hands, stopping));
         } catch (StepFailedException failed) {
             throw ExitException.mistake("watchdog: the drill could not stop " + name + ": " + failed.getMessage());
         }
-        timeline(began, stopping.inWords());
+        timeline(began, stopping.summary());
         Deadline over = Deadline.in(watch.policy().within());
         while (healthy.getAsBoolean() && !over.passed()) over.sleep(Duration.ofMillis(200));
         timeline(began, over.passed() ? "the check did NOT notice: it still says healthy" : "the check noticed");
@@ -4062,7 +4149,7 @@ final class Commands {
 
     private static String what(WatchResult o) {
         String reason = o.verdict().reason(), why = o.decision.why();
-        if (o.healed) return "in " + Text.time(o.took) + ": it was " + o.was + "; " + o.done;
+        if (o.healed) return "in " + Text.time(o.took) + ": " + o.was + "; " + o.done;
         if (!o.done.isEmpty()) {
             boolean useless = RestartRecord.USELESS.equals(o.decision.memory().lastRestart().result());
             return reason + "; " + o.done + (useless ? ", but it did not help in " : ", after ") + Text.time(o.took);
@@ -4152,7 +4239,7 @@ final class Text {
         String name = thrown.getClass().getSimpleName(), message = thrown.getMessage();
         if (thrown instanceof FileSystemException) return name.replace("Exception", "") + " " + message;
         if (message == null || message.isEmpty()) return name;
-        return name.matches("IO.*|IllegalStateException|StepFailed") ? message : name + ": " + message;
+        return name.matches("IO.*|IllegalStateException|(StepFailed|MissingSecret)Exception") ? message : name + ": " + message;
     }
 
     static Stream<Throwable> causes(Throwable thrown) {

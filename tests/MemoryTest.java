@@ -319,7 +319,7 @@ class MemoryTest {
         pass();
         assertEquals("""
             plex: unhealthy since 2026-03-03 08:05
-                down: not status == 200 (status: 530)
+                down: expected status == 200, but status was 530
                 last restart 2026-03-03 08:05: run 'tests/heal' (did not help)
                 restarts left: 1 of 2 per 1 h
                 uptime: 0 % in 24h, 50 % in 7d, 50 % in 30d
@@ -431,7 +431,7 @@ class MemoryTest {
         pass();
         List<String> heard = Files.readAllLines(folder.resolve("heard"), StandardCharsets.UTF_8);
         assertEquals(3, heard.size(), heard.toString());
-        assertEquals("plex is no longer watched: It was removed from the rules while it was down: not status == 200 (status: 530).", heard.get(2));
+        assertEquals("plex is no longer watched: It was removed from the rules while it was down: expected status == 200, but status was 530.", heard.get(2));
         assertFalse(memory().contains("plex"), memory());
     }
 

@@ -33,7 +33,7 @@ import org.junit.jupiter.api.io.TempDir;
 /** Who is told what, in which shape, and what becomes of a message that is not taken. */
 class NotifyTest {
     private static final TimeZone ZONE = TimeZone.getDefault();
-    private static final String WELL = "Ran 'touch plex.up'. It was down for 0 ms: not status == 200 (status: 530).";
+    private static final String WELL = "Ran 'touch plex.up'. It was down for 0 ms: expected status == 200, but status was 530.";
 
     @TempDir Path folder;
     private final Inbox inbox = new Inbox();
@@ -73,7 +73,7 @@ class NotifyTest {
             notify webhook('@/own', headers: ['X-Key': 'k 1']) { event -> [says: event.title, of: event.watch, was: event.kind.name()] }
             """, "restart { run 'touch plex.up' }");
         assertEquals(0, pass().exit());
-        String down = "not status == 200 (status: 530). Restarting it: run 'touch plex.up'.";
+        String down = "expected status == 200, but status was 530. Restarting it: run 'touch plex.up'.";
         Map<String, Object> first = new LinkedHashMap<>();
         for (RecordedRequest request : inbox.requests) first.putIfAbsent(request.getUrl().encodedPath(), json(request));
         assertEquals(Map.of("token", "app", "user", "me", "title", "plex is down", "message", down, "timestamp", 1772352000, "priority", 1,
@@ -104,7 +104,7 @@ class NotifyTest {
             EVENT=down
             WATCH=plex
             TITLE=plex is down
-            TEXT=not status == 200 (status: 530). Restarting it: run 'touch plex.up'.
+            TEXT=expected status == 200, but status was 530. Restarting it: run 'touch plex.up'.
             AT=2026-03-01T08:00:00Z
             SINCE=2026-03-01T08:00:00Z
             EVENT=healed
@@ -120,7 +120,7 @@ class NotifyTest {
         watched("notify { event -> new File('" + folder + "/closure').append(\"$event.kind $event.watch $event.title|$event.text|$event.at $event.since\\n\") }",
             "restart { run 'touch plex.up' }");
         pass();
-        assertEquals("down plex plex is down|not status == 200 (status: 530). Restarting it: run 'touch plex.up'.|2026-03-01T08:00:00Z 2026-03-01T08:00:00Z",
+        assertEquals("down plex plex is down|expected status == 200, but status was 530. Restarting it: run 'touch plex.up'.|2026-03-01T08:00:00Z 2026-03-01T08:00:00Z",
             Files.readAllLines(folder.resolve("closure")).get(0));
     }
 
@@ -250,7 +250,7 @@ class NotifyTest {
         watched("notify webhook('@/hook')", "limit 3, per: 1.hour\nrestart { run 'true' }");
         for (int i = 0; i < 8; i++) pass();
         assertEquals(List.of("plex is down", "plex is still down", "plex is down and is not restarted any more"), inbox.titles("/hook"));
-        assertEquals("The budget of 3 restarts per 1 h is spent; it is tried again when the budget allows. Down for 15 min: not status == 200 (status: 401). "
+        assertEquals("The budget of 3 restarts per 1 h is spent; it is tried again when the budget allows. Down for 15 min: expected status == 200, but status was 401. "
             + "The answer never changed, so perhaps the rule is wrong and not the service. It begins: 401 <h1>Unauthorized</h1>",
             ((Map<?, ?>) json(last("/hook"))).get("text"));
     }
@@ -394,7 +394,7 @@ class NotifyTest {
         assertTrue(run.out().startsWith("plex  healed "), run.out());
         assertEquals(List.of("hangs", "heals"), Files.readAllLines(folder.resolve("order")).subList(0, 2), "the hook began, and the restart did not wait for its end");
         assertEquals(List.of("plex is down", "plex is healthy again"), inbox.titles("/good"));
-        for (String said : List.of("Restarting it: run 'tests/heal'.\"' did not end within 10 s and was ended; it waits for the next pass",
+        for (String said : List.of("Restarting it: run 'tests/heal'.\"' did not end within 10 s and was killed; it waits for the next pass",
                 "command did not take the message: exit code 1; it waits", "command did not take the message: " + folder + "/no/such/program does not exist; it waits",
                 "closure did not take the message: oops; it waits", "webhook did not take the message: connection refused by 127.0.0.1; it waits"))
             assertTrue(run.err().contains(said), said + " is not in\n" + run.err());

@@ -466,23 +466,23 @@ class RulesTest {
         holds("time < 10.seconds"), holds("time > 1.millisecond - 1.millisecond"), holds("url.endsWith('/json')"),
         holds("protocol == 'http/1.1'"), holds("host.size() > 0"), holds("isGood(status)"),
         holds("def size = json('a.b.size')\nsize == 2"), holds("if (status == 200) { body.contains('ok') } else { false }"),
-        fails("status == 401", "status == 401 (status: 200)"),
-        fails("status == 401 && body.contains('x')", "status == 401 && body.contains('x') (status: 200)"),
-        fails("status == 200\nbody.contains('Plex')\nstatus == 500", "body.contains('Plex') (body: '{\"a\": {\"b\": [{\"c\": 3}"),
-        fails("json('a.b[0].c') == 4", "json('a.b[0].c') == 4 (json('a.b[0].c'): 3)"),
-        fails("header('X-Two') == 'no'", "header('X-Two') == 'no' (header('X-Two'): 'yes')"),
-        fails("time > 1.minute", "time > 1.minute (time: "),
-        fails("url.endsWith('/login')", "url.endsWith('/login') (url: 'http"),
-        fails("protocol == 'h2'", "protocol == 'h2' (protocol: 'http/1.1')"),
-        fails("if (status == 200) { body.contains('Plex') }", "body.contains('Plex') (body: "),
-        fails("if (status == 500) { true } else { status == 201 }", "status == 201 (status: 200)"),
+        fails("status == 401", "status == 401, but status was 200"),
+        fails("status == 401 && body.contains('x')", "status == 401 && body.contains('x'), but status was 200"),
+        fails("status == 200\nbody.contains('Plex')\nstatus == 500", "body.contains('Plex'); got HTTP 200, '{\"a\": {\"b\": [{\"c\": 3}"),
+        fails("json('a.b[0].c') == 4", "json('a.b[0].c') == 4, but json('a.b[0].c') was 3"),
+        fails("header('X-Two') == 'no'", "header('X-Two') == 'no', but header('X-Two') was 'yes'"),
+        fails("time > 1.minute", "time > 1.minute, but time was "),
+        fails("url.endsWith('/login')", "url.endsWith('/login'), but url was 'http"),
+        fails("protocol == 'h2'", "protocol == 'h2', but protocol was 'http/1.1'"),
+        fails("if (status == 200) { body.contains('Plex') }", "body.contains('Plex'); got HTTP 200, "),
+        fails("if (status == 500) { true } else { status == 201 }", "status == 201, but status was 200"),
         fails("def size = json('a.b.size')\nsize == 3", "size == 3"),
-        fails("json('none')", "json('none') (json('none'): null)"),
+        fails("json('none')", "json('none'), but json('none') was null"),
         fails("false", "false"),
         unclear("certificate.expiresIn > 14.days",
-            "could not be evaluated (line 0 of the rules): no certificate: the answer did not come over https"),
-        unclear("header('nosuch').length() > 3", "could not be evaluated (line "),
-        unclear("Integer.parseInt(body) > 3", "could not be evaluated (line "),
+            "a condition could not be evaluated (line 0 of the rules): no certificate: the answer did not come over https"),
+        unclear("header('nosuch').length() > 3", "a condition could not be evaluated (line "),
+        unclear("Integer.parseInt(body) > 3", "a condition could not be evaluated (line "),
         unclear("throw new IllegalStateException('no idea')", "): no idea"));
 
     @TestFactory Stream<DynamicTest> aLineOfHealthyIsACondition() {
@@ -512,7 +512,7 @@ class RulesTest {
                 healthy { status == 200 && body.contains('Plex') }
             }
             """.formatted(at("/"))).watchdog("check", "--verbose");
-        says(run.out(), "plex  unhealthy    not status == 200 && body.contains('Plex') (status: 401)");
+        says(run.out(), "plex  unhealthy    expected status == 200 && body.contains('Plex'), but status was 401");
         says(run.out(), """
             status == 200 && body.contains('Plex')
             |      |      |
@@ -529,7 +529,7 @@ class RulesTest {
             }
             """.formatted(at("/json"))).watchdog();
         assertEquals(3, run.exit(), run.toString());
-        says(run.out(), "plex  inconclusive could not be evaluated (line 4 of the rules): NumberFormatException");
+        says(run.out(), "plex  inconclusive a condition could not be evaluated (line 4 of the rules): NumberFormatException");
         assertFalse(Files.exists(folder.resolve("restarted")));
     }
 
