@@ -406,7 +406,7 @@ class RulesTest {
     @Test void aLoopThatCountsItselfIsNoLoopWithoutEndForThoseWhoOnlyAsk() {
         Run run = desk("watch('a') { tcp 'localhost:1'; restart { int k = 0; while (k < 2) { run \"echo $k\"; k++ } } }\n").watchdog("validate");
         assertEquals("", run.err());
-        says(run.out(), "restart: run 'echo 0', then Groovy of its own");
+        says(run.out(), "restart: run 'echo 0', then custom Groovy code");
     }
 
     @Test void anAssertOutsideOfHealthyIsToldAsOne() {
@@ -538,7 +538,7 @@ class RulesTest {
             watch('huge') { url '%1$s'; attempts 1; healthy { body.startsWith('needle') && body.contains('thimble') } }
             """.formatted(at("/huge"))).watchdog("check", "--verbose");
         assertEquals(1, run.exit());
-        says(run.out(), "body.startsWith('needle') && body.contains('thimble') (body: 'needlexxx");
+        says(run.out(), "body.startsWith('needle') && body.contains('thimble'); got HTTP 200, 'needlexxx");
         assertTrue(run.out().length() < 2_000, () -> run.out().length() + " characters");
     }
 

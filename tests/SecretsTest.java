@@ -141,7 +141,7 @@ class SecretsTest {
             watch('a') { url '%s'; attempts 1; bearer secret('TOKEN'); restart { run 'touch restarted' } }
             """.formatted(at("/"))).watchdog();
         assertEquals(2, run.exit(), run.toString());
-        says(run.out(), "a  inconclusive the secret TOKEN is missing");
+        says(run.out(), "a  inconclusive cannot be checked: the secret TOKEN is missing");
         says(run.err(), "rules.groovy:1: the secret TOKEN is missing, so a is not asked; put TOKEN=… into ");
         assertEquals(List.of(), asked);
         assertFalse(Files.exists(folder.resolve("restarted")));
