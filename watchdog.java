@@ -704,25 +704,24 @@ record Checker(CommandRunner runner, HttpClients http) {
             timeout.plusMillis(500), // so that the probe itself can say where it hung
             Response.none(Dsl.Failure.timeout, "no response within " + limit, timeout, Map.of()));
         return new CheckResult(response, DaemonThreads.get(
-            () -> ConditionEvaluator.verdict(watch, response), timeout,
+            new ConditionEvaluator(watch, response)::verdict, timeout,
             new Inconclusive("the conditions took longer than " + limit, false)));
     }
 }
 
 /** Response -> verdict, by the conditions of the rules. */
-final class ConditionEvaluator {
-    static Verdict verdict(Watch watch, Response response) {
+record ConditionEvaluator(Watch watch, Response response) {
+    Verdict verdict() {
         try {
-            Unhealthy failure = firstFailure(watch, response);
-            return failure == null ? new Healthy(summary(response))
-                : withRemedies(failure, watch, response);
+            Unhealthy failure = firstFailure();
+            return failure == null ? new Healthy(summary()) : withRemedies(failure);
         } catch (Throwable thrown) { // rules may throw anything, such as StackOverflowError
             return new Inconclusive("a condition could not be evaluated"
                 + RulesLoader.lineOf(thrown) + ": " + Text.plain(Text.thrown(thrown), 200), false);
         }
     }
 
-    private static String summary(Response response) {
+    private String summary() {
         String result = switch (response.protocol()) {
             case "tcp" -> "connected";
             case "command" -> "exit code " + response.status();
@@ -732,42 +731,38 @@ final class ConditionEvaluator {
     }
 
     /** Null: all conditions are true. */
-    private static Unhealthy firstFailure(Watch watch, Response response) throws Exception {
-        if (response.trouble() != Dsl.Failure.none)
-            return failure(response, response.troubleText(), null);
-        if (watch.healthy() != null)
-            return evaluate(watch.healthy(), new Dsl.Conditions(response), response);
-        boolean http = watch.probe() instanceof HttpProbe;
+    private Unhealthy firstFailure() throws Exception {
         int status = response.status();
+        if (response.trouble() != Dsl.Failure.none) return failure(response.troubleText(), null);
+        if (watch.healthy() != null) return evaluate(watch.healthy(), new Dsl.Conditions(response));
+        boolean http = watch.probe() instanceof HttpProbe;
         if (http ? status / 100 == 2 : status == 0) return null;
-        return failure(response, http ? "expected status in 200..299, but status was " + status
+        return failure(http ? "expected status in 200..299, but status was " + status
             : "expected exit code 0, but it was " + status + Text.lastWords(response.body()), null);
     }
 
-    private static Unhealthy failure(Response response, String reason, AssertionError failed) {
+    private Unhealthy failure(String reason, AssertionError failed) {
         return new Unhealthy(reason, failed, response.excerpt(), List.of(), "");
     }
 
-    private static Unhealthy evaluate(Callable<?> conditions, Dsl.Conditions words,
-                                      Response response) throws Exception {
+    private Unhealthy evaluate(Callable<?> conditions, Dsl.Conditions words) throws Exception {
         try {
             Lean.apply(conditions, words);
             return null;
         } catch (AssertionError failed) {
             String condition = Text.condition(failed);
-            return failure(response, "expected " + condition + words.valuesIn(condition), failed);
+            return failure("expected " + condition + words.valuesIn(condition), failed);
         }
     }
 
     /** The remedy for this cause, or else those for any cause, to be tried in turn. */
-    private static Unhealthy withRemedies(Unhealthy failure, Watch watch, Response response)
-            throws Exception {
+    private Unhealthy withRemedies(Unhealthy failure) throws Exception {
         List<Integer> general = new ArrayList<>();
         for (int i = 0; i < watch.remedies().size(); i++) {
             Dsl.Remedy remedy = watch.remedies().get(i);
             List<Integer> usable = remedy.planned().isEmpty() ? List.of() : List.of(i);
             if (remedy.when() == null) general.addAll(usable);
-            else if (evaluate(remedy.when(), new Dsl.CauseConditions(response), response) == null)
+            else if (evaluate(remedy.when(), new Dsl.CauseConditions(response)) == null)
                 return failure.with(usable, "your rules say not to restart for this cause");
         }
         if (watch.remedies().isEmpty()) return failure;
@@ -926,13 +921,12 @@ final class HttpClients {
 
     /** Always opens a new connection, to prove that connecting works; limits the whole call. */
     Call call(Request request, Deadline deadline, Path trust, EventListener listener) {
-        String agent = request.header("User-Agent");
         Duration limit = Collections.max(List.of(deadline.left(), Duration.ofMillis(1))); // 0: none
+        Request named = request.header("User-Agent") != null ? request
+            : request.newBuilder().header("User-Agent", "watchdog/" + watchdog.VERSION).build();
         return client(trust).newBuilder().eventListener(listener)
-            .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS))
-            .callTimeout(limit).connectTimeout(limit).readTimeout(limit).writeTimeout(limit).build()
-            .newCall(request.newBuilder().header("User-Agent",
-                agent == null ? "watchdog/" + watchdog.VERSION : agent).build());
+            .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS)).callTimeout(limit)
+            .connectTimeout(limit).readTimeout(limit).writeTimeout(limit).build().newCall(named);
     }
 
     private OkHttpClient client(Path trust) {
@@ -992,9 +986,9 @@ final class HttpClients {
             return timer.failed(Dsl.Failure.reset, "the connection was reset" + timer.phase());
         if (Text.causes(thrown).anyMatch(EOFException.class::isInstance))
             return timer.failed(Dsl.Failure.closed, "the connection was closed" + timer.phase());
-        String kind =
-            thrown instanceof SSLHandshakeException ? "TLS failed" : "unreadable response";
-        return timer.failed(Dsl.Failure.closed, kind + ": " + Text.plain(thrown.getMessage(), 120));
+        return timer.failed(Dsl.Failure.closed,
+            (thrown instanceof SSLHandshakeException ? "TLS failed: " : "unreadable response: ")
+            + Text.plain(thrown.getMessage(), 120));
     }
 
     /** Null: the certificate is not the cause. */
@@ -1006,10 +1000,8 @@ final class HttpClients {
         if (causedBy.test(CertificateExpiredException.class)) return certificate + " has expired";
         if (causedBy.test(CertificateNotYetValidException.class))
             return certificate + " is not valid yet; check the clock of this machine";
-        if (causedBy.test(CertificateException.class)
-                || causedBy.test(CertPathValidatorException.class))
-            return certificate + " is not trusted; if you trust its authority, add: trust 'ca.pem'";
-        return null;
+        return !causedBy.test(CertificateException.class) ? null : certificate
+            + " is not trusted; if you trust its authority, add: trust 'ca.pem'";
     }
 }
 
@@ -1134,8 +1126,8 @@ record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<S
         } catch (StepFailedException | MissingSecretException failed) {
             run.failed(failed.getMessage());
         } catch (Throwable thrown) { // the rules' Groovy may throw anything
-            String message = Text.plain(Text.thrown(thrown), 200);
-            run.failed("restart failed" + RulesLoader.lineOf(thrown) + ": " + message);
+            run.failed("restart failed" + RulesLoader.lineOf(thrown) + ": "
+                + Text.plain(Text.thrown(thrown), 200));
         }
         return run;
     }
@@ -1183,7 +1175,7 @@ record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<S
         return 0;
     }
 
-    /** Whether `start` made this process; its own name may be another one, after an `exec`. */
+    /** Whether `start` started this process, which may show another name after an `exec`. */
     boolean hasStarted(ProcessHandle process, List<String> words) {
         try {
             return Files.readString(pidFile(words)).equals(identityOf(process));
@@ -1383,9 +1375,11 @@ record ProcessStopper(CommandRunner runner, List<String> words) {
     static String interpreter(Path file) {
         try (var in = Files.newInputStream(file)) {
             String text = new String(in.readNBytes(256), StandardCharsets.UTF_8);
-            return !text.startsWith("#!") ? null : Stream.of(text.substring(2).lines().findFirst()
-                .orElse("").trim().split("\\s+")).filter(word -> !word.startsWith("-")
-                && !fileName(word).equals("env")).findFirst().orElse(null);
+            if (!text.startsWith("#!")) return null;
+            String line = text.substring(2).lines().findFirst().orElse("");
+            return Stream.of(line.trim().split("\\s+"))
+                .filter(word -> !word.startsWith("-") && !fileName(word).equals("env"))
+                .findFirst().orElse(null);
         } catch (IOException e) {
             return null;
         }
