@@ -1157,7 +1157,7 @@ record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<S
             long logStart = rotate(file);
             Process process = launch(detach, words, Map.of(), Redirect.appendTo(file));
             StartedProcess started = new StartedProcess(process, words, file, logStart);
-            DaemonThreads.get(process.onExit(), Duration.ofMillis(100), null);
+            Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
             if (started.failure() != null) throw new StepFailedException(started.failure());
             SecureFiles.folder(pidFile(words).getParent());
             byte[] identity = identityOf(process.toHandle()).getBytes(StandardCharsets.UTF_8);
