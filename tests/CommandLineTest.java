@@ -151,7 +151,7 @@ class CommandLineTest {
         assertEquals(1, run.exit());
         List<String> lines = run.out().lines().map(line -> line.replaceAll("in \\d+ ms", "in N ms")).toList();
         assertEquals(List.of("nas   healthy      200 in N ms",
-            "plex  unhealthy    not status in 200..299 (status: 530)", "disk  healthy      exit code 0 in N ms"),
+            "plex  unhealthy    expected status in 200..299, but status was 530", "disk  healthy      exit code 0 in N ms"),
             lines.stream().map(line -> line.replaceAll("; .*", "")).toList());
         assertFalse(Files.exists(restarted()));
         assertFalse(disk().keySet().stream().anyMatch(file -> file.matches(".*(memory|history).*")), () -> run.toString());
@@ -168,7 +168,7 @@ class CommandLineTest {
     @Test void aOneOffConditionThatFailsShowsTheValuesItMet() {
         Run run = desk.watchdog("check", server.url("/bad").toString(), "status == 200 && body.contains('Plex')");
         assertEquals(1, run.exit());
-        says(run.out(), "unhealthy    not status == 200 && body.contains('Plex') (status: 530)");
+        says(run.out(), "unhealthy    expected status == 200 && body.contains('Plex'), but status was 530");
         says(run.out(), "    530    false");
         assertFalse(run.out().contains("restart"), run.out());
     }
@@ -196,7 +196,7 @@ class CommandLineTest {
             () -> assertEquals(run.exit(), all.get("exit")),
             () -> assertEquals(List.of("nas", "plex", "disk"), watches.stream().map(w -> ((Map<?, ?>) w).get("name")).toList()),
             () -> assertEquals("unhealthy", plex.get("verdict")),
-            () -> assertEquals("not status in 200..299 (status: 530)", plex.get("reason")),
+            () -> assertEquals("expected status in 200..299, but status was 530", plex.get("reason")),
             () -> assertEquals(530, plex.get("status")),
             () -> assertEquals("restarted", plex.get("did")),
             () -> assertEquals(false, plex.get("healed")),
@@ -226,7 +226,7 @@ class CommandLineTest {
         Map<String, String> before = disk();
         Run run = desk.watchdog("--dry-run");
         assertEquals(1, run.exit());
-        says(run.out(), "plex  unhealthy    not status in 200..299 (status: 530)");
+        says(run.out(), "plex  unhealthy    expected status in 200..299, but status was 530");
         says(run.out(), "would restart: run 'touch restarted'");
         assertEquals(before.keySet(), without(disk(), "lock"));
         assertFalse(Files.exists(restarted()));
@@ -352,7 +352,7 @@ class CommandLineTest {
         Run people = desk.watchdog("status"), programs = desk.watchdog("status", "--json");
         assertEquals(0, people.exit());
         says(people.out(), "plex: unhealthy since ");
-        says(people.out(), "\n    down: not status in 200..299 (status: 530)\n    last restart ");
+        says(people.out(), "\n    down: expected status in 200..299, but status was 530\n    last restart ");
         says(people.out(), "run 'touch restarted' (did not help)\n    restarts left: 2 of 3 per 1 h\n    uptime: 0");
         Map<?, ?> plex = (Map<?, ?>) ((List<?>) json(programs).get("watches")).get(1);
         assertEquals("unhealthy", plex.get("state"));

@@ -82,7 +82,7 @@ class CronTest {
         cron = new ProcessBuilder(CRON, "-f").redirectErrorStream(true).redirectOutput(temp.resolve("cron.log").toFile()).start();
         Path said = home.resolve("said");
         await("cron to run a pass", () -> Files.exists(said) && lines(said).size() >= 1);
-        assertTrue(lines(said).get(0).matches("plex  healed .* cloudflared was not running, started cloudflared \\(pid \\d+\\)"), lines(said).toString());
+        assertTrue(lines(said).get(0).matches("plex  healed .* no process runs 'cloudflared tunnel run', so nothing was stopped; started cloudflared \\(pid \\d+\\)"), lines(said).toString());
         EdgeWorld.await("cron's job to have ended", () -> cron.descendants().findAny().isEmpty());
         assertTrue(cron.isAlive(), "another cron daemon runs: " + Files.readString(temp.resolve("cron.log")));
         List<Long> daemons = world.daemons();

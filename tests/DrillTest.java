@@ -66,7 +66,7 @@ class DrillTest {
             svc is healthy
             stopped perl (pid N)
             the check noticed
-            svc  healed       in T: it was connection refused by 127.0.0.1; perl was not running, started perl (pid N)
+            svc  healed       in T: connection refused by 127.0.0.1; no process runs 'perl drilled.pl', so nothing was stopped; started perl (pid N)
             svc is healthy again: the drill is passed
             """, drill.out().replaceAll("(?m)^ *[\\d.]+ s  ", "").replaceAll("pid \\d+", "pid N").replaceAll("in [\\d.]+ m?s:", "in T:"));
     }

@@ -44,7 +44,7 @@ class InstallTest {
     @Test
     void aCatalogAddedFromAFileRunsThePassOffline() throws Exception {
         assertEquals(0, jbang("catalog", "add", "--force", "--name", "file", CHECKOUT + "/jbang-catalog.json").exit());
-        assertHealed("ran sh 'touch up'", jbang("--offline", "watchdog@file"));
+        assertHealed("ran 'touch up'", jbang("--offline", "watchdog@file"));
         Run second = jbang("--offline", "watchdog@file");
         assertEquals(0, second.exit(), second.out() + second.err());
         assertTrue(second.out().startsWith("it  healthy"), second.out());

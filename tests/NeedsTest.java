@@ -14,8 +14,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * `needs`: a service that cannot be reached because something else is down is not to blame. Each watch here looks for
- * a file, which its remedy makes: `internet` is up while there is a file of that name.
+ * `needs`: while a dependency is down, the watches that need it are not judged. Each watch here checks
+ * for a file, which its remedy creates: `internet` is up while a file of that name exists.
  */
 class NeedsTest {
     private static final String PLEX = """
@@ -33,9 +33,19 @@ class NeedsTest {
             attempts 1
         }
         """;
-    private static final String TOLD = """
-        notify command('sh -c "echo $WATCHDOG_WATCH $WATCHDOG_EVENT >> told"')
+    private static final String NOTIFY = """
+        notify command('sh -c "echo $WATCHDOG_WATCH $WATCHDOG_EVENT >> messages"')
         """;
+    /** What people read, by situation. */
+    private static final Map<String, String> SENTENCES = Map.of(
+        "down", "expected exit code 0, but it was 1",
+        "internet down", "needs internet, which is unhealthy",
+        "internet unclear", "needs internet, which is inconclusive",
+        "dns down", "needs dns, which is unhealthy",
+        "plex unclear", "needs plex, which is inconclusive",
+        "cycle", "watch 'a' needs itself: a needs b needs a",
+        "itself", "watch 'c' needs itself: c needs c",
+        "unknown", "watch 'plex' needs 'internt', which is no watch; did you mean 'internet'?");
 
     @TempDir Path folder;
     private Run.Desk desk;
@@ -43,40 +53,40 @@ class NeedsTest {
     @BeforeEach
     void setTheDesk() { desk = new Run.Desk(folder); }
 
-    // ---- blocked -------------------------------------------------------------------------------------------------
+    // ---- blocked ------------------------------------------------------------------------------------------
 
     @Test
-    void whileTheNeedIsUnhealthyNothingIsRestartedAndOnlyTheNeedIsToldOf() throws IOException {
-        Run run = desk.rules(TOLD + INTERNET + PLEX).watchdog();
+    void whileTheDependencyIsUnhealthyNothingIsRestartedAndOnlyTheDependencyIsReported() throws IOException {
+        Run run = desk.rules(NOTIFY + INTERNET + PLEX).watchdog();
         assertEquals(1, run.exit(), run.toString());
         assertEquals("""
-            internet  unhealthy    not status == 0 (status: 1)
-            plex      inconclusive needs internet, which is unhealthy
-            """, run.out());
+            internet  unhealthy    %s
+            plex      inconclusive %s
+            """.formatted(SENTENCES.get("down"), SENTENCES.get("internet down")), run.out());
         assertFalse(up("plex"));
-        assertEquals(List.of("internet down"), told());
+        assertEquals(List.of("internet down"), messages());
     }
 
     @Test
     void theOrderInTheFileDoesNotMatter() throws IOException {
-        Run run = desk.rules(TOLD + PLEX + INTERNET).watchdog("--json");
+        Run run = desk.rules(NOTIFY + PLEX + INTERNET).watchdog("--json");
         assertEquals(1, run.exit(), run.toString());
-        assertEquals("inconclusive, blocked", seen(run, "plex"));
-        assertEquals(List.of("internet down"), told());
+        assertEquals("inconclusive, blocked", result(run, "plex"));
+        assertEquals(List.of("internet down"), messages());
     }
 
     @Test
-    void namedAloneItIsJudgedWithWhatItNeeds() {
+    void aWatchNamedAloneIsCheckedWithItsDependencies() {
         Run run = desk.rules(PLEX + INTERNET + """
             watch('other') { command 'false' }
             """).watchdog("check", "plex", "--json");
         assertEquals(1, run.exit(), run.toString());
-        assertEquals("inconclusive, blocked", seen(run, "plex"));
-        assertEquals(List.of("internet", "plex"), looks(run).keySet().stream().sorted().toList());
+        assertEquals("inconclusive, blocked", result(run, "plex"));
+        assertEquals(List.of("internet", "plex"), results(run).keySet().stream().sorted().toList());
     }
 
     @Test
-    void whenTheNeedCannotBeJudgedEither() {
+    void anInconclusiveDependencyBlocksToo() {
         Run run = desk.rules(PLEX + """
             watch('internet') {
                 command 'true'
@@ -84,31 +94,32 @@ class NeedsTest {
             }
             """).watchdog("--json");
         assertEquals(3, run.exit(), run.toString());
-        assertEquals("inconclusive, blocked", seen(run, "plex"));
-        assertEquals("needs internet, which is inconclusive", looks(run).get("plex").get("reason"));
+        assertEquals("inconclusive, blocked", result(run, "plex"));
+        assertEquals(SENTENCES.get("internet unclear"), results(run).get("plex").get("reason"));
         assertFalse(up("plex"));
     }
 
     @Test
-    void aDryRunSaysThatItWouldHoldBack() {
+    void aDryRunNamesTheDependencyAndNoRestart() {
         Run run = desk.rules(PLEX + INTERNET).watchdog("--dry-run");
         assertEquals(1, run.exit(), run.toString());
-        assertTrue(run.out().contains("plex      inconclusive needs internet, which is unhealthy\n"), run.out());
+        assertTrue(run.out().contains("plex      inconclusive " + SENTENCES.get("internet down") + "\n"),
+            run.out());
         assertFalse(run.out().contains("would restart"), run.out());
     }
 
     @Test
-    void whatAnswersAllTheSameIsHealthy() throws IOException {
+    void aHealthyWatchIsHealthyThoughItsDependencyIsNot() throws IOException {
         bring("plex");
         Run run = desk.rules(INTERNET + PLEX).watchdog("--json");
         assertEquals(1, run.exit(), run.toString());
-        assertEquals("healthy, nothing", seen(run, "plex"));
+        assertEquals("healthy, nothing", result(run, "plex"));
     }
 
-    // ---- several -------------------------------------------------------------------------------------------------
+    // ---- several ------------------------------------------------------------------------------------------
 
     @Test
-    void oneOfSeveralNeedsIsEnoughToBlockAndItIsNamed() throws IOException {
+    void oneUnhealthyDependencyOfSeveralBlocksAndIsNamed() throws IOException {
         bring("internet");
         desk.rules(INTERNET + """
             watch('dns') { command 'test -e dns'; attempts 1 }
@@ -120,29 +131,29 @@ class NeedsTest {
             }
             """);
         Run blocked = desk.watchdog("--json");
-        assertEquals("needs dns, which is unhealthy", looks(blocked).get("plex").get("reason"));
+        assertEquals(SENTENCES.get("dns down"), results(blocked).get("plex").get("reason"));
         assertFalse(up("plex"));
         bring("dns");
         Run free = desk.watchdog("--json");
         assertEquals(0, free.exit(), free.toString());
-        assertEquals("healthy, restarted", seen(free, "plex"));
+        assertEquals("healthy, restarted", result(free, "plex"));
     }
 
     @Test
-    void whatABlockedOneIsNeededForIsBlockedToo() {
+    void aBlockedDependencyBlocksToo() {
         Run run = desk.rules("""
             watch('library') { command 'false'; attempts 1; needs 'plex'; restart { run 'touch library' } }
             """ + PLEX + INTERNET).watchdog("--json");
         assertEquals(1, run.exit(), run.toString());
-        assertEquals("inconclusive, blocked", seen(run, "library"));
-        assertEquals("needs plex, which is inconclusive", looks(run).get("library").get("reason"));
+        assertEquals("inconclusive, blocked", result(run, "library"));
+        assertEquals(SENTENCES.get("plex unclear"), results(run).get("library").get("reason"));
         assertFalse(up("library"));
     }
 
-    // ---- freed in the same pass ----------------------------------------------------------------------------------
+    // ---- unblocked in the same pass -----------------------------------------------------------------------
 
     @Test
-    void aNeedThatIsHealedFreesItsDependentsInTheSamePass() {
+    void aHealedDependencyUnblocksItsDependentsInTheSamePass() {
         Run run = desk.rules("""
             watch('library') { command 'test -e plex'; attempts 1; needs 'plex' }
             """ + PLEX + """
@@ -153,13 +164,13 @@ class NeedsTest {
             }
             """).watchdog("--json");
         assertEquals(0, run.exit(), run.toString());
-        assertEquals("healthy, restarted", seen(run, "internet"));
-        assertEquals("healthy, restarted", seen(run, "plex"));
-        assertEquals("healthy, nothing", seen(run, "library"));
+        assertEquals("healthy, restarted", result(run, "internet"));
+        assertEquals("healthy, restarted", result(run, "plex"));
+        assertEquals("healthy, nothing", result(run, "library"));
     }
 
     @Test
-    void aNeedThatIsNotHealedKeepsItsDependentsBlocked() {
+    void aDependencyThatIsNotHealedKeepsItsDependentsBlocked() {
         Run run = desk.rules(PLEX + """
             watch('internet') {
                 command 'test -e internet'
@@ -169,26 +180,27 @@ class NeedsTest {
             }
             """).watchdog("--json");
         assertEquals(1, run.exit(), run.toString());
-        assertEquals("unhealthy, restarted", seen(run, "internet"));
-        assertEquals("inconclusive, blocked", seen(run, "plex"));
+        assertEquals("unhealthy, restarted", result(run, "internet"));
+        assertEquals("inconclusive, blocked", result(run, "plex"));
         assertFalse(up("plex"));
     }
 
-    // ---- between passes ------------------------------------------------------------------------------------------
+    // ---- between passes -----------------------------------------------------------------------------------
 
     @Test
-    void passesInWhichItIsBlockedAreNoFailuresOfItsOwn() throws IOException {
+    void blockedPassesDoNotCountAsFailures() throws IOException {
         desk.rules(INTERNET + PLEX.replace("attempts 1", "attempts 1; failures 2"));
         desk.watchdog();
         desk.watchdog();
         bring("internet");
-        assertEquals("unhealthy, held", seen(desk.watchdog("--json"), "plex"), "the first failure of its own");
-        assertEquals("healthy, restarted", seen(desk.watchdog("--json"), "plex"), "the second");
+        assertEquals("unhealthy, held", result(desk.watchdog("--json"), "plex"),
+            "the first failure of its own");
+        assertEquals("healthy, restarted", result(desk.watchdog("--json"), "plex"), "the second");
     }
 
     @Test
-    void anIncidentThatIsBlockedInItsCourseStaysOneStory() throws IOException {
-        desk.rules(TOLD + INTERNET + """
+    void anIncidentThatIsBlockedMeanwhileStaysOneIncident() throws IOException {
+        desk.rules(NOTIFY + INTERNET + """
             watch('plex') { command 'test -e plex'; attempts 1; needs 'internet' }
             """);
         bring("internet");
@@ -199,32 +211,33 @@ class NeedsTest {
         desk.watchdog();
         bring("plex");
         assertEquals(0, desk.watchdog().exit());
-        assertEquals(List.of("plex down", "internet down", "internet recovered", "plex recovered"), told());
+        assertEquals(List.of("plex down", "internet down", "internet recovered", "plex recovered"),
+            messages());
     }
 
     @Test
-    void aPausedNeedBlocksNothing() {
+    void aPausedDependencyBlocksNothing() {
         desk.rules(INTERNET + PLEX);
         assertEquals(0, desk.watchdog("pause", "internet").exit());
         Run run = desk.watchdog("--json");
         assertEquals(0, run.exit(), run.toString());
-        assertEquals("paused, paused", seen(run, "internet"));
-        assertEquals("healthy, restarted", seen(run, "plex"));
+        assertEquals("paused, paused", result(run, "internet"));
+        assertEquals("healthy, restarted", result(run, "plex"));
     }
 
     @Test
-    void whatIsPausedIsPausedAndNotBlocked() {
+    void aPausedWatchIsPausedAndNotBlocked() {
         desk.rules(INTERNET + PLEX);
         assertEquals(0, desk.watchdog("pause", "plex").exit());
         Run run = desk.watchdog("--json");
-        assertEquals("paused, paused", seen(run, "plex"));
+        assertEquals("paused, paused", result(run, "plex"));
         assertFalse(up("plex"));
     }
 
-    // ---- mistakes ------------------------------------------------------------------------------------------------
+    // ---- mistakes -----------------------------------------------------------------------------------------
 
     @Test
-    void aNeedThatIsNoWatchAndACircleAreMistakes() {
+    void anUnknownDependencyAndACycleAreMistakes() {
         Run run = desk.rules("""
             watch('a') { command 'true'; needs 'b' }
             watch('b') { command 'true'; needs 'a' }
@@ -233,12 +246,15 @@ class NeedsTest {
             watch('internet') { command 'true' }
             """).watchdog("validate");
         assertEquals(2, run.exit(), run.toString());
-        String mistakes = run.err().lines().filter(line -> line.startsWith("rules.groovy:")).map(line -> line + "\n").collect(Collectors.joining());
+        String mistakes =
+            run.err().lines().filter(line -> line.startsWith("rules.groovy:")).map(line -> line + "\n")
+            .collect(Collectors.joining());
         assertEquals("""
-            rules.groovy:1: watch 'a' needs itself: a needs b needs a
-            rules.groovy:3: watch 'c' needs itself: c needs c
-            rules.groovy:4: watch 'plex' needs 'internt', which is no watch; did you mean 'internet'?
-            """, mistakes);
+            rules.groovy:1: %s
+            rules.groovy:3: %s
+            rules.groovy:4: %s
+            """.formatted(SENTENCES.get("cycle"), SENTENCES.get("itself"), SENTENCES.get("unknown")),
+            mistakes);
     }
 
     private boolean up(String service) { return Files.exists(folder.resolve(service)); }
@@ -246,15 +262,18 @@ class NeedsTest {
     private void bring(String service) throws IOException { Files.createFile(folder.resolve(service)); }
 
     /** The messages, in the order in which they came. */
-    private List<String> told() throws IOException { return Files.readAllLines(folder.resolve("told")); }
-
-    private static String seen(Run run, String watch) {
-        Map<?, ?> look = looks(run).get(watch);
-        return look.get("verdict") + ", " + look.get("did");
+    private List<String> messages() throws IOException {
+        return Files.readAllLines(folder.resolve("messages"));
     }
 
-    private static Map<String, Map<?, ?>> looks(Run run) {
-        List<?> all = (List<?>) ((Map<?, ?>) new JsonSlurper().parseText(run.out())).get("watches");
-        return all.stream().map(one -> (Map<?, ?>) one).collect(Collectors.toMap(one -> (String) one.get("name"), one -> one));
+    private static String result(Run run, String watch) {
+        Map<?, ?> result = results(run).get(watch);
+        return result.get("verdict") + ", " + result.get("did");
+    }
+
+    private static Map<String, Map<?, ?>> results(Run run) {
+        List<?> watches = (List<?>) ((Map<?, ?>) new JsonSlurper().parseText(run.out())).get("watches");
+        return watches.stream().map(watch -> (Map<?, ?>) watch)
+            .collect(Collectors.toMap(watch -> (String) watch.get("name"), watch -> watch));
     }
 }

@@ -57,13 +57,13 @@ class TunnelTest {
         world.startDaemon();
         world.awaitConnected();
         world.killDaemons();
-        assertHealed("it was not status == 200 (status: 530); cloudflared was not running, started cloudflared (pid ");
+        assertHealed("expected status == 200, but status was 530; no process runs 'cloudflared tunnel run', so nothing was stopped; started cloudflared (pid ");
     }
 
     @Test
     void aTunnelThatNeverRanIsStarted() throws IOException {
         shipped(EdgeWorld.Kind.SCRIPT);
-        assertHealed("cloudflared was not running, started cloudflared (pid ");
+        assertHealed("no process runs 'cloudflared tunnel run', so nothing was stopped; started cloudflared (pid ");
     }
 
     /** It answers nothing and ignores SIGTERM. */
@@ -74,7 +74,7 @@ class TunnelTest {
         long hung = world.startDaemon();
         world.awaitConnected();
         world.hang();
-        assertHealed("killed cloudflared (pid " + hung + "), started cloudflared (pid ");
+        assertHealed("killed cloudflared (pid " + hung + "); started cloudflared (pid ");
         assertFalse(world.daemons().contains(hung));
         assertEquals(List.of(hung), daemonsWhenTold.get(0));   // the push came before the restart
     }
@@ -129,7 +129,7 @@ class TunnelTest {
             world.plexStart();
         });
         systemd.start();
-        assertHealed("it was not status == 200 (status: 502); ran sh 'sudo -n systemctl restart plexmediaserver'");
+        assertHealed("expected status == 200, but status was 502; ran 'sudo -n systemctl restart plexmediaserver'");
         systemd.join();
         assertEquals("-n systemctl restart plexmediaserver\n", Files.readString(world.folder().resolve("asked")));
         assertEquals(List.of(daemon), world.daemons());
@@ -157,7 +157,7 @@ class TunnelTest {
         world.force(403, "Forbidden");
         Run pass = desk.watchdog();
         assertEquals(1, pass.exit(), pass.out() + pass.err());
-        assertTrue(lineOf(pass, "plex").contains("status == 200 (status: 403); its rules restart nothing for this cause"), pass.out());
+        assertTrue(lineOf(pass, "plex").contains("expected status == 200, but status was 403; your rules say not to restart for this cause"), pass.out());
         assertEquals(List.of(daemon), world.daemons());
         assertEquals(1, told.size(), told.toString());
         assertTold(0, "plex is down");
