@@ -270,8 +270,7 @@ record WatchState(String state, Instant since, int failures, Incident incident,
 /** The commands; each goes on in section 3. */
 @Command(name = "watchdog", version = "watchdog " + watchdog.VERSION,
     sortOptions = false, usageHelpAutoWidth = true, abbreviateSynopsis = true,
-    header = {"Checks the services in rules.groovy, restarts what is down, proves that it helped,",
-        "and notifies you.", "",
+    header = {"Checks the services in rules.groovy, restarts what is down, and notifies you.", "",
         "  watchdog                       one check-and-heal pass, as cron runs it",
         "  watchdog check                 check everything, change nothing",
         "  watchdog validate              find every mistake in the rules now",
@@ -523,7 +522,7 @@ final class Context {
         return SecureFiles.orElse(() -> SecureFiles.folder(own), e -> {
             readOnly = true;
             printer.warn("cannot write to the state folder " + own + " (" + Text.thrown(e) + "), so "
-                + "the restart limit may not hold and messages may be repeated; make it writable or "
+                + "restart limits may not hold and messages may be repeated; make it writable or "
                 + "use --state DIR");
             boolean usable = !Files.exists(own) || SecureFiles.isOurs(own);
             return usable ? own : Path.of("/dev/null").resolve(own.getFileName());
@@ -610,7 +609,7 @@ record PassCommand(Context context) {
         reportRules(work);
         Collection<WatchResult> results = new Pass(work, watches).run();
         StateStore store = work.store();
-        store.history(results);
+        store.saveHistory(results);
         work.notifier().send();
         if (work.rules().heartbeat() != null) work.notifier().heartbeat(work.rules().heartbeat());
         List<String> undelivered = work.notifier().finish();
@@ -1055,7 +1054,7 @@ final class Pass {
         Watch watch = result.watch;
         if (result.needsRestart()) result.reasonBefore = result.verdict().reason();
         if (decision.events().contains(Model.EventKind.down))
-            store.evidence(watch.name(), result.check.response());
+            store.saveEvidence(watch.name(), result.check.response());
 
         synchronized (store) { // the thread of a hook may save in between
             Incident before = store.of(watch).incident(), after = decision.state().incident();
@@ -1093,15 +1092,13 @@ record Checker(CommandRunner runner, HttpClients http) {
     }
 
     private CheckResult await(Future<CheckResult> result) {
+        String why = "the pass reached its deadline before this check ended";
         try {
-            return DaemonThreads.get(result, runner.deadline().left(),
-                inconclusive("the pass reached its deadline before this check ended"));
+            CheckResult done = DaemonThreads.get(result, runner.deadline().left(), null);
+            if (done != null) return done;
         } catch (RuntimeException thrown) { // a missing secret or a bug: no reason to restart
-            return inconclusive("cannot be checked: " + Text.plain(Text.thrown(thrown), 200));
+            why = "cannot be checked: " + Text.plain(Text.thrown(thrown), 200);
         }
-    }
-
-    private static CheckResult inconclusive(String why) {
         return CheckResult.without(new Inconclusive(why, false));
     }
 
@@ -1620,7 +1617,7 @@ final class StepFailedException extends RuntimeException {
 
 /** A detached process, and its log from {@code logStart} on. */
 record StartedProcess(Process process, List<String> words, File log, long logStart) {
-    /** Null while it runs, or when it ended with 0, as a program does that daemonizes itself. */
+    /** Null while it runs or after exit code 0, as of a program that daemonizes itself. */
     String failure() {
         if (process.isAlive() || process.exitValue() == 0) return null;
         String text = Text.program(words) + " ended with exit code " + process.exitValue();
@@ -1666,7 +1663,6 @@ record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<S
                      Deadline deadline, Consumer<String> progress) {
     static final File NO_LOG = new File("/dev/null");
     private static final int MAX_KEPT = 16 << 10, MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20;
-    private static final String SETSID = "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!";
 
     /** All steps, in order; the first that fails ends the remedy. */
     RestartRun run(List<Step> steps) {
@@ -1692,15 +1688,12 @@ record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<S
 
     /** Detached (setsid) and without pipes to us, so that it survives this pass and cron's job. */
     StartedProcess start(List<String> words, String log) {
-        String setsid = "/usr/bin/setsid"; // macOS has none
-        List<String> detach = Files.isExecutable(Path.of(setsid)) ? List.of(setsid)
-            : List.of("/usr/bin/perl", "-MPOSIX", "-e", SETSID);
         File file = log == null ? NO_LOG : folder.resolve(log).toFile();
         try {
             long logStart = rotate(file);
-            Process process = launch(detach, words, Map.of(), Redirect.appendTo(file));
+            Process process = launch(setsid(), words, Map.of(), Redirect.appendTo(file));
             StartedProcess started = new StartedProcess(process, words, file, logStart);
-            DaemonThreads.get(process.onExit(), Duration.ofMillis(100), null);
+            Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
             if (started.failure() != null) throw new StepFailedException(started.failure());
             SecureFiles.folder(pidFile(words).getParent());
             byte[] identity = identityOf(process.toHandle()).getBytes(StandardCharsets.UTF_8);
@@ -1709,6 +1702,12 @@ record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<S
         } catch (IOException | OutOfMemoryError e) { // a failed fork is either
             throw cannot("start", words, e);
         }
+    }
+
+    private static List<String> setsid() {
+        String setsid = "/usr/bin/setsid"; // macOS has none
+        return Files.isExecutable(Path.of(setsid)) ? List.of(setsid) : List.of("/usr/bin/perl",
+            "-MPOSIX", "-e", "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!");
     }
 
     /** A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept. */
@@ -1796,9 +1795,8 @@ record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<S
     Path resolve(List<String> words) { return resolve(words.get(0), folder, path()); }
 
     private String path() {
-        List<String> folders = new ArrayList<>(extraPath);
-        folders.add(env.getOrDefault("PATH", "/usr/bin:/bin"));
-        return String.join(":", folders);
+        String path = env.getOrDefault("PATH", "/usr/bin:/bin");
+        return extraPath.isEmpty() ? path : String.join(":", extraPath) + ":" + path;
     }
 
     /** The file that a command's first word names, or a sentence about what is wrong with it. */
@@ -2085,7 +2083,7 @@ final class Notifier {
     void send() {
         for (String id : new HashSet<>(store.outbox().stream().map(OutboxEntry::hook).toList())) {
             var previous = deliveries.getOrDefault(id, CompletableFuture.completedFuture(null));
-            deliveries.put(id, previous.thenRunAsync(() -> deliver(id), DaemonThreads::begin));
+            deliveries.put(id, previous.thenRunAsync(() -> deliverTo(id), DaemonThreads::begin));
         }
     }
 
@@ -2096,13 +2094,13 @@ final class Notifier {
         return List.copyOf(warnings);
     }
 
-    private void deliver(String id) {
+    private void deliverTo(String id) {
         var waiting = store.outbox().stream().filter(entry -> entry.hook().equals(id)).toList();
         if (waiting.stream().anyMatch(this::isDeferred)) return;
 
         Model.Hook hook = hooks.getOrDefault(id, hooks.get(Text.hook(id)));
         List<OutboxEntry> current = dropStale(id, waiting, hook != null);
-        if (!current.isEmpty()) deliver(hook, current);
+        if (!current.isEmpty()) sendMerged(hook, current);
         store.save();
     }
 
@@ -2126,7 +2124,7 @@ final class Notifier {
         return current;
     }
 
-    private void deliver(Model.Hook hook, List<OutboxEntry> entries) {
+    private void sendMerged(Model.Hook hook, List<OutboxEntry> entries) {
         List<Model.Event> events = entries.stream().map(OutboxEntry::event).toList();
         Model.Event event = MessageText.merged(events, env.now());
         DeliveryResult result = attempt(hook, event);
@@ -2264,7 +2262,8 @@ final class MessageText {
                 + (events.size() == 1 ? "" : event.title() + ". ") + event.text())
             .collect(Collectors.joining("\n"));
         String watches = String.join(", ", watches(events));
-        return new Model.Event(last.kind(), watches, title(events), text, first.at(), first.since());
+        return new Model.Event(last.kind(), watches, mergedTitle(events), text, first.at(),
+            first.since());
     }
 
     private static List<Model.Event> withoutClosedIncidents(List<Model.Event> events) {
@@ -2280,7 +2279,7 @@ final class MessageText {
         return events.stream().map(Model.Event::watch).distinct().toList();
     }
 
-    private static String title(List<Model.Event> events) {
+    private static String mergedTitle(List<Model.Event> events) {
         List<String> names = watches(events);
         if (names.size() == 1) return events.get(events.size() - 1).title();
 
@@ -2332,7 +2331,7 @@ final class StateStore {
     private final boolean writable;
     private final Map<String, WatchState> states = new TreeMap<>();
     private final List<OutboxEntry> outbox = new ArrayList<>();
-    private final Set<String> warnings = new LinkedHashSet<>();
+    private final Set<String> warnings = Collections.synchronizedSet(new LinkedHashSet<>());
     private String brokenRules = "", saved;
     private List<Map<?, ?>> history;
 
@@ -2454,7 +2453,7 @@ final class StateStore {
     }
 
     /** What a service answered when it was found down: one file a watch, to look into later. */
-    void evidence(String name, Response response) {
+    void saveEvidence(String name, Response response) {
         String text = response.url() + "\n" + response.status() + " " + response.failureText()
             + "\n" + response.headers() + "\n" + Text.cut(response.body(), 1 << 16);
         if (writable) SecureFiles.orElse(
@@ -2475,7 +2474,7 @@ final class StateStore {
     }
 
     /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds. */
-    void history(Collection<WatchResult> results) {
+    void saveHistory(Collection<WatchResult> results) {
         Map<String, Object> line = new LinkedHashMap<>(Map.of("t", env.now().getEpochSecond()));
         for (WatchResult r : results) line.putIfAbsent(r.watch.name(),
             r.verdict().word().charAt(0) + "" + r.check.response().time().toMillis());
@@ -2530,9 +2529,10 @@ final class SecureFiles {
     static FileChannel lock(Path file) throws IOException {
         FileChannel channel = FileChannel.open(file, Set.of(StandardOpenOption.CREATE,
             StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS), PRIVATE);
-        if (isOurs(file) && channel.tryLock() != null) return channel;
+        boolean ours = isOurs(file);
+        if (ours && channel.tryLock() != null) return channel;
         channel.close();
-        if (isOurs(file)) throw new OverlappingFileLockException();
+        if (ours) throw new OverlappingFileLockException();
         throw new IOException("it belongs to another user");
     }
 
@@ -2569,6 +2569,10 @@ final class SecureFiles {
         if (!isOurs(folder)) throw new IOException("it belongs to another user");
         if (!Files.isWritable(folder)) throw new IOException("it is read-only");
         return Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwx------"));
+    }
+
+    static void makePrivate(Path file) throws IOException {
+        Files.setPosixFilePermissions(file, PosixFilePermissions.fromString("rw-------"));
     }
 
     static boolean isOurs(Path folder) {
@@ -2699,7 +2703,7 @@ final class Json implements JsonGenerator.Converter {
     static Object parse(String text) {
         try {
             return new JsonSlurper().parseText(text);
-        } catch (RuntimeException notJson) {
+        } catch (RuntimeException | StackOverflowError notJson) {
             return null;
         }
     }
@@ -3551,6 +3555,7 @@ final class CompiledRules {
         if (classes == null) return;
         try {
             SecureFiles.write(classes.resolve("rules.groovy"), text);
+            for (File file : classes.toFile().listFiles()) SecureFiles.makePrivate(file.toPath());
             for (File old : folder.toFile().listFiles())
                 if (!old.toPath().equals(classes)) delete(old.toPath());
             Files.move(classes, folder.resolve(key(text)), StandardCopyOption.ATOMIC_MOVE);
@@ -4297,9 +4302,9 @@ record WatchStatus(String name, String state, Instant since, Instant pausedUntil
                    RestartRecord lastRestart, int budgetLeft, int budget, Duration per,
                    Map<String, Double> uptime) {
     String inWords() {
-        String when = pausedUntil != null ? " " + Text.until(pausedUntil) : " since " + Text.at(since);
         StringBuilder text = new StringBuilder(name + ": " + state);
-        text.append(pausedUntil == null && since == null ? ", not checked yet" : when);
+        if (pausedUntil != null) text.append(" ").append(Text.until(pausedUntil));
+        else text.append(since == null ? ", not checked yet" : " since " + Text.at(since));
         if (reason != null) text.append("\n    down: ").append(reason);
         if (lastRestart != null) text.append("\n    last restart ").append(Text.at(lastRestart.at()))
             .append(": ").append(lastRestart.what()).append(" (")
@@ -4531,7 +4536,7 @@ final class Text {
             return thrown(thrown.getCause());
         if (thrown instanceof FileSystemException) return name.replace("Exception", "") + " " + message;
         if (message == null || message.isEmpty()) return name;
-        boolean speaks = name.matches("IO.*|IllegalStateException|StepFailedException");
+        boolean speaks = name.matches("IO.*|IllegalStateException|StepFailedException|MissingSecretException");
         return speaks ? message : name + ": " + message;
     }
 

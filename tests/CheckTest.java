@@ -251,8 +251,7 @@ class CheckTest {
             new Row("what cannot be asked",
                 url(faults.answering(200, "")) + "healthy { certificate.expiresIn > 1.day }",
                 "inconclusive",
-                    "a condition could not be evaluated…no certificate: the answer did not come"
-                        + " over https"));
+                    "a condition could not be evaluated…no certificate: the URL is not https"));
     }
 
     private List<Row> redirects() {
@@ -343,7 +342,7 @@ class CheckTest {
                 "unhealthy", "expected status in 200..299, but status was 524"),
             new Row("the wrong page with the right status", url(faults.answering(401, "Access")) + healthy,
                 "unhealthy",
-                    "expected status == 401 && body.contains('401 Unauthorized'); got HTTP 401, 'Access'"),
+                    "expected status == 401 && body.contains('401 Unauthorized'), but status was 401 and body was 'Access'"),
             new Row("Plex itself", url(faults.answering(401, "<h1>401 Unauthorized</h1>")) + healthy,
                 "healthy", "401 in …"));
     }

@@ -79,10 +79,10 @@ class CommandLineTest {
         Run run = desk.watchdog("--help");
         assertEquals(0, run.exit());
         assertEquals("""
-            Checks the services in rules.groovy, heals what is down, proves it, tells you.
+            Checks the services in rules.groovy, restarts what is down, and notifies you.
 
               watchdog                       one check-and-heal pass, as cron runs it
-              watchdog check                 look at everything, touch nothing
+              watchdog check                 check everything, change nothing
             """, run.out().lines().limit(4).collect(Collectors.joining("\n", "", "\n")));
         assertTrue(run.out().indexOf("watchdog check https://example.com 'status == 200'") < run.out().indexOf("Usage:"), run.out());
         assertTrue(run.out().lines().allMatch(line -> line.length() <= 80), run.out());
@@ -110,19 +110,19 @@ class CommandLineTest {
         "check plexx | watchdog: no watch and no command is called 'plexx'; did you mean 'plex'?",
         "plex dsk | watchdog: no watch and no command is called 'dsk'; did you mean 'disk'?",
         "check example.com | watchdog: no watch and no command is called 'example.com'; a URL begins with https:// or http://",
-        "check ftp://x/ | watchdog: url 'ftp://x/' is not a URL; it begins with https:// or http://",
+        "check ftp://x/ | watchdog: url 'ftp://x/' is not a URL; write, for example, 'https://plex.example.com/identity'",
         "check http://x/ statsu==200 | condition 1, column 1: no such word 'statsu' in healthy; did you mean 'status'?",
-        "check http://x/ status==(200 | a { or ( or quote somewhere before is not closed",
+        "check http://x/ status==(200 | a {, ( or quote before this is not closed",
         "--jsn | watchdog: unknown option: '--jsn'; did you mean --json?",
         "check --quite | watchdog: unknown option: '--quite'; did you mean --quiet?",
         "-x | watchdog: unknown option: '-x'",
         "--rules | watchdog: missing required parameter for option '--rules' (FILE)",
-        "--rules ruls.groovy | ruls.groovy; write that file, or name another by --rules FILE",
+        "--rules ruls.groovy | ruls.groovy; write it, or name another with --rules FILE",
         "--state | watchdog: missing required parameter for option '--state' (DIR)",
         "pause | watchdog: missing required parameter: 'NAME'",
         "pause plx | watchdog: no watch and no command is called 'plx'; did you mean 'plex'?",
-        "pause plex --for soon | watchdog: invalid value for option '--for': 'soon' is no time; write 30m, 2h or 1d",
-        "pause plex --for 0h | watchdog: invalid value for option '--for': '0h' is no time; write 30m, 2h or 1d",
+        "pause plex --for soon | watchdog: invalid value for option '--for': 'soon' is not a duration; use 30m, 2h or 1d",
+        "pause plex --for 0h | watchdog: invalid value for option '--for': '0h' is not a duration; use 30m, 2h or 1d",
         "resume plx | watchdog: no watch and no command is called 'plx'; did you mean 'plex'?",
         "tell plx | watchdog: no watch and no command is called 'plx'; did you mean 'plex'?",
         "drill plex | watchdog: plex has no stop in its restart, so a drill cannot stop it",
@@ -178,7 +178,7 @@ class CommandLineTest {
             condition 1, column 1: no such word 'statsu' in healthy; did you mean 'status'?
                 statsu == 200
                 ^
-            condition 2, column 1: text has no 'contians'; did you mean 'contains'?
+            condition 2, column 1: a text has no 'contians'; did you mean 'contains'?
                 body.contians('x')
                 ^
             """, desk.watchdog("check", "http://x/", "statsu == 200", "body.contians('x')").err());
@@ -292,13 +292,13 @@ class CommandLineTest {
     @Test void validatePrintsTheRulesBackInWords() {
         assertEquals("""
             nas: GET %1$s; up to 1 attempt of 10 s
-                tells no one
+                no notifications
             plex: GET %2$s, needs nas; up to 1 attempt of 10 s
                 restart: run 'touch restarted'
                 at most 3 per 1 h, after 1 unhealthy pass, healthy within 1 ms
-                tells no one
+                no notifications
             disk: run true; up to 1 attempt of 10 s
-                tells no one
+                no notifications
             rules.groovy is good: 3 watches
             """.formatted(server.url("/good"), server.url("/bad")), desk.watchdog("validate").out());
         assertFalse(Files.exists(restarted()));
@@ -311,7 +311,7 @@ class CommandLineTest {
         String rules = "watch('a') { tcp 'localhost:1'; restart { run 'my-own-tool now' } }\n";
         Run without = desk.env("PATH", bin + ":/usr/bin:/bin").rules(rules).watchdog("validate");
         assertEquals(2, without.exit());
-        says(without.err(), "rules.groovy: a, run 'my-own-tool now': for cron, no program 'my-own-tool' in /usr/bin:/bin");
+        says(without.err(), "rules.groovy: a: run 'my-own-tool now': under cron, no program 'my-own-tool' in /usr/bin:/bin");
         Run with = desk.rules("path '" + bin + "'\n" + rules).watchdog("validate");
         assertEquals(0, with.exit(), with.toString());
     }
@@ -325,7 +325,7 @@ class CommandLineTest {
     // ---- pause, resume, status, tell ----------------------------------------------------------------------------
 
     @Test void aPausedWatchIsLeftAloneUntilItIsResumed() {
-        assertEquals("plex is paused until it is resumed; `watchdog resume plex` ends it\n", desk.watchdog("pause", "plex").out());
+        assertEquals("plex is paused until it is resumed; end the pause with: watchdog resume plex\n", desk.watchdog("pause", "plex").out());
         Run paused = desk.watchdog();
         assertEquals(0, paused.exit());
         says(paused.out(), "plex  paused       paused until it is resumed");
@@ -347,7 +347,7 @@ class CommandLineTest {
     }
 
     @Test void statusSaysWhatIsRememberedToPeopleAndPrograms() {
-        says(desk.watchdog("status").out(), "plex: new, not looked at yet");
+        says(desk.watchdog("status").out(), "plex: new, not checked yet");
         desk.watchdog();
         Run people = desk.watchdog("status"), programs = desk.watchdog("status", "--json");
         assertEquals(0, people.exit());
@@ -415,7 +415,7 @@ class CommandLineTest {
     @Test void anUnusableHomeIsSaidWithWhatToDo() {
         Run run = desk.env("HOME", "?").watchdog("disk");
         assertEquals(4, run.exit());
-        assertEquals("watchdog: HOME is not set: watchdog does not know where to keep its memory; use --state DIR\n", run.err());
+        assertEquals("watchdog: HOME is not set, so there is no folder for state; use --state DIR\n", run.err());
         assertEquals(0, desk.watchdog("--state", "kept", "disk").exit());
     }
 
@@ -434,13 +434,13 @@ class CommandLineTest {
         Process process = builder.start();
         String said = new String(process.getInputStream().readAllBytes(), java.nio.charset.StandardCharsets.UTF_8);
         assertEquals(2, process.waitFor());
-        assertTrue(said.matches("watchdog: the locale has no letters for '.*\\.groovy'; set LC_ALL=C\\.UTF-8\n"), said);
+        assertTrue(said.matches("watchdog: the current locale cannot represent the file name '.*\\.groovy'; set LC_ALL=C\\.UTF-8\n"), said);
     }
 
     @Test void validateSaysTheSameToPrograms() {
         desk.rules("watch('a') { tcp '127.0.0.1:1'; restart { run 'nonesuch' } }\n");
         Run run = desk.watchdog("validate", "--json");
-        String complaint = "rules.groovy: a, run 'nonesuch': for cron, no program 'nonesuch' in /usr/bin:/bin; name its folder: path '/opt/...'";
+        String complaint = "rules.groovy: a: run 'nonesuch': under cron, no program 'nonesuch' in /usr/bin:/bin; name its folder: path '/opt/...'";
         assertEquals("{\"watches\":[\"a\"],\"complaints\":[\"" + complaint + "\"],\"exit\":2}\n", run.out());
         assertEquals(2, run.exit());
         assertEquals("{\"watches\":[\"a\"],\"complaints\":[],\"exit\":0}\n",
@@ -471,6 +471,6 @@ class CommandLineTest {
     @Test void anEmptyConditionIsNone() {
         Run run = desk.watchdog("check", "http://127.0.0.1:1/", "");
         assertEquals(2, run.exit());
-        assertEquals("watchdog: a condition is empty; one is 'status == 200'\n", run.err());
+        assertEquals("watchdog: a condition is empty; write, for example, 'status == 200'\n", run.err());
     }
 }

@@ -67,7 +67,7 @@ class DrillTest {
             stopped perl (pid N)
             the check noticed
             svc  healed       in T: connection refused by 127.0.0.1; no process runs 'perl drilled.pl', so nothing was stopped; started perl (pid N)
-            svc is healthy again: the drill is passed
+            svc is healthy again: the drill has passed
             """, drill.out().replaceAll("(?m)^ *[\\d.]+ s  ", "").replaceAll("pid \\d+", "pid N").replaceAll("in [\\d.]+ m?s:", "in T:"));
     }
 
@@ -78,7 +78,7 @@ class DrillTest {
         Run drill = desk.watchdog("drill", "svc");
         assertEquals(2, drill.exit());
         assertEquals("watchdog: This stops svc on purpose: stop 'perl drilled.pl'. "
-            + "Nobody can be asked here; --yes says that it is wanted\n", drill.err());
+            + "watchdog cannot ask for confirmation without a terminal; add --yes\n", drill.err());
         assertEquals(0, desk.watchdog("check").exit(), "it still runs");
     }
 
@@ -96,7 +96,7 @@ class DrillTest {
         desk.watchdog("pause", "svc");
         Run drill = desk.watchdog("drill", "svc", "--yes");
         assertEquals(2, drill.exit());
-        assertEquals("watchdog: svc is paused, so nothing would heal it; `watchdog resume svc` first\n", drill.err());
+        assertEquals("watchdog: svc is paused, so nothing would restart it; end the pause with: watchdog resume svc\n", drill.err());
         desk.watchdog("resume", "svc");
         assertEquals(0, desk.watchdog("check").exit(), "it still runs");
     }
@@ -105,7 +105,7 @@ class DrillTest {
     void aServiceThatIsDownIsNoBeginningForADrill() throws IOException {
         Run drill = service(REMEDY).watchdog("drill", "svc", "--yes");
         assertEquals(2, drill.exit());
-        assertTrue(drill.err().contains("svc is not healthy now; a drill begins with a healthy service"), drill.err());
+        assertTrue(drill.err().contains("svc is not healthy now; a drill needs a healthy service"), drill.err());
     }
 
     @Test
@@ -122,6 +122,6 @@ class DrillTest {
             """.formatted(port));
         Run drill = desk.watchdog("drill", "svc", "--yes");
         assertEquals(1, drill.exit(), drill.toString());
-        assertTrue(drill.out().contains("svc was NOT healed: the drill has failed"), drill.out());
+        assertTrue(drill.out().contains("svc was NOT restarted: the drill has failed"), drill.out());
     }
 }

@@ -43,9 +43,9 @@ class NeedsTest {
         "internet unclear", "needs internet, which is inconclusive",
         "dns down", "needs dns, which is unhealthy",
         "plex unclear", "needs plex, which is inconclusive",
-        "cycle", "watch 'a' needs itself: a needs b needs a",
-        "itself", "watch 'c' needs itself: c needs c",
-        "unknown", "watch 'plex' needs 'internt', which is no watch; did you mean 'internet'?");
+        "below", "watch 'a' needs 'b', and no watch above it has that name",
+        "itself", "watch 'c' needs 'c', and no watch above it has that name; did you mean 'a'?",
+        "unknown", "watch 'plex' needs 'internt', and no watch above it has that name; did you mean 'internet'?");
 
     @TempDir Path folder;
     private Run.Desk desk;
@@ -68,16 +68,8 @@ class NeedsTest {
     }
 
     @Test
-    void theOrderInTheFileDoesNotMatter() throws IOException {
-        Run run = desk.rules(NOTIFY + PLEX + INTERNET).watchdog("--json");
-        assertEquals(1, run.exit(), run.toString());
-        assertEquals("inconclusive, blocked", result(run, "plex"));
-        assertEquals(List.of("internet down"), messages());
-    }
-
-    @Test
     void aWatchNamedAloneIsCheckedWithItsDependencies() {
-        Run run = desk.rules(PLEX + INTERNET + """
+        Run run = desk.rules(INTERNET + PLEX + """
             watch('other') { command 'false' }
             """).watchdog("check", "plex", "--json");
         assertEquals(1, run.exit(), run.toString());
@@ -87,12 +79,12 @@ class NeedsTest {
 
     @Test
     void anInconclusiveDependencyBlocksToo() {
-        Run run = desk.rules(PLEX + """
+        Run run = desk.rules("""
             watch('internet') {
                 command 'true'
                 healthy { certificate.expiresIn > 1.day }
             }
-            """).watchdog("--json");
+            """ + PLEX).watchdog("--json");
         assertEquals(3, run.exit(), run.toString());
         assertEquals("inconclusive, blocked", result(run, "plex"));
         assertEquals(SENTENCES.get("internet unclear"), results(run).get("plex").get("reason"));
@@ -101,7 +93,7 @@ class NeedsTest {
 
     @Test
     void aDryRunNamesTheDependencyAndNoRestart() {
-        Run run = desk.rules(PLEX + INTERNET).watchdog("--dry-run");
+        Run run = desk.rules(INTERNET + PLEX).watchdog("--dry-run");
         assertEquals(1, run.exit(), run.toString());
         assertTrue(run.out().contains("plex      inconclusive " + SENTENCES.get("internet down") + "\n"),
             run.out());
@@ -141,9 +133,9 @@ class NeedsTest {
 
     @Test
     void aBlockedDependencyBlocksToo() {
-        Run run = desk.rules("""
+        Run run = desk.rules(INTERNET + PLEX + """
             watch('library') { command 'false'; attempts 1; needs 'plex'; restart { run 'touch library' } }
-            """ + PLEX + INTERNET).watchdog("--json");
+            """).watchdog("--json");
         assertEquals(1, run.exit(), run.toString());
         assertEquals("inconclusive, blocked", result(run, "library"));
         assertEquals(SENTENCES.get("plex unclear"), results(run).get("library").get("reason"));
@@ -155,13 +147,13 @@ class NeedsTest {
     @Test
     void aHealedDependencyUnblocksItsDependentsInTheSamePass() {
         Run run = desk.rules("""
-            watch('library') { command 'test -e plex'; attempts 1; needs 'plex' }
-            """ + PLEX + """
             watch('internet') {
                 command 'test -e internet'
                 attempts 1
                 restart { run 'touch internet' }
             }
+            """ + PLEX + """
+            watch('library') { command 'test -e plex'; attempts 1; needs 'plex' }
             """).watchdog("--json");
         assertEquals(0, run.exit(), run.toString());
         assertEquals("healthy, restarted", result(run, "internet"));
@@ -171,14 +163,14 @@ class NeedsTest {
 
     @Test
     void aDependencyThatIsNotHealedKeepsItsDependentsBlocked() {
-        Run run = desk.rules(PLEX + """
+        Run run = desk.rules("""
             watch('internet') {
                 command 'test -e internet'
                 attempts 1
                 within 200.milliseconds
                 restart { run 'true' }
             }
-            """).watchdog("--json");
+            """ + PLEX).watchdog("--json");
         assertEquals(1, run.exit(), run.toString());
         assertEquals("unhealthy, restarted", result(run, "internet"));
         assertEquals("inconclusive, blocked", result(run, "plex"));
@@ -237,13 +229,13 @@ class NeedsTest {
     // ---- mistakes -----------------------------------------------------------------------------------------
 
     @Test
-    void anUnknownDependencyAndACycleAreMistakes() {
+    void aDependencyStandsAboveTheWatchThatNeedsIt() {
         Run run = desk.rules("""
             watch('a') { command 'true'; needs 'b' }
             watch('b') { command 'true'; needs 'a' }
             watch('c') { command 'true'; needs 'c' }
-            watch('plex') { command 'true'; needs 'internt' }
             watch('internet') { command 'true' }
+            watch('plex') { command 'true'; needs 'internt' }
             """).watchdog("validate");
         assertEquals(2, run.exit(), run.toString());
         String mistakes =
@@ -252,8 +244,8 @@ class NeedsTest {
         assertEquals("""
             rules.groovy:1: %s
             rules.groovy:3: %s
-            rules.groovy:4: %s
-            """.formatted(SENTENCES.get("cycle"), SENTENCES.get("itself"), SENTENCES.get("unknown")),
+            rules.groovy:5: %s
+            """.formatted(SENTENCES.get("below"), SENTENCES.get("itself"), SENTENCES.get("unknown")),
             mistakes);
     }
 

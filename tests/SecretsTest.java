@@ -36,12 +36,12 @@ class SecretsTest {
     /** What people read, by situation. */
     private static final Map<String, String> SENTENCES = Map.ofEntries(
         entry("not NAME=value", "a line of %s is not NAME=value; put TOKEN=… into "),
-        entry("readable secrets", "%s can be read by others; chmod 600 %1$s"),
+        entry("readable secrets", "other users can read %s; fix it with: chmod 600 '%1$s'"),
         entry("hook left out",
-            "rules.groovy:5: the secret SLACK is missing, so slack is left out for a; put SLACK=… into %s"),
+            "rules.groovy:5: the secret SLACK is missing, so slack is not used for a; put SLACK=… into %s"),
         entry("where to put it", "%s (chmod 600) or into the environment"),
-        entry("inconclusive", "a  inconclusive the secret TOKEN is missing"),
-        entry("not asked", "rules.groovy:1: the secret %s is missing, so a is not asked; put %1$s=… into "),
+        entry("inconclusive", "a  inconclusive cannot be checked: the secret TOKEN is missing"),
+        entry("not asked", "rules.groovy:1: the secret %s is missing, so a is not checked; put %1$s=… into "),
         entry("restart would fail",
             "rules.groovy: b: the secret TWO is missing, so its restart would fail; put TWO=… into "),
         entry("others can write", "watchdog: other users can change %s; fix it with: chmod go-w '%1$s'\n"),

@@ -53,11 +53,11 @@ class StateTest {
         entry("full disk", "watchdog: memory.json cannot be written (No space left on device), "
             + "so restart limits may not hold and messages may be repeated\n"),
         entry("busy", "watchdog: another pass is running\n"),
-        entry("paused", "plex is paused until %s; `watchdog resume plex` ends it\n"),
+        entry("paused", "plex is paused until %s; end the pause with: watchdog resume plex\n"),
         entry("removed", "plex is no longer watched: plex was removed from the rules while it was down: "
-            + "not status == 200 (status: 530)."),
+            + "expected status == 200, but status was 530."),
         entry("status, new", """
-            plex: new, not looked at yet
+            plex: new, not checked yet
                 restarts left: 2 of 2 per 1 h
                 uptime: unknown in 24h, unknown in 7d, unknown in 30d
             """),
@@ -69,16 +69,16 @@ class StateTest {
             """),
         entry("status, down", """
             plex: unhealthy since 2026-03-03 08:05
-                down: not status == 200 (status: 530)
+                down: expected status == 200, but status was 530
                 last restart 2026-03-03 08:05: run 'tests/heal' (did not help)
                 restarts left: 1 of 2 per 1 h
                 uptime: 0 % in 24h, 50 % in 7d, 50 % in 30d
             """),
         entry("status, waiting", """
-            waiting for command since 2026-03-01 08:00: plex is down
-            waiting for command since 2026-03-01 08:00: plex is healthy again
+            not delivered yet to command since 2026-03-01 08:00: plex is down
+            not delivered yet to command since 2026-03-01 08:00: plex is healthy again
             """),
-        entry("status, cut off", "last restart 2026-03-01 08:00: run 'tests/heal' (cut off)\n"));
+        entry("status, cut off", "last restart 2026-03-01 08:00: run 'tests/heal' (interrupted)\n"));
 
     private static String sentence(String situation, Object... values) {
         String sentence = SENTENCES.get(situation);
@@ -316,7 +316,7 @@ class StateTest {
             for (int i = 0; i < 2; i++) passOn("disk");
             Run before = desk.watchdog("status", "--state", "disk");
             assertTrue(before.out().contains("restarts left: 0 of 2 per 1 h"), before.out());
-            assertTrue(before.out().contains("waiting for command since "), before.out());
+            assertTrue(before.out().contains("not delivered yet to command since "), before.out());
             String warning = sentence("no folder", onlyFolder(disk), sentence("read-only"));
 
             command("mount", "-o", "remount,ro", disk.toString());
