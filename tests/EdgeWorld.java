@@ -160,17 +160,8 @@ final class EdgeWorld implements AutoCloseable {
         }
     }
 
-    static void await(String what, BooleanSupplier condition) {
-        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
-        while (!condition.getAsBoolean()) {
-            if (System.nanoTime() > deadline) throw new AssertionError("waited 20 s for " + what);
-            try {
-                Thread.sleep(20);
-            } catch (InterruptedException e) {
-                throw new AssertionError("interrupted while waiting for " + what, e);
-            }
-        }
-    }
+    /** The old name of Wait.until, until the other branches are merged. */
+    static void await(String what, BooleanSupplier condition) { Wait.until(what, condition::getAsBoolean); }
 
     private Path logFile() { return folder.resolve("cloudflared.log"); }
 
