@@ -13,7 +13,7 @@ import java.util.stream.Stream;
 /** What a person sees of one call of a command: its exit code and what it printed. */
 record Run(int exit, String out, String err) {
 
-    /** Runs a command to its end. Its output goes through files: a daemon that it starts may hold a pipe open. */
+    /** Runs a command to its end. It prints to files, because a daemon that it starts could hold a pipe open. */
     static Run of(ProcessBuilder command) throws IOException, InterruptedException {
         Path out = Files.createTempFile("run", ".out"), err = Files.createTempFile("run", ".err");
         try {
@@ -27,9 +27,9 @@ record Run(int exit, String out, String err) {
 
     /** The words of a command that runs watchdog in a new process, with the class path of the tests. */
     static List<String> process(String... args) {
-        Stream<String> java = Stream.of(System.getProperty("java.home") + "/bin/java", "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1", "-Duser.timezone=UTC", "-cp", System.getProperty("java.class.path"), "watchdog");
-        return Stream.concat(java, Stream.of(args)).toList();
+        var java = Stream.of(System.getProperty("java.home") + "/bin/java", "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1", "-Duser.timezone=UTC", "-cp", System.getProperty("java.class.path"));
+        return Stream.of(java, Stream.of("watchdog"), Stream.of(args)).flatMap(words -> words).toList();
     }
 
     /** What was printed with --json. */
@@ -39,7 +39,8 @@ record Run(int exit, String out, String err) {
 
     /** The line of one watch; fails if none starts with its name. */
     String line(String watch) {
-        return out.lines().filter(line -> line.startsWith(watch + " ")).findFirst().orElseThrow(() -> failure("a line of " + watch));
+        return out.lines().filter(line -> line.startsWith(watch + " ")).findFirst()
+            .orElseThrow(() -> failure("a line of " + watch));
     }
 
     /** Each of the three fails with everything that was printed. */
@@ -58,7 +59,9 @@ record Run(int exit, String out, String err) {
         return this;
     }
 
-    private AssertionError failure(String expected) { return new AssertionError("expected: " + expected + "\nbut " + this); }
+    private AssertionError failure(String expected) {
+        return new AssertionError("expected: " + expected + "\nbut " + this);
+    }
 
     @Override public String toString() { return "exit code " + exit + "\nout: " + out + "\nerr: " + err; }
 

@@ -4,8 +4,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 
 /**
- * A service on loopback that is healthy while a file exists: `touch NAME.up` starts it, which any remedy can do. A remedy
- * that is to be counted appends a line to NAME.restarts.
+ * A service on loopback that is healthy while a file exists: `touch NAME.up`, which any remedy can do, starts it.
+ * A remedy whose runs are to be counted appends a line to NAME.restarts.
  */
 final class Service implements AutoCloseable {
     private final Path flag, counter;

@@ -10,9 +10,8 @@ import java.time.Clock;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.stream.Stream;
 
-/** A folder with rules in it, where watchdog is called in this JVM as its `main` would call it. Times are in UTC. */
+/** A folder with rules, where watchdog is called in this JVM as its `main` would call it. Times are in UTC. */
 class TestFolder {
     final Path folder;
     final Map<String, String> env = new HashMap<>();
@@ -55,7 +54,8 @@ class TestFolder {
     /** Calls watchdog, for example {@code watchdog("check", "plex")}. */
     Run watchdog(String... args) {
         ByteArrayOutputStream out = new ByteArrayOutputStream(), err = new ByteArrayOutputStream();
-        Environment environment = new Environment(Map.copyOf(env), folder, clock, print(out), print(err), false,
+        Environment environment = new Environment(
+            Map.copyOf(env), folder, clock, print(out), print(err), false,
             code -> { throw new AssertionError("halted with " + code); });
         int exit = watchdog.run(environment, args);
         return new Run(exit, out.toString(StandardCharsets.UTF_8), err.toString(StandardCharsets.UTF_8));
@@ -77,8 +77,8 @@ class TestFolder {
 
     /** The one state folder that calls from here have made. */
     Path state() {
-        try (Stream<Path> folders = Files.list(folder.resolve(".local/state/watchdog"))) {
-            return folders.filter(f -> f.getFileName().toString().startsWith("rules-")).findFirst().orElseThrow();
+        try (var folders = Files.newDirectoryStream(folder.resolve(".local/state/watchdog"), "rules-*")) {
+            return folders.iterator().next();
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }

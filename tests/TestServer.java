@@ -8,7 +8,7 @@ import java.util.Map;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
-/** An HTTP server on loopback with one function for all its answers; many requests at the same time are answered. */
+/** An HTTP server on loopback: one function gives all answers, for many requests at the same time. */
 final class TestServer implements AutoCloseable {
     /** More than the tests and tests/bench have connections waiting. */
     private static final int BACKLOG = 1024;

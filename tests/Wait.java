@@ -1,7 +1,7 @@
 import java.time.Duration;
 import java.util.concurrent.Callable;
 
-/** Waits for what another process or thread will do. The limits only end a hanging test; no test measures time. */
+/** Waits for another process or thread. The limit only ends a hanging test; no test measures time. */
 final class Wait {
     private static final Duration LIMIT = Duration.ofSeconds(60);
     private static final int POLL_MILLIS = 20;
