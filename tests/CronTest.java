@@ -20,7 +20,7 @@ import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** The real cron runs crontab.example's line for a plain user with a home, Java, and what JBang has fetched. */
+/** The real cron runs crontab.example's line for a plain user with Java and what JBang has fetched. */
 @Order(1)
 class CronTest {
     private static final String USER = "watchdog-test", CRON = "/usr/sbin/cron";
@@ -130,7 +130,8 @@ class CronTest {
     }
 
     private static String everyMinute(String line) {
-        assertTrue(line.contains("/usr/local/bin/jbang --offline watchdog@catalog --quiet --rules $HOME/"), line);
+        String shipped = "/usr/local/bin/jbang --offline watchdog@catalog --quiet --rules $HOME/";
+        assertTrue(line.contains(shipped), line);
         return line.replace("*/5 ", "* ").replace("/usr/local/bin/jbang", "$HOME/checkout/jbangw")
             .replace(" --quiet", "") + " >>$HOME/printed 2>&1";
     }

@@ -61,8 +61,8 @@ class TestRun implements TestExecutionListener {
     }
 
     /**
-     * Classes run at the same time, each in one thread; three, because many tests wait and two cores are usual.
-     * A class that needs something that all share says so with @ResourceLock or @Isolated. @Order is for the slowest.
+     * Classes run at the same time, each in one thread; four, because the first two, CronTest and TunnelTest, only
+     * wait, and two cores are usual. A class that changes what all share has @ResourceLock or @Isolated.
      */
     private static LauncherDiscoveryRequest request(List<String> words) throws Exception {
         var here = Path.of(TestRun.class.getProtectionDomain().getCodeSource().getLocation().toURI());
@@ -73,7 +73,7 @@ class TestRun implements TestExecutionListener {
                 .configurationParameter("junit.jupiter.execution.parallel.mode.default", "same_thread")
                 .configurationParameter("junit.jupiter.execution.parallel.mode.classes.default", "concurrent")
                 .configurationParameter("junit.jupiter.execution.parallel.config.strategy", "fixed")
-                .configurationParameter("junit.jupiter.execution.parallel.config.fixed.parallelism", "3")
+                .configurationParameter("junit.jupiter.execution.parallel.config.fixed.parallelism", "4")
                 .configurationParameter("junit.jupiter.testclass.order.default",
                         "org.junit.jupiter.api.ClassOrderer$OrderAnnotation")
                 // No test takes this long: a test that hangs fails by name and does not stop the whole run.
