@@ -144,7 +144,8 @@ class JbangwTest {
         assertEquals(new Run(0, "0.132.1\n", fetching), jbangw("version"));
         assertEquals(new Run(0, "0.132.1\n", ""), jbangw("version"));
         assertEquals(List.of("-q -B -Dstyle.color=never "
-                + "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -Dartifact=dev.jbang:jbang-cli:0.132.1:jar:all -DoutputDirectory=."),
+                + "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy "
+                + "-Dartifact=dev.jbang:jbang-cli:0.132.1:jar:all -DoutputDirectory=."),
                 Files.readAllLines(temp.resolve("asked")));
         assertEquals(List.of(JAR), namesIn(cache));
     }
