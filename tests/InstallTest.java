@@ -119,8 +119,9 @@ class InstallTest {
 
     /** The id of the demo's process, which its page contains. */
     private static long demoProcess() throws Exception {
-        HttpRequest request = HttpRequest.newBuilder(URI.create("http://127.0.0.1:" + DEMO_PORT + "/")).build();
-        String page = HttpClient.newHttpClient().send(request, BodyHandlers.ofString()).body();
+        URI url = URI.create("http://127.0.0.1:" + DEMO_PORT + "/");
+        String page = HttpClient.newHttpClient()
+            .send(HttpRequest.newBuilder(url).build(), BodyHandlers.ofString()).body();
         Matcher number = Pattern.compile("process (\\d+)").matcher(page);
         assertTrue(number.find(), page);
         return Long.parseLong(number.group(1));
@@ -148,7 +149,7 @@ class InstallTest {
         return run(temp, Stream.concat(Stream.of(CHECKOUT + "/jbangw"), Stream.of(words)).toList());
     }
 
-    /** With a new HOME, but with the JBang that jbangw has fetched. Java finds Maven's folder without HOME. */
+    /** With a new HOME, but the JBang that jbangw has fetched. Java finds Maven's folder without HOME. */
     private Run run(Path folder, List<String> words) throws Exception {
         var builder = new ProcessBuilder(words).directory(folder.toFile());
         builder.environment().putIfAbsent("XDG_CACHE_HOME", System.getenv("HOME") + "/.cache");
