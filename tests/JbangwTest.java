@@ -16,12 +16,14 @@ import java.util.stream.Stream;
 
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Runs the real jbangw with a PATH of a few tools and stand-ins, an empty home and an empty JBang. */
+@Order(6)
 class JbangwTest {
 
     private static final Path JBANGW = Path.of("jbangw").toAbsolutePath();
