@@ -92,18 +92,22 @@ class CostTest {
         return files;
     }
 
-    /** One waits for the deadline, one for the check, and one checks. */
+    /** For the deadline, the check, and its request; fewer where an earlier pass has left idle ones. */
     @Test
-    void aPassOverOneServiceHasThreeThreadsOfItsOwn() throws Exception {
-        assertEquals(Map.of("watchdog", 3), passOver(1).threads);
+    void aPassOverOneServiceStartsAtMostThreeThreads() throws Exception {
+        assertThreads(3, passOver(1));
     }
 
     @Test
     void ofTwoHundredServicesSixtyFourAreCheckedAtTheSameTime() throws Exception {
         Load load = passOver(200);
         assertEquals(MAX_PARALLEL, load.requests);
-        assertEquals(Set.of("watchdog"), load.threads.keySet());
-        assertTrue(load.threads.get("watchdog") <= 1 + 2 * MAX_PARALLEL, load.toString());
+        assertThreads(1 + 2 * MAX_PARALLEL, load);
+    }
+
+    private static void assertThreads(int max, Load load) {
+        assertTrue(Set.of("watchdog").containsAll(load.threads.keySet()), load.toString());
+        assertTrue(load.threads.getOrDefault("watchdog", 0) <= max, load.toString());
     }
 
     /** The highest numbers at any time: of requests, and of threads by name, without OkHttp's own. */

@@ -56,13 +56,13 @@ class InstallTest {
     @Test
     void aCatalogAddedFromAFileRunsOfflineAndAnEditOfTheRulesBuildsNothing() throws Exception {
         jbang("catalog", "add", "--name", "file", CHECKOUT + "/jbang-catalog.json").exits(0);
-        assertHealed("ran sh 'touch up'", jbang("--offline", "watchdog@file"));
+        assertHealed("'touch up'", jbang("--offline", "watchdog@file"));
         assertHealthy(jbang("--offline", "watchdog@file"));
         List<String> built = built();
         assertFalse(built.isEmpty());
         Files.delete(home.folder.resolve("up"));
         rules("run 'touch up edited'");
-        assertHealed("ran 'touch up edited'", jbang("--offline", "watchdog@file"));
+        assertHealed("'touch up edited'", jbang("--offline", "watchdog@file"));
         assertEquals(built, built());
     }
 
@@ -75,7 +75,7 @@ class InstallTest {
             jbang("watchdog@web", "--version").exits(0);
         }
         makeOlder(jbang.resolve("cache"));
-        assertHealed("touch up", jbang("--offline", "watchdog@web"));
+        assertHealed("'touch up'", jbang("--offline", "watchdog@web"));
         assertHealthy(jbang("--offline", "watchdog@web"));
     }
 
