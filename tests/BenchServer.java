@@ -11,9 +11,12 @@ import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.SSLContext;
 
 /**
- * The service that tests/bench checks, on 127.0.0.1. Arguments: PORT PID_FILE START_MILLIS STOP_MILLIS and, for
- * HTTPS, KEY_STORE PASSWORD. Every path answers with the healthy page until `/break?status` or `/break?text` is
- * called; `/mend` and a restart undo that. The file with the process id exists from start to the end of the stop.
+ * The service that tests/bench checks, on 127.0.0.1.
+ *
+ *     PORT PID_FILE START_MILLIS STOP_MILLIS [KEY_STORE PASSWORD]
+ *
+ * Every path answers with the healthy page until `/break?status` or `/break?text` is requested; `/mend` and a
+ * restart undo that. The file with the process id exists from the start to the very end of the stop.
  */
 final class BenchServer {
     private volatile String fault = "none";

@@ -28,8 +28,8 @@ import java.util.function.Consumer;
  *
  *     GET url() --> edge == tunnel == cloudflared (a real process) --> plex
  *
- * Only the daemon is a process, because watchdog stops and starts nothing else. It connects to the edge, as the real
- * one does, and a test can make each part fail as the real ones fail.
+ * Only the daemon is a process, because watchdog stops and starts nothing else. It connects to the edge
+ * as the real one does, and a test can make each part fail as the real ones fail.
  */
 final class EdgeWorld implements AutoCloseable {
     /** In the process table: `/usr/bin/perl …/bin/cloudflared tunnel run`, or `cloudflared tunnel run`. */
@@ -46,7 +46,7 @@ final class EdgeWorld implements AutoCloseable {
     static EdgeWorld open(Kind kind) { return open(kind, "cloudflared"); }
 
     /**
-     * {@code program}: the daemon's name. Tests that run at the same time need different names, because `stop`
+     * {@code program}: the daemon's name. Tests that run at the same time need different ones, because `stop`
      * ends every process that runs the same words.
      */
     static EdgeWorld open(Kind kind, String program) {
@@ -270,7 +270,8 @@ final class EdgeWorld implements AutoCloseable {
         private static final String UNAUTHORIZED =
             "<html><head><title>Unauthorized</title></head><body><h1>401 Unauthorized</h1></body></html>";
         private static final String IDENTITY = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
-            + "<MediaContainer size=\"0\" claimed=\"1\" machineIdentifier=\"0123abcd\" version=\"1.41.0\"></MediaContainer>";
+            + "<MediaContainer size=\"0\" claimed=\"1\" machineIdentifier=\"0123abcd\" "
+            + "version=\"1.41.0\"></MediaContainer>";
 
         private TestServer server;
 
@@ -308,7 +309,8 @@ final class EdgeWorld implements AutoCloseable {
         static byte[] answer(int status, String body) {
             byte[] bytes = body.getBytes(StandardCharsets.UTF_8);
             String head = "HTTP/1.1 " + status + " \r\nServer: cloudflare\r\n"
-                + "Content-Type: text/plain; charset=UTF-8\r\nContent-Length: " + bytes.length + "\r\nConnection: close\r\n\r\n";
+                + "Content-Type: text/plain; charset=UTF-8\r\nContent-Length: " + bytes.length
+                + "\r\nConnection: close\r\n\r\n";
             return (head + body).getBytes(StandardCharsets.UTF_8);
         }
 

@@ -66,9 +66,9 @@ class JbangwTest {
         var path = Arrays.stream(System.getenv("PATH").split(File.pathSeparator))
                 .filter(folder -> !Files.exists(Path.of(folder, "jbang")))
                 .collect(Collectors.joining(File.pathSeparator));
-        var jbangw = new ProcessBuilder(JBANGW.toString(), "version").inheritIO();
+        var jbangw = new ProcessBuilder(JBANGW.toString(), "version");
         jbangw.environment().put("PATH", path);
-        assertEquals(0, jbangw.start().waitFor());
+        Run.of(jbangw).exits(0);
         var cache = System.getenv().getOrDefault("XDG_CACHE_HOME", System.getenv("HOME") + "/.cache");
         realJar = Path.of(cache, "watchdog", JAR);
     }

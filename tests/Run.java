@@ -13,7 +13,7 @@ import java.util.stream.Stream;
 /** What a person sees of one call of a command: its exit code and what it printed. */
 record Run(int exit, String out, String err) {
 
-    /** Runs a command to its end. It prints to files, because a daemon that it starts could hold a pipe open. */
+    /** Runs a command to its end. It prints to files: a daemon that it starts could hold a pipe open. */
     static Run of(ProcessBuilder command) throws IOException, InterruptedException {
         Path out = Files.createTempFile("run", ".out"), err = Files.createTempFile("run", ".err");
         try {

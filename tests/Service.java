@@ -4,7 +4,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 
 /**
- * A service on loopback that is healthy while a file exists: `touch NAME.up`, which any remedy can do, starts it.
+ * A service on loopback that is healthy while a file exists: any remedy can start it with `touch NAME.up`.
  * A remedy whose runs are to be counted appends a line to NAME.restarts.
  */
 final class Service implements AutoCloseable {

@@ -11,7 +11,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 
-/** A folder with rules, where watchdog is called in this JVM as its `main` would call it. Times are in UTC. */
+/** A folder with rules, where watchdog is called in this JVM as its `main` would call it. Times are UTC. */
 class TestFolder {
     final Path folder;
     final Map<String, String> env = new HashMap<>();

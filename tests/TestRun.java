@@ -61,8 +61,9 @@ class TestRun implements TestExecutionListener {
     }
 
     /**
-     * Classes run at the same time, each in one thread; four, because the first two, CronTest and TunnelTest, only
-     * wait, and two cores are usual. A class that changes what all share has @ResourceLock or @Isolated.
+     * Classes run at the same time, each in one thread. Four, because two cores are usual, and the first two
+     * classes, CronTest and TunnelTest, only wait. A class that changes what all share needs @ResourceLock or
+     * @Isolated.
      */
     private static LauncherDiscoveryRequest request(List<String> words) throws Exception {
         var here = Path.of(TestRun.class.getProtectionDomain().getCodeSource().getLocation().toURI());
