@@ -1,52 +1,40 @@
-import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
 import com.sun.net.httpserver.HttpsConfigurator;
 import com.sun.net.httpserver.HttpsServer;
-
-import java.io.FileInputStream;
 import java.io.IOException;
 import java.io.InputStream;
-import java.net.InetAddress;
-import java.net.InetSocketAddress;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.GeneralSecurityException;
 import java.security.KeyStore;
-import java.util.concurrent.Executors;
-
 import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.SSLContext;
 
-import static java.nio.charset.StandardCharsets.UTF_8;
-
 /**
- * What tests/bench looks at, on 127.0.0.1: every path is the healthy page until `/break?status` or `/break?text` is
- * called; `/mend` and a restart heal it. Arguments: PORT PID_FILE START_MILLIS STOP_MILLIS [KEY_STORE PASSWORD].
- * The file with its process id is there from its start until the very end of its stop.
+ * The service that tests/bench checks, on 127.0.0.1.
+ *
+ *     PORT PID_FILE START_MILLIS STOP_MILLIS [KEY_STORE PASSWORD]
+ *
+ * Every path answers with the healthy page until `/break?status` or `/break?text` is requested; `/mend` and a
+ * restart undo that. The file with the process id exists from the start to the very end of the stop.
  */
 final class BenchServer {
-
-    /** As many as the connections that could wait for one of them; so the server is not what is measured. */
-    private static final int THREADS = 64;
-    private static final int WAITING_CONNECTIONS = 1024;
-
-    private volatile String broken = "nothing";
+    private volatile String fault = "none";
 
     public static void main(String[] args) throws Exception {
         Path pidFile = Path.of(args[1]);
         Files.writeString(pidFile, ProcessHandle.current().pid() + "\n");
         Thread.sleep(Long.parseLong(args[2]));
-        HttpServer server = args.length > 4 ? secure(Path.of(args[4]), args[5].toCharArray()) : HttpServer.create();
         stopSlowly(Long.parseLong(args[3]), pidFile);
-        server.createContext("/", new BenchServer()::answer);
-        server.setExecutor(Executors.newFixedThreadPool(THREADS));
-        server.bind(new InetSocketAddress(InetAddress.getLoopbackAddress(), Integer.parseInt(args[0])), WAITING_CONNECTIONS);
-        server.start();
+        boolean secure = args.length > 4;
+        HttpServer server = secure ? https(Path.of(args[4]), args[5].toCharArray()) : HttpServer.create();
+        var page = new BenchServer();
+        new TestServer(server, Integer.parseInt(args[0]), (path, body) -> page.answer(path));
     }
 
-    private static HttpServer secure(Path file, char[] password) throws IOException, GeneralSecurityException {
+    private static HttpServer https(Path file, char[] password) throws IOException, GeneralSecurityException {
         KeyStore keys = KeyStore.getInstance("PKCS12");
-        try (InputStream in = new FileInputStream(file.toFile())) {
+        try (InputStream in = Files.newInputStream(file)) {
             keys.load(in, password);
         }
         KeyManagerFactory managers = KeyManagerFactory.getInstance(KeyManagerFactory.getDefaultAlgorithm());
@@ -69,16 +57,11 @@ final class BenchServer {
         }));
     }
 
-    private void answer(HttpExchange exchange) throws IOException {
-        switch (exchange.getRequestURI().getPath()) {
-            case "/break" -> broken = exchange.getRequestURI().getQuery();
-            case "/mend" -> broken = "nothing";
-            default -> { }
-        }
-        byte[] page = (broken.equals("text") ? "error code: 1033\n" : "<MediaContainer machineIdentifier=\"4711\"/>\n").getBytes(UTF_8);
-        try (exchange) {
-            exchange.sendResponseHeaders(broken.equals("status") ? 530 : 200, page.length);
-            exchange.getResponseBody().write(page);
-        }
+    private TestServer.Answer answer(String path) {
+        if (path.startsWith("/break?")) fault = path.substring("/break?".length());
+        if (path.equals("/mend")) fault = "none";
+        String page = "<MediaContainer machineIdentifier=\"4711\"/>\n";
+        return new TestServer.Answer(fault.equals("status") ? 530 : 200,
+            fault.equals("text") ? "error code: 1033\n" : page);
     }
 }

@@ -4,42 +4,49 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 import static org.junit.jupiter.api.DynamicTest.dynamicTest;
 
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
-
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 import org.junit.jupiter.api.io.TempDir;
 
-/**
- * kill -9 of a pass, a real process, at each step of a story. Then another pass: nothing is forgotten, nothing is
- * doubled, and one daemon runs.
- */
+/** kill -9 of a pass, a real process, at each step; the next pass forgets nothing and doubles nothing. */
+@Order(4)
 class CrashTest {
-    /** A remedy that kills its pass where a file called die.N says so, once; $PPID is the pass. */
-    private static final String DIE = "sh 'if test -e die.%d; then rm die.%d; kill -9 $PPID; sleep 5; fi; true'";
+    private static final int KILLED = 128 + 9;
+    /** The calls of one pass are fewer; a pass that ends before its kill has no more of them. */
+    private static final int MAX_FSYNCS = 8, MAX_RENAMES = 4;
 
-    @TempDir Path folder;
+    /** A step that kills its pass once, where a file die.N exists; $PPID is the pass. */
+    private static final String DIE =
+        "sh 'if test -e die.%d; then rm die.%<d; kill -9 $PPID; sleep 5; fi; true'";
+
+    /** With -D strace is no parent of the pass, so that no test waits for the daemon, which is traced too. */
+    private static final List<String> STRACE =
+        List.of("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null");
+
+    @TempDir
+    private Path temp;
+    private TestFolder home;
     private Service plex;
-    private Run.Desk desk;
 
-    @BeforeEach void open() throws IOException {
-        folder = folder.toRealPath();
-        desk = new Run.Desk(folder);
-        plex = new Service(folder, "plex");
-        script("daemon", "touch plex.up; exec sleep 300");
-        script("hear", "printf '%s\\n' \"$1\" >> heard");
-        Files.writeString(folder.resolve("rules.groovy"), """
-            notify command('./hear')
+    @BeforeEach
+    void open() throws IOException {
+        home = new TestFolder(temp.toRealPath());
+        plex = new Service(home.folder, "plex");
+        home.script("daemon", "touch plex.up; exec sleep 300");
+        home.script("hook", "echo $WATCHDOG_EVENT >>events");
+        home.rules("""
+            notify command('./hook')
             watch('plex') {
                 url '%s'
                 attempts 1
@@ -54,89 +61,97 @@ class CrashTest {
                     %s
                 }
             }
-            """.formatted(plex.url(), DIE.formatted(1, 1), DIE.formatted(2, 2), DIE.formatted(3, 3)));
+            """.formatted(plex.url(), DIE.formatted(1), DIE.formatted(2), DIE.formatted(3)));
     }
 
-    /** The daemon is a script: its process is sh for a moment, and sleep afterwards. */
-    @AfterEach void close() throws IOException {
+    @AfterEach
+    void close() {
         daemons().forEach(ProcessHandle::destroyForcibly);
         plex.close();
     }
 
-    @TestFactory Stream<DynamicTest> aPassThatIsKilledInItsRemedyIsCarriedOnByTheNext() {
+    @TestFactory
+    Stream<DynamicTest> aPassThatIsKilledInItsRemedyIsContinuedByTheNext() {
         return IntStream.rangeClosed(1, 3).mapToObj(place -> dynamicTest("at place " + place, () -> {
             reset();
-            Files.createFile(folder.resolve("die." + place));
-            assertEquals(137, process(List.of()), "killed");
-            afterAll("killed at " + place);
+            home.file("die." + place, "");
+            pass(List.of()).exits(KILLED);
+            assertNextPassHeals();
         }));
     }
 
-    @Test void restartsThatWereCutOffCountAgainstTheBudget() throws Exception {
+    @Test
+    void restartsThatWereCutOffCountTowardsTheLimit() throws Exception {
         reset();
         for (int i = 0; i < 2; i++) {
-            Files.createFile(folder.resolve("die.2"));
-            assertEquals(137, process(List.of()));
+            home.file("die.2", "");
+            pass(List.of()).exits(KILLED);
         }
-        for (int i = 0; i < 2; i++) assertEquals(1, desk.watchdog("--state", "state").exit(), "the budget is spent");
+        for (int i = 0; i < 2; i++) home.watchdog("--state", "state").exits(1);
         assertEquals(2, plex.restarts());
-        assertEquals(List.of("plex is down", "plex is still down; watchdog has stopped restarting it"), heard());
+        assertEquals(List.of("down", "gave_up"), home.lines("events"));
     }
 
-    /** Each call that makes something last, or shows it, is one place to die; until there is no such call any more. */
-    @TestFactory Stream<DynamicTest> aPassThatIsKilledAtAnyWriteIsCarriedOnByTheNext() throws Exception {
-        assumeTrue(Files.isExecutable(Path.of("/usr/bin/strace")) && traces(), "strace is there and may trace");
-        desk.watchdog("check", "--state", "state"); // compiles the rules, and is not of interest
-        return Stream.of("fsync", "rename").flatMap(call -> IntStream.rangeClosed(1, call.equals("fsync") ? 8 : 4).mapToObj(n ->
-            dynamicTest(call + " " + n, () -> {
-                reset();
-                // -D: strace is no parent of the pass, so that we do not wait for the daemon, which it traces as well.
-                int exit = process(List.of("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=" + call,
-                    "-e", "inject=" + call + ":signal=SIGKILL:when=" + n));
-                if (exit == 0) return; // the story has fewer
-                assertEquals(137, exit);
-                afterAll(call + " " + n);
-            })));
+    /** Each call that makes something last, or shows it, is a place to die. */
+    @TestFactory
+    Stream<DynamicTest> aPassThatIsKilledAtAnyWriteIsContinuedByTheNext() throws Exception {
+        assumeTrue(Files.isExecutable(Path.of("/usr/bin/strace")), "strace is not installed");
+        List<String> tracesTrue = Stream.concat(STRACE.stream(), Stream.of("true")).toList();
+        assumeTrue(Run.of(new ProcessBuilder(tracesTrue)).exit() == 0, "strace may not trace here");
+        home.watchdog("check", "--state", "state"); // compiles the rules, which is not what is tested
+        return Stream.concat(killedAt("fsync", MAX_FSYNCS), killedAt("rename", MAX_RENAMES));
     }
 
-    private void afterAll(String where) throws Exception {
-        Run next = desk.watchdog("--state", "state");
-        assertEquals(0, next.exit(), where + ": " + next); // the lock is free, the memory whole, the service healed
-        assertEquals("", desk.watchdog("--quiet", "--state", "state").out());
-        assertTrue(plex.restarts() <= 2, where + ": the restart that was cut off counts");
-        assertEquals(1, daemons().size(), where + ": one daemon");
-        List<String> heard = heard();
-        assertTrue(heard.contains("plex is healthy again"), where + ": " + heard);
-        assertTrue(heard.size() <= 4 && heard.stream().filter("plex is down"::equals).count() <= 2, where + ": doubled at most once: " + heard);
-        try (Stream<Path> files = Files.walk(folder)) {
-            assertEquals(List.of(), files.filter(file -> file.getFileName().toString().endsWith(".tmp")).toList(), where);
+    private Stream<DynamicTest> killedAt(String call, int max) {
+        return IntStream.rangeClosed(1, max).mapToObj(n -> dynamicTest(call + " " + n, () -> {
+            reset();
+            List<String> strace = new ArrayList<>(STRACE);
+            strace.addAll(List.of("-e", "trace=" + call));
+            strace.addAll(List.of("-e", "inject=" + call + ":signal=SIGKILL:when=" + n));
+            Run pass = pass(strace);
+            if (pass.exit() == 0) return; // it has fewer of these calls
+            pass.exits(KILLED);
+            assertNextPassHeals();
+        }));
+    }
+
+    /** The lock is free, the memory is whole, the service is healthy; nothing is repeated more than once. */
+    private void assertNextPassHeals() throws Exception {
+        home.watchdog("--state", "state").exits(0);
+        assertEquals("", home.watchdog("--quiet", "--state", "state").out());
+        assertTrue(plex.restarts() <= 2, "the restart that was cut off counts");
+        assertEquals(1, daemons().size());
+        List<String> events = home.lines("events");
+        assertTrue(events.contains("healed") || events.contains("recovered"), events.toString());
+        assertTrue(events.size() <= 4, events.toString());
+        assertTrue(Collections.frequency(events, "down") <= 2, events.toString());
+        try (Stream<Path> files = Files.walk(home.folder)) {
+            assertEquals(List.of(), files.filter(file -> file.toString().endsWith(".tmp")).toList());
         }
-    }
-
-    private List<String> heard() throws IOException {
-        List<String> titles = new ArrayList<>();
-        for (String line : Files.readAllLines(folder.resolve("heard"), StandardCharsets.UTF_8)) titles.add(line.replaceFirst(":.*", ""));
-        return titles;
     }
 
     /** As on the first day, but for the compiled rules. */
-    private void reset() throws Exception {
+    private void reset() throws IOException {
         daemons().forEach(ProcessHandle::destroyForcibly);
-        EdgeWorld.await("the daemons to end", () -> daemons().isEmpty());
-        for (String name : List.of("heard", "plex.restarts", "plex.up", "die.1", "die.2", "die.3")) Files.deleteIfExists(folder.resolve(name));
-        try (Stream<Path> files = Files.walk(folder.resolve("state"))) {
-            for (Path file : files.filter(file -> file.getFileName().toString().startsWith("memory")).toList()) Files.delete(file);
-        } catch (java.nio.file.NoSuchFileException none) {
-            assertEquals(0, plex.restarts());
+        Wait.until("the daemons to end", () -> daemons().isEmpty());
+        for (String name : List.of("events", "plex.restarts", "plex.up", "die.1", "die.2", "die.3"))
+            Files.deleteIfExists(home.folder.resolve(name));
+        Path state = home.folder.resolve("state");
+        if (!Files.exists(state)) return;
+        try (Stream<Path> files = Files.walk(state)) {
+            for (Path file : files.toList())
+                if (file.getFileName().toString().startsWith("memory")) Files.delete(file);
         }
     }
 
+    /** The daemon is a script: its process is sh for a moment, and sleep afterwards. */
     private List<ProcessHandle> daemons() {
-        return ProcessHandle.allProcesses().filter(process -> process.info().arguments().map(List::of).orElse(List.of())
-            .equals(List.of("300"))).filter(process -> cwd(process).equals(folder)).toList();
+        return ProcessHandle.allProcesses()
+            .filter(process -> process.info().commandLine().orElse("").endsWith("sleep 300"))
+            .filter(process -> workingDirectory(process).equals(home.folder)).toList();
     }
 
-    private static Path cwd(ProcessHandle process) {
+    private static Path workingDirectory(ProcessHandle process) {
         try {
             return Files.readSymbolicLink(Path.of("/proc/" + process.pid() + "/cwd"));
         } catch (IOException gone) {
@@ -144,22 +159,12 @@ class CrashTest {
         }
     }
 
-    /** A pass of its own process; the exit code, 137 when it was killed. */
-    private int process(List<String> before) throws Exception {
-        List<String> command = new ArrayList<>(before);
-        command.addAll(Run.process("--state", "state"));
-        ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile()).redirectErrorStream(true)
-            .redirectOutput(ProcessBuilder.Redirect.appendTo(folder.resolve("printed").toFile()));
-        builder.environment().put("HOME", folder.toString());
-        return builder.start().waitFor();
-    }
-
-    private static boolean traces() throws Exception {
-        return new ProcessBuilder("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "true").start().waitFor() == 0;
-    }
-
-    private void script(String name, String text) throws IOException {
-        Path script = Files.writeString(folder.resolve(name), "#!/bin/sh\n" + text + "\n");
-        Files.setPosixFilePermissions(script, PosixFilePermissions.fromString("rwxr-xr-x"));
+    /** A pass in a new process; {@code before}: the words of a program that runs it. */
+    private Run pass(List<String> before) throws Exception {
+        List<String> words = new ArrayList<>(before);
+        words.addAll(Run.process("--state", "state"));
+        var builder = new ProcessBuilder(words).directory(home.folder.toFile());
+        builder.environment().put("HOME", home.folder.toString());
+        return Run.of(builder);
     }
 }

@@ -1,11 +1,8 @@
-import com.sun.net.httpserver.HttpExchange;
-import com.sun.net.httpserver.HttpServer;
 import java.io.BufferedInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
 import java.net.InetAddress;
-import java.net.InetSocketAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
@@ -27,36 +24,44 @@ import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 
 /**
- * The world that watchdog was made for, on loopback: a public edge, a tunnel daemon, a Plex behind it.
+ * What watchdog was made for, on loopback: a public edge, a tunnel daemon, a Plex behind it.
  *
  *     GET url() --> edge == tunnel == cloudflared (a real process) --> plex
  *
- * Only the daemon is another process, because only it is stopped and started by watchdog. It dials the edge, as the
- * real one does, and everything that goes wrong in the real world can be made to go wrong here.
+ * Only the daemon is a process, because watchdog stops and starts nothing else. It connects to the edge
+ * as the real one does, and a test can make each part fail as the real ones fail.
  */
 final class EdgeWorld implements AutoCloseable {
-    /** How the daemon shows in the process table: `/usr/bin/perl …/bin/cloudflared tunnel run`, or `cloudflared tunnel run`. */
+    /** In the process table: `/usr/bin/perl …/bin/cloudflared tunnel run`, or `cloudflared tunnel run`. */
     enum Kind { SCRIPT, NATIVE }
 
     private static final String PERL = "/usr/bin/perl";
 
     private final Path folder;
     private final Kind kind;
+    private final String program;
     private final Plex plex = new Plex();
     private final Edge edge = new Edge();
 
-    static EdgeWorld open(Kind kind) {
+    static EdgeWorld open(Kind kind) { return open(kind, "cloudflared"); }
+
+    /**
+     * {@code program}: the daemon's name. Tests that run at the same time need different ones, because `stop`
+     * ends every process that runs the same words.
+     */
+    static EdgeWorld open(Kind kind, String program) {
         try {
-            return new EdgeWorld(kind);
+            return new EdgeWorld(kind, program);
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
     }
 
-    private EdgeWorld(Kind kind) throws IOException {
+    private EdgeWorld(Kind kind, String program) throws IOException {
         this.kind = kind;
-        // The real path, because the process table shows that one. Readable by all, because a test may let cron run
-        // the daemon as another user.
+        this.program = program;
+        // The real path, because the process table shows that one. Readable by all users, because in CronTest
+        // another one runs the daemon.
         folder = Files.createTempDirectory("edgeworld").toRealPath();
         Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwxr-xr-x"));
         plex.start();
@@ -64,7 +69,7 @@ final class EdgeWorld implements AutoCloseable {
         installDaemon();
     }
 
-    // ---- what a test looks at ------------------------------------------------------------------------------------
+    // ---- what a test observes -------------------------------------------------------------------
 
     /** Where rules.groovy goes: the native daemon only starts with this as its working directory. */
     Path folder() { return folder; }
@@ -79,12 +84,12 @@ final class EdgeWorld implements AutoCloseable {
 
     boolean connected() { return !edge.connectors.isEmpty(); }
 
-    /** The live daemons of this world and no other. A zombie has neither program nor arguments, so it does not count. */
+    /** The live daemons of this world only. A zombie does not count: it has no program and no arguments. */
     List<Long> daemons() {
         return handles().stream().map(ProcessHandle::pid).sorted().toList();
     }
 
-    /** What the daemons that the test started have written. */
+    /** What was written by the daemons that the test started. */
     String log() {
         try {
             return Files.exists(logFile()) ? Files.readString(logFile()) : "";
@@ -93,56 +98,56 @@ final class EdgeWorld implements AutoCloseable {
         }
     }
 
-    // ---- what a test does ----------------------------------------------------------------------------------------
+    // ---- what a test does -----------------------------------------------------------------------
 
     void plexStop() { plex.stop(); }
 
     void plexStart() { plex.start(); }
 
-    /** The edge refuses every connection; daemons lose theirs and go on dialling. */
+    /** The edge refuses every connection; daemons lose theirs and try again. */
     void edgeStop() { edge.stop(); }
 
     void edgeStart() { edge.start(); }
 
-    /** From now on the edge itself gives this answer to everything; `force(null, null)` ends it. */
+    /** From now on the edge itself answers every request so; `force(null, null)` ends that. */
     void force(Integer status, String body) {
         edge.forced = status == null ? null : Edge.answer(status, body);
     }
 
-    /** Each daemon that runs now answers nothing more and ignores SIGTERM; one that is started later is well. */
+    /** The daemons that run now answer nothing more and ignore SIGTERM; one that is started later works. */
     void hang() { daemons().forEach(pid -> put("hang." + pid, "")); }
 
-    /** The next start, and only that one, exits with code 1 and says why on stderr. */
+    /** Only the next start exits with code 1 and prints why on stderr. */
     void refuseToStart() { put("refuse", ""); }
 
-    /** Each start from now on takes so long to connect. */
+    /** From now on each daemon waits so long before it connects. */
     void slowStart(double seconds) { put("slow", String.valueOf(seconds)); }
 
-    /** Starts one more daemon, found on PATH as a person would, in a session of its own and no child of this JVM. */
+    /** Starts one more daemon by its name on PATH, in a new session and not as a child of this JVM. */
     long startDaemon() {
-        String detach = "my $pid = fork; if ($pid) { print $pid; exit } setsid(); open STDOUT, '>&', STDERR; exec @ARGV";
-        var builder = new ProcessBuilder(PERL, "-MPOSIX=setsid", "-e", detach, "cloudflared", "tunnel", "run");
+        String detach = "my $pid = fork; if ($pid) { print $pid; exit } "
+            + "setsid(); open STDOUT, '>&', STDERR; exec @ARGV";
+        var builder = new ProcessBuilder(PERL, "-MPOSIX=setsid", "-e", detach, program, "tunnel", "run");
         builder.directory(folder.toFile()).redirectInput(Path.of("/dev/null").toFile());
         builder.redirectError(ProcessBuilder.Redirect.appendTo(logFile().toFile()));
         builder.environment().merge("PATH", bin().toString(), (path, bin) -> bin + ":" + path);
         try {
             long pid = Long.parseLong(new String(builder.start().getInputStream().readAllBytes()));
-            await("daemon " + pid + " to run", () -> !alive(pid) || daemons().contains(pid));
+            Wait.until("daemon " + pid + " to run", () -> !alive(pid) || daemons().contains(pid));
             return pid;
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
     }
 
-    /** Until there is a daemon, and each that lives is connected. */
+    /** Until there is a daemon, and each live daemon is connected. */
     void awaitConnected() {
-        await("every daemon to be connected", () -> connected() && edge.pids().containsAll(daemons()));
+        Wait.until("every daemon to be connected", () -> connected() && edge.pids().containsAll(daemons()));
     }
 
-    /** SIGKILL, one by one. */
+    /** SIGKILL, again until none is left: a pass may be starting one at this moment. */
     void killDaemons() {
-        // Again until none is left, as a pass may be starting one at this moment.
-        await("the daemons to be gone", () -> {
+        Wait.until("the daemons to be gone", () -> {
             handles().forEach(ProcessHandle::destroyForcibly);
             return daemons().isEmpty();
         });
@@ -160,17 +165,8 @@ final class EdgeWorld implements AutoCloseable {
         }
     }
 
-    static void await(String what, BooleanSupplier condition) {
-        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
-        while (!condition.getAsBoolean()) {
-            if (System.nanoTime() > deadline) throw new AssertionError("waited 20 s for " + what);
-            try {
-                Thread.sleep(20);
-            } catch (InterruptedException e) {
-                throw new AssertionError("interrupted while waiting for " + what, e);
-            }
-        }
-    }
+    /** The old name of Wait.until, until the other branches are merged. */
+    static void await(String what, BooleanSupplier condition) { Wait.until(what, condition::getAsBoolean); }
 
     private Path logFile() { return folder.resolve("cloudflared.log"); }
 
@@ -179,12 +175,12 @@ final class EdgeWorld implements AutoCloseable {
     }
 
     private boolean isDaemonOfThisWorld(ProcessHandle process) {
-        String program = process.info().command().orElse("");
-        String daemon = bin().resolve("cloudflared").toString();
-        if (kind == Kind.NATIVE) return program.equals(daemon);
-        // The program must be the interpreter: `setsid …/cloudflared` is not yet a daemon.
+        String running = process.info().command().orElse("");
+        String daemon = bin().resolve(program).toString();
+        if (kind == Kind.NATIVE) return running.equals(daemon);
+        // The running program must be the interpreter: `setsid …/cloudflared` is not yet a daemon.
         String[] arguments = process.info().arguments().orElse(new String[0]);
-        return Path.of(program).endsWith("perl") && arguments.length > 0 && arguments[0].equals(daemon);
+        return Path.of(running).endsWith("perl") && arguments.length > 0 && arguments[0].equals(daemon);
     }
 
     private static boolean alive(long pid) {
@@ -199,41 +195,61 @@ final class EdgeWorld implements AutoCloseable {
         }
     }
 
-    // ---- the daemon ----------------------------------------------------------------------------------------------
+    // ---- the daemon -----------------------------------------------------------------------------
 
-    /** A copy of perl that is called cloudflared takes the word `tunnel` for the script to run, and finds it in its working directory. */
+    /** A native daemon is a copy of perl, which runs the script `tunnel` of its working directory. */
     private void installDaemon() throws IOException {
-        Path program = Files.createDirectory(bin()).resolve("cloudflared");
-        Path script = kind == Kind.NATIVE ? folder.resolve("tunnel") : program;
-        if (kind == Kind.NATIVE) Files.copy(Path.of(PERL), program, StandardCopyOption.COPY_ATTRIBUTES);
+        Path file = Files.createDirectory(bin()).resolve(program);
+        Path script = kind == Kind.NATIVE ? folder.resolve("tunnel") : file;
+        if (kind == Kind.NATIVE) Files.copy(Path.of(PERL), file, StandardCopyOption.COPY_ATTRIBUTES);
         Files.writeString(script, DAEMON.replace("@WORLD@", folder.toString())
-            .replace("@EDGE@", "" + edge.controlPort).replace("@PLEX@", "" + plex.port));
-        Files.setPosixFilePermissions(program, PosixFilePermissions.fromString("rwxr-xr-x"));
+            .replace("@EDGE@", "" + edge.controlPort).replace("@PLEX@", "" + plex.server.port()));
+        Files.setPosixFilePermissions(file, PosixFilePermissions.fromString("rwxr-xr-x"));
     }
 
-    /** The ports are written into it because cron's environment would pass nothing on. */
+    /** The ports are in the text because cron passes no environment on. */
     private static final String DAEMON = """
         #!/usr/bin/perl
-        # Stand-in for cloudflared: dials the edge, and asks plex whatever comes back through that connection.
+        # Stand-in for cloudflared: connects to the edge, and sends plex each request that the edge sends.
         use strict; use warnings; use IO::Socket::INET;
         my $world = '@WORLD@';
-        alarm 1800;   # should the tests be killed, their daemons do not stay for ever
+        alarm 1800;   # a daemon that killed tests leave behind ends by itself
 
-        sub note { my @t = gmtime; printf STDERR "%d-%02d-%02dT%02d:%02d:%02dZ %s\\n", 1900 + $t[5], 1 + $t[4], @t[3, 2, 1, 0], @_ }
+        sub note {
+            my @t = gmtime;
+            printf STDERR "%d-%02d-%02dT%02d:%02d:%02dZ %s\\n", 1900 + $t[5], 1 + $t[4], @t[3, 2, 1, 0], @_;
+        }
         sub rest { select undef, undef, undef, $_[0] }
         sub hung { -e "$world/hang.$$" }
         sub dial { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $_[0]) }
-        sub ask  { my $plex = dial(@PLEX@) or return ''; print $plex $_[0]; local $/; my $answer = <$plex>; defined $answer ? $answer : '' }
+        sub ask {
+            my $plex = dial(@PLEX@) or return '';
+            print $plex $_[0];
+            local $/;
+            my $answer = <$plex>;
+            return defined $answer ? $answer : '';
+        }
 
-        unless ("@ARGV" =~ /\\brun\\b/ and "$0 @ARGV" =~ /\\btunnel\\b/) { note('ERR stand-in knows only: cloudflared tunnel run'); exit 2 }
-        if (unlink "$world/refuse") { note(q{ERR Couldn't start tunnel error="tunnel credentials file not found"}); exit 1 }
+        unless ("@ARGV" =~ /\\brun\\b/ and "$0 @ARGV" =~ /\\btunnel\\b/) {
+            note('ERR this stand-in only knows: cloudflared tunnel run');
+            exit 2;
+        }
+        if (unlink "$world/refuse") {
+            note(q{ERR Couldn't start tunnel error="tunnel credentials file not found"});
+            exit 1;
+        }
         $SIG{PIPE} = 'IGNORE';
-        $SIG{TERM} = $SIG{INT} = sub { return if hung(); note('INF Initiating graceful shutdown due to signal terminated'); exit 0 };
+        $SIG{TERM} = $SIG{INT} = sub {
+            return if hung();
+            note('INF Initiating graceful shutdown due to signal terminated');
+            exit 0;
+        };
         note('INF Starting tunnel');
         if (open my $slow, '<', "$world/slow") { rest(<$slow>) }
 
         for (;; rest(0.2)) {
-            my $edge = dial(@EDGE@) or do { note('ERR Unable to establish connection with Cloudflare edge'); next };
+            my $edge = dial(@EDGE@);
+            if (!$edge) { note('ERR Unable to establish connection with Cloudflare edge'); next }
             print $edge "$$\\n";
             note('INF Registered tunnel connection');
             while (defined(my $line = <$edge>)) {
@@ -248,63 +264,53 @@ final class EdgeWorld implements AutoCloseable {
         }
         """;
 
-    // ---- plex ----------------------------------------------------------------------------------------------------
+    // ---- plex -----------------------------------------------------------------------------------
 
     private static final class Plex {
         private static final String UNAUTHORIZED =
             "<html><head><title>Unauthorized</title></head><body><h1>401 Unauthorized</h1></body></html>";
-        private static final String IDENTITY = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><MediaContainer size=\"0\" "
-            + "claimed=\"1\" machineIdentifier=\"0123abcd\" version=\"1.41.0\"></MediaContainer>";
+        private static final String IDENTITY = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
+            + "<MediaContainer size=\"0\" claimed=\"1\" machineIdentifier=\"0123abcd\" "
+            + "version=\"1.41.0\"></MediaContainer>";
 
-        private HttpServer server;
-        private int port;
+        private TestServer server;
 
+        /** On the same port after a restart, because the daemon has it in its text. */
         void start() {
-            try {
-                server = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), port), 0);
-            } catch (IOException e) {
-                throw new UncheckedIOException(e);
-            }
-            port = server.getAddress().getPort();   // the same one after a restart
-            server.createContext("/", exchange -> answer(exchange, 401, "text/html", UNAUTHORIZED));
-            server.createContext("/identity", exchange -> answer(exchange, 200, "text/xml", IDENTITY));
-            server.start();
+            server = new TestServer(server == null ? 0 : server.port(), (path, body) -> answer(path));
         }
 
-        void stop() { server.stop(0); }
+        void stop() { server.close(); }
 
-        private static void answer(HttpExchange exchange, int status, String type, String body) throws IOException {
-            exchange.getResponseHeaders().set("Content-Type", type);
-            exchange.getResponseHeaders().set("X-Plex-Protocol", "1.0");
-            exchange.getResponseHeaders().set("Connection", "close");
-            byte[] bytes = body.getBytes(StandardCharsets.UTF_8);
-            exchange.sendResponseHeaders(status, bytes.length);
-            try (exchange) {
-                exchange.getResponseBody().write(bytes);
-            }
+        private static TestServer.Answer answer(String path) {
+            boolean identity = path.startsWith("/identity");
+            var headers = Map.of("Content-Type", identity ? "text/xml" : "text/html",
+                "X-Plex-Protocol", "1.0", "Connection", "close");
+            return new TestServer.Answer(identity ? 200 : 401, identity ? IDENTITY : UNAUTHORIZED, headers);
         }
     }
 
-    // ---- the edge ------------------------------------------------------------------------------------------------
+    // ---- the edge -------------------------------------------------------------------------------
 
-    /** Relays raw bytes, so that whatever the client sends reaches plex, and whatever plex says reaches the client. */
+    /** Relays raw bytes, so that the client gets exactly what plex sends, and plex what the client sends. */
     private static final class Edge {
         private static final byte[] NO_TUNNEL = answer(530, "error code: 1033");
         private static final byte[] NO_ORIGIN = answer(502, "error code: 502");
         /** Long enough for a slow machine, short enough for a test of a hung daemon. */
-        private static final long PATIENCE_MILLIS = 1500;
+        private static final long TIMEOUT_MILLIS = 1500;
 
         private final List<Connector> connectors = new CopyOnWriteArrayList<>();
         private final AtomicInteger requests = new AtomicInteger();
         private volatile byte[] forced;
         private ServerSocket front, control;
         private int frontPort, controlPort;
-        private List<Thread> doors = List.of();
+        private List<Thread> acceptors = List.of();
 
         static byte[] answer(int status, String body) {
             byte[] bytes = body.getBytes(StandardCharsets.UTF_8);
-            String head = "HTTP/1.1 " + status + " \r\nServer: cloudflare\r\nContent-Type: text/plain; charset=UTF-8\r\n"
-                + "Content-Length: " + bytes.length + "\r\nConnection: close\r\n\r\n";
+            String head = "HTTP/1.1 " + status + " \r\nServer: cloudflare\r\n"
+                + "Content-Type: text/plain; charset=UTF-8\r\nContent-Length: " + bytes.length
+                + "\r\nConnection: close\r\n\r\n";
             return (head + body).getBytes(StandardCharsets.UTF_8);
         }
 
@@ -317,7 +323,7 @@ final class EdgeWorld implements AutoCloseable {
             }
             frontPort = front.getLocalPort();   // the same ones after a restart
             controlPort = control.getLocalPort();
-            doors = List.of(welcome(front, this::serve), welcome(control, this::register));
+            acceptors = List.of(accept(front, this::serve), accept(control, this::register));
         }
 
         void stop() {
@@ -325,7 +331,7 @@ final class EdgeWorld implements AutoCloseable {
                 front.close();
                 control.close();
                 // The kernel goes on listening for as long as a thread still waits in accept().
-                for (Thread door : doors) door.join();
+                for (Thread acceptor : acceptors) acceptor.join();
                 for (Connector connector : connectors) connector.socket.close();
             } catch (IOException | InterruptedException e) {
                 throw new IllegalStateException(e);
@@ -334,16 +340,16 @@ final class EdgeWorld implements AutoCloseable {
 
         List<Long> pids() { return connectors.stream().map(connector -> connector.pid).toList(); }
 
-        private static Thread welcome(ServerSocket door, Consumer<Socket> guest) {
+        private static Thread accept(ServerSocket server, Consumer<Socket> handler) {
             return background(() -> {
                 while (true) {
                     Socket socket;
                     try {
-                        socket = door.accept();
+                        socket = server.accept();
                     } catch (IOException closed) {
                         return;
                     }
-                    background(() -> guest.accept(socket));
+                    background(() -> handler.accept(socket));
                 }
             });
         }
@@ -363,11 +369,11 @@ final class EdgeWorld implements AutoCloseable {
                 byte[] forced = this.forced;
                 client.getOutputStream().write(forced != null ? forced : relay(request));
             } catch (IOException gone) {
-                return;   // the client hung up: there is nobody left to answer
+                return;   // the client has closed the connection
             }
         }
 
-        /** The head and body of one request; null when the client leaves without a word. One request a connection. */
+        /** Head and body of a connection's only request; null when the client closes without sending one. */
         private static byte[] request(InputStream in) throws IOException {
             String line = line(in);
             if (line == null) return null;
@@ -392,19 +398,20 @@ final class EdgeWorld implements AutoCloseable {
             return line.toString();
         }
 
-        /** Connectors take turns, whether they are well or not: that is how one wedged connection fails some requests. */
+        /** Connectors take turns, also hung ones: so one hung connection fails some of the requests. */
         private byte[] relay(byte[] request) throws IOException {
             List<Connector> up = List.copyOf(connectors);
             if (up.isEmpty()) return NO_TUNNEL;
             try {
-                byte[] answer = up.get(requests.get() % up.size()).ask(request).get(PATIENCE_MILLIS, TimeUnit.MILLISECONDS);
+                Connector next = up.get(requests.get() % up.size());
+                byte[] answer = next.ask(request).get(TIMEOUT_MILLIS, TimeUnit.MILLISECONDS);
                 return answer.length == 0 ? NO_ORIGIN : answer;
             } catch (TimeoutException | ExecutionException | InterruptedException e) {
                 return NO_TUNNEL;
             }
         }
 
-        /** Reads for as long as the daemon is there, and so notices at once when it is not. */
+        /** Reads until the daemon is gone, so that the edge notices at once. */
         private void register(Socket socket) {
             Connector connector = null;
             try (socket; var in = new BufferedInputStream(socket.getInputStream())) {
@@ -415,7 +422,7 @@ final class EdgeWorld implements AutoCloseable {
                     connector.answered(Integer.parseInt(words[0]), in.readNBytes(Integer.parseInt(words[1])));
                 }
             } catch (IOException | NumberFormatException lost) {
-                // A daemon that was killed in the middle of a line: the same as one that said goodbye.
+                // A daemon that was killed in the middle of a line is gone like any other.
             } finally {
                 if (connector != null) leave(connector);
             }
@@ -423,11 +430,12 @@ final class EdgeWorld implements AutoCloseable {
 
         private void leave(Connector connector) {
             connectors.remove(connector);
-            connector.pending.values().forEach(answer -> answer.completeExceptionally(new IOException("connector lost")));
+            var lost = new IOException("connector lost");
+            connector.pending.values().forEach(answer -> answer.completeExceptionally(lost));
         }
     }
 
-    /** The edge's end of one daemon's connection. Answers carry the number of their question, as a hung one may give it late. */
+    /** The edge's end of a daemon's connection. An answer has its question's number: it may come late. */
     private static final class Connector {
         private final Socket socket;
         private final long pid;
@@ -443,7 +451,8 @@ final class EdgeWorld implements AutoCloseable {
             var answer = new CompletableFuture<byte[]>();
             pending.put(++questions, answer);
             try {
-                socket.getOutputStream().write((questions + " " + request.length + "\n").getBytes(StandardCharsets.US_ASCII));
+                String head = questions + " " + request.length + "\n";
+                socket.getOutputStream().write(head.getBytes(StandardCharsets.US_ASCII));
                 socket.getOutputStream().write(request);
             } catch (IOException e) {
                 answer.completeExceptionally(e);

@@ -12,33 +12,53 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Runs the real jbangw with a PATH of a few tools and stand-ins, an empty home and an empty JBang. */
+@Order(6)
 class JbangwTest {
 
     private static final Path JBANGW = Path.of("jbangw").toAbsolutePath();
     private static final String JAR = "jbang-cli-0.132.1-all.jar";
-    private static final List<String> TOOLS = List.of("sh", "bash", "dash", "cat", "chmod", "cp", "grep", "head",
-            "mkdir", "mv", "rm", "sed", "sha256sum", "shasum", "tail");
+    private static final List<String> TOOLS = List.of("sh", "bash", "dash", "cat", "chmod", "cp", "grep",
+            "head", "mkdir", "mv", "rm", "sed", "sha256sum", "shasum", "tail");
 
-    /** Java takes the home folder from the user database, not from HOME: JBang's own folder is given by JBANG_DIR. */
+    /** By JBANG_DIR, because Java takes the home folder from the user database and not from HOME. */
     @TempDir
     private static Path jbangDir;
-    private static Path realJar;
+    /** Built by JBang once for all tests. */
+    @TempDir
+    private static Path scriptDir;
+    private static Path realJar, script;
 
     @TempDir
     private Path temp;
     private Path bin, cache;
     private final Map<String, String> environment = new TreeMap<>();
 
-    private record Ran(int exit, String out, String err) { }
+    @BeforeAll
+    static void writeTheScript() throws IOException {
+        script = Files.writeString(scriptDir.resolve("Script.java"), """
+            public class Script {
+                public static void main(String... words) throws Exception {
+                    switch (words[0]) {
+                        case "words" -> System.out.print(String.join("\\0", words) + "\\0");
+                        case "exit" -> System.exit(Integer.parseInt(words[1]));
+                        case "pid" -> System.out.print(ProcessHandle.current().pid());
+                        case "input" -> System.in.transferTo(System.out);
+                    }
+                }
+            }
+            """);
+    }
 
     /** A checkout that was started by another jbang fetches the jar here, as its user would. */
     @BeforeAll
@@ -46,11 +66,11 @@ class JbangwTest {
         var path = Arrays.stream(System.getenv("PATH").split(File.pathSeparator))
                 .filter(folder -> !Files.exists(Path.of(folder, "jbang")))
                 .collect(Collectors.joining(File.pathSeparator));
-        var jbangw = new ProcessBuilder(JBANGW.toString(), "version").inheritIO();
+        var jbangw = new ProcessBuilder(JBANGW.toString(), "version");
         jbangw.environment().put("PATH", path);
-        assertEquals(0, jbangw.start().waitFor());
-        var home = System.getenv("XDG_CACHE_HOME");
-        realJar = (home == null ? Path.of(System.getenv("HOME"), ".cache") : Path.of(home)).resolve("watchdog/" + JAR);
+        Run.of(jbangw).exits(0);
+        var cache = System.getenv().getOrDefault("XDG_CACHE_HOME", System.getenv("HOME") + "/.cache");
+        realJar = Path.of(cache, "watchdog", JAR);
     }
 
     @BeforeEach
@@ -67,68 +87,68 @@ class JbangwTest {
     @Test
     void shellcheckFindsNothing() throws Exception {
         assumeTrue(lend("shellcheck"), "shellcheck is not installed");
-        var ours = List.of(JBANGW.toString(), JBANGW.resolveSibling(".ci/run").toString());
-        assertEquals(new Ran(0, "", ""), run(bin.resolve("shellcheck"), ours));
+        var ours = Stream.of("jbangw", ".ci/run", "tests/bench")
+                .map(file -> JBANGW.resolveSibling(file).toString()).toList();
+        assertEquals(new Run(0, "", ""), run(bin.resolve("shellcheck"), ours));
     }
 
-    // An empty argument is not among them: JBang itself loses it when it prints the command.
+    /** An empty argument is not among them, because JBang itself loses it when it prints the command. */
     @ParameterizedTest
     @ValueSource(strings = {"sh", "bash", "dash"})
     void argumentsArriveUnchanged(String shell) throws Exception {
         assumeTrue(Files.exists(bin.resolve(shell)), shell + " is not installed");
         cacheTheRealJar();
-        var script = script("Arguments", "for (var argument : args) System.out.print(argument + '\\0');");
-        var arguments = List.of("two words", " ", "it's", "\"quoted\"", "$HOME", "`id`", "$(id)", "a\\b\\n", "*",
-                "a;b|c&d", "~", "line\nbreak", "end\n", "--version", "#", "!!", "a=b");
-        var words = new ArrayList<>(List.of(JBANGW.toString(), script));
+        var arguments = List.of("words", "two words", " ", "it's", "\"quoted\"", "$HOME", "`id`", "$(id)",
+                "a\\b\\n", "*", "a;b|c&d", "~", "line\nbreak", "end\n", "--version", "#", "!!", "a=b");
+        var words = new ArrayList<>(List.of(JBANGW.toString(), script.toString()));
         words.addAll(arguments);
-        var ran = run(bin.resolve(shell), words);
-        assertEquals(arguments, List.of(ran.out.split("\0")), ran.err);
+        var run = run(bin.resolve(shell), words);
+        assertEquals(arguments, List.of(run.out().split("\0")), run.err());
     }
 
     @Test
     void theExitCodeOfTheProgramArrives() throws Exception {
         cacheTheRealJar();
-        assertEquals(7, jbangw(script("Seven", "System.exit(7);")).exit);
+        jbangw(script.toString(), "exit", "7").exits(7);
     }
 
     @Test
     void theExitCodeAndOutputOfJBangItselfArrive() throws Exception {
         cacheTheRealJar();
-        assertEquals(new Ran(0, "0.132.1\n", ""), jbangw("version", "--quiet"));
-        var ran = jbangw("no-such-script.java");
-        assertEquals(2, ran.exit);
-        assertTrue(ran.err.contains("no-such-script.java"), ran.err);
+        assertEquals(new Run(0, "0.132.1\n", ""), jbangw("version", "--quiet"));
+        jbangw("no-such-script.java").exits(2).errs("no-such-script.java");
     }
 
     @Test
     void theProgramTakesThePlaceOfTheShell() throws Exception {
         cacheTheRealJar();
-        var process = start(JBANGW, List.of(script("Pid", "System.out.print(ProcessHandle.current().pid());")));
-        assertEquals(Long.toString(process.pid()), finish(process).out);
+        var process = start(JBANGW, List.of(script.toString(), "pid"));
+        assertEquals(Long.toString(process.pid()), finish(process).out());
     }
 
     @Test
     void standardInputReachesTheProgram() throws Exception {
         cacheTheRealJar();
-        var process = start(JBANGW, List.of(script("Cat", "System.in.transferTo(System.out);")));
+        var process = start(JBANGW, List.of(script.toString(), "input"));
         process.getOutputStream().write("from outside".getBytes());
-        assertEquals("from outside", finish(process).out);
+        assertEquals("from outside", finish(process).out());
     }
 
     @Test
     void aJBangOnThePathIsPreferred() throws Exception {
         Files.delete(bin.resolve("java"));
         standIn("jbang", "echo \"their jbang: $1\"; exit 3");
-        assertEquals(new Ran(3, "their jbang: two words\n", ""), jbangw("two words"));
+        assertEquals(new Run(3, "their jbang: two words\n", ""), jbangw("two words"));
     }
 
     @Test
     void mavenIsAskedOnlyOnce() throws Exception {
         standIn("mvn", "cp '" + realJar + "' . && echo \"$*\" >>'" + temp.resolve("asked") + "'");
-        assertEquals(new Ran(0, "0.132.1\n", "jbangw: fetching JBang 0.132.1 with Maven, once\n"), jbangw("version"));
-        assertEquals(new Ran(0, "0.132.1\n", ""), jbangw("version"));
-        assertEquals(List.of("-q -B -Dstyle.color=never org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy "
+        var fetching = "jbangw: fetching JBang 0.132.1 with Maven, once\n";
+        assertEquals(new Run(0, "0.132.1\n", fetching), jbangw("version"));
+        assertEquals(new Run(0, "0.132.1\n", ""), jbangw("version"));
+        assertEquals(List.of("-q -B -Dstyle.color=never "
+                + "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy "
                 + "-Dartifact=dev.jbang:jbang-cli:0.132.1:jar:all -DoutputDirectory=."),
                 Files.readAllLines(temp.resolve("asked")));
         assertEquals(List.of(JAR), namesIn(cache));
@@ -139,8 +159,8 @@ class JbangwTest {
         standIn("mvn", "cp '" + realJar + "' .");
         var first = start(JBANGW, List.of("version"));
         var second = start(JBANGW, List.of("version"));
-        assertEquals("0.132.1\n", finish(first).out);
-        assertEquals("0.132.1\n", finish(second).out);
+        assertEquals("0.132.1\n", finish(first).out());
+        assertEquals("0.132.1\n", finish(second).out());
         assertEquals(List.of(JAR), namesIn(cache));
     }
 
@@ -149,10 +169,11 @@ class JbangwTest {
         Files.createDirectories(cache);
         Files.writeString(cache.resolve(JAR), "cut short");
         standIn("mvn", "cp '" + realJar + "' .");
-        var ran = jbangw("version");
-        assertEquals("0.132.1\n", ran.out);
-        assertEquals("jbangw: " + cache.resolve(JAR) + " was damaged (wrong SHA-256); deleted it and fetching it again",
-                ran.err.lines().findFirst().orElseThrow());
+        var run = jbangw("version");
+        assertEquals("0.132.1\n", run.out());
+        assertEquals("jbangw: " + cache.resolve(JAR)
+                + " was damaged (wrong SHA-256); deleted it and fetching it again",
+                run.err().lines().findFirst().orElseThrow());
     }
 
     @Test
@@ -185,7 +206,7 @@ class JbangwTest {
         assertFails("java is version 1; install a JDK, version 17 or newer");
     }
 
-    // As the java of macOS does when there is none.
+    /** As macOS's own java does where none is installed. */
     @Test
     void aJavaThatDoesNotWorkIsNamed() throws Exception {
         Files.delete(bin.resolve("java"));
@@ -224,12 +245,13 @@ class JbangwTest {
         standIn("curl", """
                 cat <<'END'
                 mkdir -p "$JBANG_DIR/bin"
-                printf '#!/bin/sh\\necho "installed %s, given $#: $*"\\n' $JBANG_DOWNLOAD_VERSION >"$JBANG_DIR/bin/jbang"
+                says='installed %s, given $#: $*'
+                printf '#!/bin/sh\\necho "'"$says"'"\\n' $JBANG_DOWNLOAD_VERSION >"$JBANG_DIR/bin/jbang"
                 chmod +x "$JBANG_DIR/bin/jbang"
                 END""");
-        assertEquals(new Ran(0, "installed 0.132.1, given 1: two words\n",
-                "jbangw: no Maven on PATH; installing JBang 0.132.1 with its own installer\n"), jbangw("two words"));
-        assertEquals(new Ran(0, "installed 0.132.1, given 1: again\n", ""), jbangw("again"));
+        var installing = "jbangw: no Maven on PATH; installing JBang 0.132.1 with its own installer\n";
+        assertEquals(new Run(0, "installed 0.132.1, given 1: two words\n", installing), jbangw("two words"));
+        assertEquals(new Run(0, "installed 0.132.1, given 1: again\n", ""), jbangw("again"));
     }
 
     @Test
@@ -238,20 +260,19 @@ class JbangwTest {
         assertFails("could not fetch JBang's installer with curl; check the network or install Maven");
     }
 
-    /** It fails in our own words alone: nothing on stdout, and the last sentence on stderr is this one. */
+    /** Nothing on stdout, only jbangw's own sentences on stderr, and this one last. */
     private void assertFails(String sentence) throws Exception {
-        var ran = jbangw("version");
-        assertEquals(1, ran.exit, ran.err);
-        assertEquals("", ran.out);
-        assertTrue(ran.err.lines().allMatch(line -> line.startsWith("jbangw: ")), ran.err);
-        assertTrue(ran.err.endsWith(sentence + "\n"), ran.err);
+        var run = jbangw("version").exits(1);
+        assertEquals("", run.out());
+        assertTrue(run.err().lines().allMatch(line -> line.startsWith("jbangw: ")), run.err());
+        assertTrue(run.err().endsWith(sentence + "\n"), run.err());
     }
 
-    private Ran jbangw(String... arguments) throws Exception {
+    private Run jbangw(String... arguments) throws Exception {
         return run(JBANGW, List.of(arguments));
     }
 
-    private Ran run(Path program, List<String> arguments) throws Exception {
+    private Run run(Path program, List<String> arguments) throws Exception {
         return finish(start(program, arguments));
     }
 
@@ -264,12 +285,12 @@ class JbangwTest {
         return builder.start();
     }
 
-    /** One stream after the other: all that is written here fits into a pipe. */
-    private static Ran finish(Process process) throws Exception {
+    /** Reads one stream after the other, because all that is printed here fits into a pipe. */
+    private static Run finish(Process process) throws Exception {
         process.getOutputStream().close();
         var out = new String(process.getInputStream().readAllBytes());
         var err = new String(process.getErrorStream().readAllBytes());
-        return new Ran(process.waitFor(), out, err);
+        return new Run(process.waitFor(), out, err);
     }
 
     private void cacheTheRealJar() throws IOException {
@@ -277,20 +298,12 @@ class JbangwTest {
         Files.copy(realJar, cache.resolve(JAR));
     }
 
-    private String script(String name, String body) throws IOException {
-        return Files.writeString(temp.resolve(name + ".java"), """
-                public class %s {
-                    public static void main(String... args) throws Exception { %s }
-                }
-                """.formatted(name, body)).toString();
-    }
-
     private void standIn(String name, String body) throws IOException {
         var file = Files.writeString(bin.resolve(name), "#!/bin/sh\n" + body + "\n").toFile();
         assertTrue(file.setExecutable(true));
     }
 
-    /** Puts a tool of this machine on the short PATH, if the machine has it. No link: JUnit would warn of each. */
+    /** Puts a tool on the short PATH if this machine has it. Not as a link, of which JUnit would warn. */
     private boolean lend(String tool) throws IOException {
         for (var folder : System.getenv("PATH").split(File.pathSeparator)) {
             var found = Path.of(folder, tool);

@@ -1,90 +1,83 @@
-import java.io.ByteArrayOutputStream;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import groovy.json.JsonSlurper;
 import java.io.IOException;
-import java.io.PrintStream;
-import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.time.Clock;
-import java.time.Duration;
 import java.time.Instant;
-import java.time.ZoneId;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 
-/** What a person sees of one call of watchdog: its exit code and what it printed. */
+/** What a person sees of one call of a command: its exit code and what it printed. */
 record Run(int exit, String out, String err) {
 
-    /** A folder with rules in it, where watchdog is called in this very JVM, as its `main` would call it. */
-    static final class Desk {
-        final Path folder;
-        final Map<String, String> env = new HashMap<>();
-        Clock clock = Clock.systemUTC();
-
-        /** {@code folder}: a fresh one, as JUnit's @TempDir gives it; it is HOME too. */
-        Desk(Path folder) {
-            this.folder = folder;
-            env.put("HOME", folder.toString());
-            env.put("PATH", System.getenv("PATH"));
-        }
-
-        Desk rules(String text) { return file("rules.groovy", text); }
-
-        Desk file(String name, String text) {
-            try {
-                Files.writeString(folder.resolve(name), text);
-            } catch (IOException e) {
-                throw new UncheckedIOException(e);
-            }
-            return this;
-        }
-
-        Desk env(String name, String value) {
-            env.put(name, value);
-            return this;
-        }
-
-        /** Calls watchdog, for example {@code watchdog("check", "plex")}. */
-        Run watchdog(String... args) {
-            ByteArrayOutputStream out = new ByteArrayOutputStream(), err = new ByteArrayOutputStream();
-            Environment world = new Environment(Map.copyOf(env), folder, clock, print(out), print(err), false,
-                code -> { throw new AssertionError("halted with " + code); });
-            int exit = watchdog.run(world, args);
-            return new Run(exit, out.toString(StandardCharsets.UTF_8), err.toString(StandardCharsets.UTF_8));
-        }
-
-        private static PrintStream print(ByteArrayOutputStream to) {
-            return new PrintStream(to, true, StandardCharsets.UTF_8);
-        }
-
-        /** The one state folder that calls from here have made. */
-        Path state() {
-            try (Stream<Path> folders = Files.list(folder.resolve(".local/state/watchdog"))) {
-                return folders.filter(f -> f.getFileName().toString().startsWith("rules-")).findFirst().orElseThrow();
-            } catch (IOException e) {
-                throw new UncheckedIOException(e);
-            }
+    /** Runs a command to its end. It prints to files: a daemon that it starts could hold a pipe open. */
+    static Run of(ProcessBuilder command) throws IOException, InterruptedException {
+        Path out = Files.createTempFile("run", ".out"), err = Files.createTempFile("run", ".err");
+        try {
+            int exit = command.redirectOutput(out.toFile()).redirectError(err.toFile()).start().waitFor();
+            return new Run(exit, Files.readString(out), Files.readString(err));
+        } finally {
+            Files.delete(out);
+            Files.delete(err);
         }
     }
 
-    /** The words of a command that runs watchdog as a process of its own, with the class path of the tests. */
+    /** The words of a command that runs watchdog in a new process, with the class path of the tests. */
     static List<String> process(String... args) {
-        return Stream.concat(Stream.of(System.getProperty("java.home") + "/bin/java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-            "-cp", System.getProperty("java.class.path"), "watchdog"), Stream.of(args)).toList();
+        var java = Stream.of(System.getProperty("java.home") + "/bin/java", "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1", "-Duser.timezone=UTC", "-cp", System.getProperty("java.class.path"));
+        return Stream.of(java, Stream.of("watchdog"), Stream.of(args)).flatMap(words -> words).toList();
     }
 
-    /** A clock that only moves when it is told to. */
-    static final class HandClock extends Clock {
-        private Instant now;
+    /** What was printed with --json. */
+    @SuppressWarnings("unchecked") Map<String, Object> json() {
+        return (Map<String, Object>) new JsonSlurper().parseText(out);
+    }
 
-        HandClock(Instant now) { this.now = now; }
+    /** The line of one watch; fails if none starts with its name. */
+    String line(String watch) {
+        return out.lines().filter(line -> line.startsWith(watch + " ")).findFirst()
+            .orElseThrow(() -> failure("a line of " + watch));
+    }
 
-        void pass(Duration time) { now = now.plus(time); }
+    /** Each of the three fails with everything that was printed. */
+    Run exits(int code) {
+        assertEquals(code, exit, () -> "exit code of " + this);
+        return this;
+    }
 
-        @Override public Instant instant() { return now; }
-        @Override public ZoneId getZone() { return ZoneId.of("UTC"); }
-        @Override public Clock withZone(ZoneId zone) { return this; }
+    Run says(String part) {
+        assertTrue(out.contains(part), () -> failure(part).getMessage());
+        return this;
+    }
+
+    Run errs(String part) {
+        assertTrue(err.contains(part), () -> failure(part).getMessage());
+        return this;
+    }
+
+    private AssertionError failure(String expected) {
+        return new AssertionError("expected: " + expected + "\nbut " + this);
+    }
+
+    @Override public String toString() { return "exit code " + exit + "\nout: " + out + "\nerr: " + err; }
+
+    /** The old name of TestFolder, until the other branches are merged. */
+    static final class Desk extends TestFolder {
+        Desk(Path folder) { super(folder); }
+
+        @Override Desk rules(String text) { super.rules(text); return this; }
+        @Override Desk file(String name, String text) { super.file(name, text); return this; }
+        @Override Desk env(String name, String value) { super.env(name, value); return this; }
+    }
+
+    /** The old name of MutableClock, until the other branches are merged. */
+    static final class HandClock extends MutableClock {
+        HandClock(Instant now) { super(now); }
+
+        void pass(java.time.Duration time) { add(time); }
     }
 }

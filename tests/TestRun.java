@@ -9,9 +9,12 @@
 
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.TimeZone;
 
 import org.junit.platform.engine.FilterResult;
 import org.junit.platform.engine.TestDescriptor;
@@ -19,6 +22,7 @@ import org.junit.platform.engine.TestExecutionResult;
 import org.junit.platform.engine.discovery.ClassNameFilter;
 import org.junit.platform.engine.discovery.DiscoverySelectors;
 import org.junit.platform.engine.support.descriptor.MethodSource;
+import org.junit.platform.launcher.LauncherDiscoveryRequest;
 import org.junit.platform.launcher.PostDiscoveryFilter;
 import org.junit.platform.launcher.TestExecutionListener;
 import org.junit.platform.launcher.TestIdentifier;
@@ -26,33 +30,59 @@ import org.junit.platform.launcher.TestPlan;
 import org.junit.platform.launcher.core.LauncherDiscoveryRequestBuilder;
 import org.junit.platform.launcher.core.LauncherFactory;
 
-/** Runs every class here whose name ends in Test, and tells of it; the last line is what .ci/run reads. */
+/** Runs every class here whose name ends in Test and prints a line for each; .ci/run reads the last line. */
 class TestRun implements TestExecutionListener {
 
     private static final int FRAMES_SHOWN = 8;
 
-    private TestPlan plan;
-    private int passed, failed, skipped;
+    /** Of one class, or of all. */
+    private static final class Counts {
+        private final long start = System.nanoTime();
+        private int passed, failed, skipped;
 
-    // What the class under way began with, to print what it added.
-    private int passedBefore, failedBefore, skippedBefore;
-    private long classStart;
-
-    public static void main(String... words) throws Exception {
-        var run = new TestRun();
-        var here = Path.of(TestRun.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-        LauncherFactory.create().execute(LauncherDiscoveryRequestBuilder.request()
-                .selectors(DiscoverySelectors.selectClasspathRoots(Set.of(here)))
-                .filters(ClassNameFilter.includeClassNamePatterns(".*Test"), chosenBy(List.of(words)))
-                // No law takes this long: a test that hangs is to fail by name, not to stop the whole run in silence.
-                .configurationParameter("junit.jupiter.execution.timeout.default", "5 m")
-                .build(), run);
-        System.out.println(run.summary());
-        // A thread or a server that a failed test left behind must not keep this process alive.
-        System.exit(run.failed > 0 || run.passed == 0 ? 1 : 0);
+        @Override public String toString() {
+            return passed + " passed, " + failed + " failed"
+                + (skipped > 0 ? ", " + skipped + " skipped" : "");
+        }
     }
 
-    /** Only methods are judged: JUnit drops a class by itself once none of its methods is left. */
+    private TestPlan plan;
+    private final Counts total = new Counts();
+    private final Map<TestIdentifier, Counts> classes = new HashMap<>();
+
+    public static void main(String... words) throws Exception {
+        // The tests compare printed times. It stays so: tests that run at the same time share it.
+        TimeZone.setDefault(TimeZone.getTimeZone("UTC"));
+        var run = new TestRun();
+        LauncherFactory.create().execute(request(List.of(words)), run);
+        System.out.println(run.total);
+        // A thread or a server that a failed test left behind must not keep this process alive.
+        System.exit(run.total.failed > 0 || run.total.passed == 0 ? 1 : 0);
+    }
+
+    /**
+     * Classes run at the same time, each in one thread. Four, because two cores are usual, and the first two
+     * classes, CronTest and TunnelTest, only wait. A class that changes what all share needs @ResourceLock or
+     * @Isolated.
+     */
+    private static LauncherDiscoveryRequest request(List<String> words) throws Exception {
+        var here = Path.of(TestRun.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+        return LauncherDiscoveryRequestBuilder.request()
+                .selectors(DiscoverySelectors.selectClasspathRoots(Set.of(here)))
+                .filters(ClassNameFilter.includeClassNamePatterns(".*Test"), chosenBy(words))
+                .configurationParameter("junit.jupiter.execution.parallel.enabled", "true")
+                .configurationParameter("junit.jupiter.execution.parallel.mode.default", "same_thread")
+                .configurationParameter("junit.jupiter.execution.parallel.mode.classes.default", "concurrent")
+                .configurationParameter("junit.jupiter.execution.parallel.config.strategy", "fixed")
+                .configurationParameter("junit.jupiter.execution.parallel.config.fixed.parallelism", "4")
+                .configurationParameter("junit.jupiter.testclass.order.default",
+                        "org.junit.jupiter.api.ClassOrderer$OrderAnnotation")
+                // No test takes this long: a test that hangs fails by name and does not stop the whole run.
+                .configurationParameter("junit.jupiter.execution.timeout.default", "5 m")
+                .build();
+    }
+
+    /** Chooses methods; JUnit drops a class by itself when none of its methods is left. */
     private static PostDiscoveryFilter chosenBy(List<String> words) {
         return test -> FilterResult.includedIf(words.isEmpty() || method(test).map(name ->
                 words.stream().anyMatch(name::contains)).orElse(true));
@@ -69,32 +99,47 @@ class TestRun implements TestExecutionListener {
     }
 
     @Override
-    public void executionStarted(TestIdentifier test) {
-        if (!isTopLevelClass(test)) return;
-        passedBefore = passed;
-        failedBefore = failed;
-        skippedBefore = skipped;
-        classStart = System.nanoTime();
+    public synchronized void executionStarted(TestIdentifier test) {
+        if (isTopLevelClass(test)) classes.put(test, new Counts());
     }
 
     @Override
-    public void executionSkipped(TestIdentifier test, String reason) {
-        skipped += plan.getDescendants(test).stream().filter(TestIdentifier::isTest).count() + (test.isTest() ? 1 : 0);
+    public synchronized void executionSkipped(TestIdentifier test, String reason) {
+        long tests = plan.getDescendants(test).stream().filter(TestIdentifier::isTest).count();
+        if (test.isTest()) tests++;
+        total.skipped += tests;
+        countsOf(test).skipped += tests;
         System.out.println("  skipped " + nameOf(test) + ": " + reason);
     }
 
     @Override
-    public void executionFinished(TestIdentifier test, TestExecutionResult result) {
+    public synchronized void executionFinished(TestIdentifier test, TestExecutionResult result) {
         switch (result.getStatus()) {
-            case SUCCESSFUL -> passed += test.isTest() ? 1 : 0;
-            case ABORTED -> executionSkipped(test, result.getThrowable().map(Throwable::getMessage).orElse("aborted"));
+            case SUCCESSFUL -> {
+                if (test.isTest()) countPassed(test);
+            }
+            case ABORTED -> executionSkipped(test,
+                    result.getThrowable().map(Throwable::getMessage).orElse("aborted"));
             case FAILED -> {
-                failed++;
+                total.failed++;
+                countsOf(test).failed++;
                 System.out.println("  FAILED " + nameOf(test));
-                result.getThrowable().ifPresent(TestRun::tell);
+                result.getThrowable().ifPresent(TestRun::print);
             }
         }
-        if (isTopLevelClass(test)) System.out.println(lineFor(test));
+        if (isTopLevelClass(test)) System.out.println(line(test));
+    }
+
+    private void countPassed(TestIdentifier test) {
+        total.passed++;
+        countsOf(test).passed++;
+    }
+
+    /** A class that is skipped never starts. */
+    private Counts countsOf(TestIdentifier test) {
+        TestIdentifier at = test;
+        while (!isTopLevelClass(at) && plan.getParent(at).isPresent()) at = plan.getParent(at).get();
+        return classes.computeIfAbsent(at, unstarted -> new Counts());
     }
 
     private boolean isTopLevelClass(TestIdentifier test) {
@@ -102,32 +147,24 @@ class TestRun implements TestExecutionListener {
     }
 
     private String nameOf(TestIdentifier test) {
-        var parent = plan.getParent(test).filter(up -> !plan.getRoots().contains(up));
-        return parent.map(up -> nameOf(up) + " ").orElse("") + test.getDisplayName();
+        var parent = plan.getParent(test).filter(above -> !plan.getRoots().contains(above));
+        return parent.map(above -> nameOf(above) + " ").orElse("") + test.getDisplayName();
     }
 
-    /** JUnit's and Java's frames tell nothing about our mistake. Every class of ours is in the default package. */
-    private static void tell(Throwable thrown) {
+    /** Without the frames of JUnit and Java; every class of ours is in the default package. */
+    private static void print(Throwable thrown) {
         System.out.println("    " + thrown.toString().replace("\n", "\n    "));
         Arrays.stream(thrown.getStackTrace()).filter(frame -> !frame.getClassName().contains("."))
                 .limit(FRAMES_SHOWN).forEach(frame -> System.out.println("      at " + frame));
         if (thrown.getCause() != null) {
             System.out.println("    caused by");
-            tell(thrown.getCause());
+            print(thrown.getCause());
         }
     }
 
-    private String lineFor(TestIdentifier testClass) {
-        return "%-24s %s, %.1f s".formatted(testClass.getDisplayName(),
-                counts(passed - passedBefore, failed - failedBefore, skipped - skippedBefore),
-                (System.nanoTime() - classStart) / 1e9);
-    }
-
-    private String summary() {
-        return counts(passed, failed, skipped);
-    }
-
-    private static String counts(int passed, int failed, int skipped) {
-        return passed + " passed, " + failed + " failed" + (skipped > 0 ? ", " + skipped + " skipped" : "");
+    private String line(TestIdentifier testClass) {
+        Counts counts = countsOf(testClass);
+        double seconds = (System.nanoTime() - counts.start) / 1e9;
+        return "%-24s %s, %.1f s".formatted(testClass.getDisplayName(), counts, seconds);
     }
 }
