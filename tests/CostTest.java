@@ -10,6 +10,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.stream.Collectors;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.FutureTask;
@@ -57,7 +58,7 @@ class CostTest {
         Run.of(builder).exits(0);
         String classes = Files.readString(log);
         assertTrue(classes.contains(" okhttp3.OkHttpClient "), "the log has no classes");
-        return classes.contains(" org.codehaus.groovy.control.CompilationUnit ");
+        return classes.contains(" RulesCompiler ");
     }
 
     @Test
@@ -157,7 +158,7 @@ class CostTest {
         assertFalse(deps.isEmpty());
         for (String dep : deps) assertTrue(dep.matches("//DEPS [\\w.-]+:[\\w.-]+:\\d+(\\.\\d+)+"), dep);
         String options = header.stream().filter(line -> line.startsWith("//RUNTIME_OPTIONS "))
-            .findFirst().orElseThrow();
+            .collect(Collectors.joining(" "));
         for (String option : List.of("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx", "-Xshare:auto"))
             assertTrue(options.contains(option), options);
     }

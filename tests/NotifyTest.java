@@ -40,14 +40,12 @@ class NotifyTest {
     /** What people read, by situation. */
     private static final Map<String, String> SENTENCES = Map.ofEntries(
         entry("down", "expected status == 200, but status was 530. Restarting it: run 'touch plex.up'."),
-        entry("healed", "Ran 'touch plex.up'. Found down at 2026-03-01 08:00: not status == 200 "
-            + "(status: 530). Healthy 0 ms later."),
+        entry("healed", "Ran 'touch plex.up'. Found down at 2026-03-01 08:00: expected status == 200, "
+            + "but status was 530. Healthy 0 ms later."),
         entry("gave up, title", "plex is still down; watchdog has stopped restarting it"),
         entry("gave up, both", "a and b are still down; watchdog has stopped restarting them"),
         entry("gave up", "3 restarts in 1 h did not last; the next one is possible at 2026-03-01 09:00. "
             + "Found down at 2026-03-01 08:00: expected status == 200, but status was 401."),
-        entry("suspicious", " The response was the same after every restart, so perhaps the rule is wrong, "
-            + "not the service. It begins: 401 <h1>Unauthorized</h1>"),
         entry("recovered, title", "plex is healthy again, 15 min after its last restart"),
         entry("recovered", "Found down at 2026-03-01 08:00: expected status == 200, but status was 530. "
             + "Healthy 15 min later."),
@@ -61,10 +59,10 @@ class NotifyTest {
             + "plex is down\n"),
         entry("removed hook", "watchdog: webhook: dropped 1 message, because this hook is no longer in the "
             + "rules: plex is down\n"),
-        entry("hangs", "Restarting it: run 'tests/heal'.\"' did not end within 10 s and was ended; "
+        entry("hangs", "Restarting it: run 'tests/heal'.\"' did not end within 10 s and was killed; "
             + "watchdog will send it again\n"),
         entry("heartbeat", "watchdog: heartbeat: not accepted: 404\n"),
-        entry("broken rules", "watchdog: these rules cannot be used, so the last good ones still watch\n"),
+        entry("broken rules", "watchdog: rules.groovy has mistakes; using the last working rules\n"),
         entry("tell", "webhook: accepted\nwebhook: not accepted: 401 bad token\ncommand: accepted\n"));
 
     private static String sentence(String situation, Object... values) {
@@ -311,14 +309,14 @@ class NotifyTest {
         assertEquals(3, run.out().lines().filter(line -> line.matches("\\w+ +healed .*")).count(), run.out());
     }
 
-    @Test void aRuleThatNoRestartHelpsIsCalledSuspiciousWithWhatTheServerSays() {
+    @Test void aServiceThatNoRestartHelpsIsNotRestartedForEver() {
         plex.status = 401;
         plex.body = "<h1>Unauthorized</h1>";
         watched("notify webhook('@/hook')", "limit 3, per: 1.hour\nrestart { run 'true' }");
         for (int i = 0; i < 8; i++) pass();
         assertEquals(List.of("plex is down", "plex is still down", sentence("gave up, title")),
             inbox.titles("/hook"));
-        assertEquals(sentence("gave up") + sentence("suspicious"), json(last("/hook")).get("text"));
+        assertEquals(sentence("gave up"), json(last("/hook")).get("text"));
     }
 
     @Test void watchesThatAreNoLongerRestartedAreOneMessage() {
@@ -394,7 +392,7 @@ class NotifyTest {
 
     private long waiting() {
         return desk.watchdog("status").out().lines()
-            .filter(line -> line.startsWith("waiting for webhook since 2026-03-01 08:00: ")).count();
+            .filter(line -> line.startsWith("not delivered yet to webhook since 2026-03-01 08:00: ")).count();
     }
 
     /** A watch that is down for each, with a hook of its own. */
