@@ -66,10 +66,10 @@ class CheckTest {
 
     @TempDir Path folder;
     private final Faults faults = new Faults();
-    private Run.Desk desk;
+    private TestFolder home;
 
     @BeforeEach
-    void setTheDesk() { desk = new Run.Desk(folder); }
+    void open() { home = new TestFolder(folder); }
 
     @AfterEach
     void endTheFaults() { faults.close(); }
@@ -82,15 +82,15 @@ class CheckTest {
     /** All in one rules file, checked side by side: one compilation, and no fault disturbs another. */
     @TestFactory
     Stream<DynamicTest> everyFaultHasItsVerdictAndItsWords() throws IOException {
-        desk.file("ca.pem", faults.authority.certificatePem());
+        home.file("ca.pem", faults.authority.certificatePem());
         List<Row> rows =
             Stream.of(connections(), answers(), redirects(), certificates(), edges()).flatMap(List::stream)
             .toList();
         assertEquals(rows.size(), rows.stream().map(Row::name).distinct().count(), "rows with the same name");
-        desk.rules(rows.stream()
+        home.rules(rows.stream()
             .map(row -> "watch('" + row.name() + "') {\n    attempts 1\n    timeout 20.seconds\n    "
             + row.words().strip().replace("\n", "\n    ") + "\n}\n").collect(Collectors.joining()));
-        Run run = desk.watchdog("check", "--json");
+        Run run = home.watchdog("check", "--json");
         assertEquals(1, run.exit(), run.toString());
         Map<String, Map<?, ?>> results = results(run);
         return Stream.concat(rows.stream()
@@ -374,7 +374,7 @@ class CheckTest {
         String hostile =
             faults.raw("HTTP/1.1 500 \u001b]0;owned\u0007\r\nX-Evil: \u0007bell\r\n\r\n"
                 + "\u001b[2Jgone\0\r\u0008\u0085\u00e2\u0080\u00aetxt.exe");
-        Run run = desk.rules("""
+        Run run = home.rules("""
             watch('hostile') {
                 url '%s'
                 attempts 1
@@ -396,7 +396,7 @@ class CheckTest {
     @Test
     void checkOfAUrlPrintsTheDiagramAndTheTimeOfEachPhase() {
         Run run =
-            desk.watchdog("check",
+            home.watchdog("check",
             faults.answering(530, "error code: 1033").replace("127.0.0.1", "localhost"), "status == 401");
         assertEquals(1, run.exit(), run.toString());
         String out = run.out().replaceAll(":\\d+/", ":PORT/").replaceAll("\\d+ ms", "N ms");
@@ -411,7 +411,7 @@ class CheckTest {
 
     @Test
     void checkOfAnHttpsUrlTimesTheHandshakeUpToItsFailure() {
-        Run run = desk.watchdog("check", faults.tls(faults.serving("localhost")));
+        Run run = home.watchdog("check", faults.tls(faults.serving("localhost")));
         assertEquals(1, run.exit(), run.toString());
         assertTrue(run.out().contains(SENTENCES.get("an unknown authority")), run.out());
         assertTrue(run.out().lines().toList().get(1).matches("    dns \\d+ ms, connect \\d+ ms.*"),
@@ -422,7 +422,7 @@ class CheckTest {
 
     @Test
     void aRestartRenewsNoCertificateSoNoneRunsUnlessTheRulesSaySo() {
-        Run run = desk.rules("""
+        Run run = home.rules("""
             watch('told') {
                 url '%1$s'
                 attempts 1
@@ -449,7 +449,7 @@ class CheckTest {
             "timeout", url(faults.silent()) + "timeout 1.second", "reset", url(faults.reset("")), "closed",
                 url(faults.raw("")),
             "tls", url(faults.tls(faults.serving("localhost"))), "none", url(faults.answering(500, "")));
-        Run run = desk.rules(causes.entrySet().stream().map(cause -> """
+        Run run = home.rules(causes.entrySet().stream().map(cause -> """
             watch('%1$s') {
                 %2$s
                 attempts 1
@@ -469,7 +469,7 @@ class CheckTest {
     @Test
     void theRequestIsShapedByTheWordsOfTheWatch() throws Exception {
         MockWebServer server = faults.serve(Faults.status(200));
-        desk.rules("""
+        home.rules("""
             def site = '%s'
             watch('plain') { url site + 'plain' }
             watch('method') { url site + 'method'; method 'HEAD' }
@@ -480,7 +480,7 @@ class CheckTest {
             watch('form') { url site + 'form'; send 'a=1', type: 'application/x-www-form-urlencoded' }
             watch('put') { url site + 'put'; method 'PUT'; send 'x', type: 'text/plain' }
             """.formatted(server.url("/")));
-        assertEquals(0, desk.watchdog("check").exit());
+        assertEquals(0, home.watchdog("check").exit());
         Map<String, RecordedRequest> asked = requests(server);
         assertEquals("GET /plain HTTP/1.1", asked.get("/plain").getRequestLine());
         assertEquals("watchdog/1.0.0", asked.get("/plain").getHeaders().get("User-Agent"));
@@ -504,7 +504,7 @@ class CheckTest {
     void credentialsDoNotFollowARedirectToAnotherHost() throws Exception {
         MockWebServer other = faults.serve(Faults.status(200));
         MockWebServer first = faults.serve(redirect("http://localhost:" + other.getPort() + "/login"));
-        assertEquals(0, desk.rules("""
+        assertEquals(0, home.rules("""
             watch('site') {
                 url 'http://127.0.0.1:%d/'
                 bearer 'abc'
@@ -522,7 +522,7 @@ class CheckTest {
     void proxiesOfTheMachineAreNotAsked() throws Exception {
         MockWebServer site = faults.serve(Faults.status(200));
         MockWebServer proxy = faults.serve(Faults.status(500));
-        desk.rules("watch('site') { url 'http://127.0.0.1:%d/'; attempts 1 }".formatted(site.getPort()));
+        home.rules("watch('site') { url 'http://127.0.0.1:%d/'; attempts 1 }".formatted(site.getPort()));
         Map<String, String> env = new LinkedHashMap<>();
         String there = "127.0.0.1:" + proxy.getPort();
         env.put("http_proxy", "http://" + there);
@@ -551,7 +551,7 @@ class CheckTest {
     void aHealthyFirstCheckIsNotRepeated() {
         MockWebServer server = faults.serve(Faults.status(200));
         assertEquals(0,
-            desk.rules("watch('site') { url '%s'; attempts 5 }".formatted(server.url("/"))).watchdog("check")
+            home.rules("watch('site') { url '%s'; attempts 5 }".formatted(server.url("/"))).watchdog("check")
             .exit());
         assertEquals(1, server.getRequestCount());
     }
@@ -560,7 +560,7 @@ class CheckTest {
     void aFailedCheckIsRepeatedOnAFreshConnectionBeforeItCounts() throws Exception {
         MockWebServer once = faults.serve(Faults.status(502), Faults.status(200));
         MockWebServer always = faults.serve(Faults.status(502));
-        Run run = desk.rules("""
+        Run run = home.rules("""
             watch('once') { url '%s'; attempts 3, every: 10.milliseconds }
             watch('always') { url '%s'; attempts 3, every: 10.milliseconds }
             """.formatted(once.url("/"), always.url("/"))).watchdog("check", "--json");
@@ -575,7 +575,7 @@ class CheckTest {
         MockResponse good = Faults.status(200), bad = Faults.status(502);
         MockWebServer enough = faults.serve(bad, good, bad, good, good);
         MockWebServer few = faults.serve(bad, good, bad, bad, good);
-        Run run = desk.rules("""
+        Run run = home.rules("""
             watch('enough') { url '%s'; attempts 1; samples 5, good: 3 }
             watch('few') { url '%s'; attempts 1; samples 5, good: 3 }
             """.formatted(enough.url("/"), few.url("/"))).watchdog("check", "--json");
@@ -601,7 +601,7 @@ class CheckTest {
     @Test
     void aConditionWithoutEndHoldsNeitherThePassNorTheOtherWatches() throws Exception {
         String site = faults.answering(200, "a".repeat(5000));
-        desk.rules("""
+        home.rules("""
             watch('loop') {
                 url '%1$s'
                 timeout 1.second
@@ -632,7 +632,7 @@ class CheckTest {
     void aNameServerThatIsSilentDoesNotHoldThePass() throws Exception {
         assumeTrue(canUnshare("exit((stat '/')[4])"),
             "only root keeps the owners of all folders in a network of its own");
-        desk.rules("""
+        home.rules("""
             watch('site') {
                 url 'http://example.com/'
                 attempts 1

@@ -33,7 +33,7 @@ class CommandLineTest {
 
     private static MockWebServer server;
     @TempDir Path folder;
-    private Run.Desk desk;
+    private TestFolder home;
 
     @BeforeAll static void serve() throws IOException {
         server = new MockWebServer();
@@ -48,7 +48,7 @@ class CommandLineTest {
     @AfterAll static void stopServing() { server.close(); }
 
     @BeforeEach void rules() {
-        desk = new Run.Desk(folder).rules("""
+        home = new TestFolder(folder).rules("""
             watch('nas') { url '%1$s'; attempts 1 }
             watch('plex') { url '%2$s'; attempts 1; within 1.millisecond; needs 'nas'; restart { run 'touch restarted' } }
             watch('disk') { command 'true'; attempts 1 }
@@ -76,7 +76,7 @@ class CommandLineTest {
     // ---- help and wrong words -----------------------------------------------------------------------------------
 
     @Test void helpLeadsWithExamples() {
-        Run run = desk.watchdog("--help");
+        Run run = home.watchdog("--help");
         assertEquals(0, run.exit());
         assertEquals("""
             Checks the services in rules.groovy, restarts what is down, and notifies you.
@@ -91,13 +91,13 @@ class CommandLineTest {
 
     @ParameterizedTest @CsvSource({"check", "validate", "status", "pause", "resume", "tell", "drill"})
     void everyCommandHelps(String command) {
-        Run run = desk.watchdog(command, "--help");
+        Run run = home.watchdog(command, "--help");
         assertEquals(0, run.exit(), run.toString());
         says(run.out(), "Usage: watchdog " + command);
     }
 
     @Test void helpAndVersionNeedNoRulesAndNoHome() {
-        Run.Desk bare = new Run.Desk(folder.resolve("nowhere"));
+        TestFolder bare = new TestFolder(folder.resolve("nowhere"));
         bare.env.clear();
         assertEquals("watchdog " + watchdog.VERSION + "\n", bare.watchdog("--version").out());
         assertEquals(0, bare.watchdog("--help").exit());
@@ -129,7 +129,7 @@ class CommandLineTest {
         "validate plex | watchdog: unmatched argument at index 1: 'plex'",
         "status --dry-run | watchdog: unknown option: '--dry-run'"})
     void wrongWordsAreOneClearSentenceAndNothingIsDone(String words, String sentence) {
-        Run run = desk.watchdog(words.split(" "));
+        Run run = home.watchdog(words.split(" "));
         assertAll(
             () -> assertEquals(2, run.exit(), run.toString()),
             () -> assertEquals("", run.out()),
@@ -139,7 +139,7 @@ class CommandLineTest {
     }
 
     @Test void anEmptyNameIsNoWatch() {
-        Run run = desk.watchdog("");
+        Run run = home.watchdog("");
         assertEquals(2, run.exit());
         says(run.err(), "no watch and no command is called ''");
     }
@@ -147,7 +147,7 @@ class CommandLineTest {
     // ---- check --------------------------------------------------------------------------------------------------
 
     @Test void checkLooksAndRestartsNothingAndRemembersNothing() throws IOException {
-        Run run = desk.watchdog("check");
+        Run run = home.watchdog("check");
         assertEquals(1, run.exit());
         List<String> lines = run.out().lines().map(line -> line.replaceAll("in \\d+ ms", "in N ms")).toList();
         assertEquals(List.of("nas   healthy      200 in N ms",
@@ -158,7 +158,7 @@ class CommandLineTest {
     }
 
     @Test void aOneOffCheckNeedsNoRulesAndShowsThePhases() {
-        Run run = new Run.Desk(folder.resolve("empty")).env("HOME", folder.toString())
+        Run run = new TestFolder(folder.resolve("empty")).env("HOME", folder.toString())
             .watchdog("check", server.url("/good").toString(), "status == 200", "body == 'hello'");
         assertEquals(0, run.exit(), run.toString());
         says(run.out(), server.url("/good") + "  healthy      200 in ");
@@ -166,7 +166,7 @@ class CommandLineTest {
     }
 
     @Test void aOneOffConditionThatFailsShowsTheValuesItMet() {
-        Run run = desk.watchdog("check", server.url("/bad").toString(), "status == 200 && body.contains('Plex')");
+        Run run = home.watchdog("check", server.url("/bad").toString(), "status == 200 && body.contains('Plex')");
         assertEquals(1, run.exit());
         says(run.out(), "unhealthy    expected status == 200 && body.contains('Plex'), but status was 530");
         says(run.out(), "    530    false");
@@ -181,13 +181,13 @@ class CommandLineTest {
             condition 2, column 1: a text has no 'contians'; did you mean 'contains'?
                 body.contians('x')
                 ^
-            """, desk.watchdog("check", "http://x/", "statsu == 200", "body.contians('x')").err());
+            """, home.watchdog("check", "http://x/", "statsu == 200", "body.contians('x')").err());
     }
 
     // ---- a pass for people and for programs ---------------------------------------------------------------------
 
     @Test void jsonOfAPassHasThisShape() {
-        Run run = desk.watchdog("--json");
+        Run run = home.watchdog("--json");
         Map<?, ?> all = json(run);
         List<?> watches = (List<?>) all.get("watches");
         Map<?, ?> plex = (Map<?, ?>) watches.get(1), disk = (Map<?, ?>) watches.get(2);
@@ -207,14 +207,14 @@ class CommandLineTest {
 
     @Test void jsonOfALookSaysThatNothingWasDone() {
         for (String[] words : new String[][] {{"check", "--json", "plex"}, {"--dry-run", "--json", "plex"}}) {
-            Map<?, ?> plex = (Map<?, ?>) ((List<?>) json(desk.watchdog(words)).get("watches")).get(1);
+            Map<?, ?> plex = (Map<?, ?>) ((List<?>) json(home.watchdog(words)).get("watches")).get(1);
             assertEquals("nothing", plex.get("did"));
         }
         assertFalse(Files.exists(restarted()));
     }
 
     @Test void quietIsSilentWhileAllIsHealthyAndElseSaysOnlyWhatIsNot() {
-        Run good = desk.watchdog("--quiet", "nas", "disk"), bad = desk.watchdog("--quiet");
+        Run good = home.watchdog("--quiet", "nas", "disk"), bad = home.watchdog("--quiet");
         assertEquals("", good.out() + good.err());
         assertEquals(0, good.exit());
         assertEquals(1, bad.out().lines().count(), bad.out());
@@ -222,9 +222,9 @@ class CommandLineTest {
     }
 
     @Test void aDryRunSaysWhatItWouldDoAndChangesNothing() throws IOException {
-        desk.watchdog("check"); // the compiled rules may be kept
+        home.watchdog("check"); // the compiled rules may be kept
         Map<String, String> before = disk();
-        Run run = desk.watchdog("--dry-run");
+        Run run = home.watchdog("--dry-run");
         assertEquals(1, run.exit());
         says(run.out(), "plex  unhealthy    expected status in 200..299, but status was 530");
         says(run.out(), "would restart: run 'touch restarted'");
@@ -237,16 +237,16 @@ class CommandLineTest {
     }
 
     @Test void aNamePicksAWatchAndWhatItNeeds() {
-        assertEquals(List.of("nas", "plex"), names(desk.watchdog("check", "plex")));
-        assertEquals(List.of("disk"), names(desk.watchdog("check", "disk")));
-        assertEquals(List.of("nas", "disk"), names(desk.watchdog("disk", "nas")));
+        assertEquals(List.of("nas", "plex"), names(home.watchdog("check", "plex")));
+        assertEquals(List.of("disk"), names(home.watchdog("check", "disk")));
+        assertEquals(List.of("nas", "disk"), names(home.watchdog("disk", "nas")));
     }
 
     private static List<String> names(Run run) { return run.out().lines().map(line -> line.split(" ")[0]).toList(); }
 
     // ---- exit codes ---------------------------------------------------------------------------------------------
 
-    private int exit(String rules) { return desk.rules(rules).watchdog().exit(); }
+    private int exit(String rules) { return home.rules(rules).watchdog().exit(); }
 
     @Test void theGravestExitCodeCounts() throws IOException {
         String good = "watch('good') { command 'true'; attempts 1 }\n";
@@ -257,12 +257,12 @@ class CommandLineTest {
         assertEquals(3, exit(good + unclear));
         assertEquals(1, exit(good + unclear + bad));
         assertEquals(2, exit(good + unclear + bad + secretless));
-        Files.writeString(desk.state().resolve("memory.json"), "{ broken");
+        Files.writeString(home.state().resolve("memory.json"), "{ broken");
         assertEquals(4, exit(good + unclear + bad + secretless));
     }
 
     @Test void whileAnotherProcessRunsAPassThisOneEndsWith75() throws Exception {
-        desk.rules("""
+        home.rules("""
             watch('slow') { command "/bin/sh -c 'touch began; while [ ! -e go ]; do sleep 0.05; done'"; attempts 1; timeout 1.minute }
             """);
         ProcessBuilder builder = new ProcessBuilder(Run.process()).directory(folder.toFile()).redirectErrorStream(true)
@@ -271,8 +271,8 @@ class CommandLineTest {
         builder.environment().remove("XDG_STATE_HOME");
         Process first = builder.start();
         try {
-            EdgeWorld.await("the first pass to look", () -> Files.exists(folder.resolve("began")));
-            Run second = desk.watchdog(), quiet = desk.watchdog("--quiet");
+            Wait.until("the first pass to look", () -> Files.exists(folder.resolve("began")));
+            Run second = home.watchdog(), quiet = home.watchdog("--quiet");
             assertAll(
                 () -> assertEquals(75, second.exit()),
                 () -> assertEquals("watchdog: another pass is running\n", second.out() + second.err()),
@@ -281,7 +281,7 @@ class CommandLineTest {
             Files.createFile(folder.resolve("go"));
             assertTrue(first.waitFor(20, TimeUnit.SECONDS));
             assertEquals(0, first.exitValue(), Files.readString(folder.resolve("first.log")));
-            assertEquals(0, desk.watchdog().exit());
+            assertEquals(0, home.watchdog().exit());
         } finally {
             first.destroyForcibly();
         }
@@ -300,7 +300,7 @@ class CommandLineTest {
             disk: run true; up to 1 attempt of 10 s
                 no notifications
             rules.groovy is good: 3 watches
-            """.formatted(server.url("/good"), server.url("/bad")), desk.watchdog("validate").out());
+            """.formatted(server.url("/good"), server.url("/bad")), home.watchdog("validate").out());
         assertFalse(Files.exists(restarted()));
     }
 
@@ -309,47 +309,47 @@ class CommandLineTest {
         Files.writeString(tool, "#!/bin/sh\n");
         Files.setPosixFilePermissions(tool, PosixFilePermissions.fromString("rwxr-xr-x"));
         String rules = "watch('a') { tcp 'localhost:1'; restart { run 'my-own-tool now' } }\n";
-        Run without = desk.env("PATH", bin + ":/usr/bin:/bin").rules(rules).watchdog("validate");
+        Run without = home.env("PATH", bin + ":/usr/bin:/bin").rules(rules).watchdog("validate");
         assertEquals(2, without.exit());
         says(without.err(), "rules.groovy: a: run 'my-own-tool now': under cron, no program 'my-own-tool' in /usr/bin:/bin");
-        Run with = desk.rules("path '" + bin + "'\n" + rules).watchdog("validate");
+        Run with = home.rules("path '" + bin + "'\n" + rules).watchdog("validate");
         assertEquals(0, with.exit(), with.toString());
     }
 
     @Test void validateSendsNothingAndAsksNothing() {
         int before = server.getRequestCount();
-        desk.watchdog("validate");
+        home.watchdog("validate");
         assertEquals(before, server.getRequestCount());
     }
 
     // ---- pause, resume, status, tell ----------------------------------------------------------------------------
 
     @Test void aPausedWatchIsLeftAloneUntilItIsResumed() {
-        assertEquals("plex is paused until it is resumed; end the pause with: watchdog resume plex\n", desk.watchdog("pause", "plex").out());
-        Run paused = desk.watchdog();
+        assertEquals("plex is paused until it is resumed; end the pause with: watchdog resume plex\n", home.watchdog("pause", "plex").out());
+        Run paused = home.watchdog();
         assertEquals(0, paused.exit());
         says(paused.out(), "plex  paused       paused until it is resumed");
         assertFalse(Files.exists(restarted()));
-        assertEquals("plex is watched again\n", desk.watchdog("resume", "plex").out());
-        assertEquals("plex was not paused\n", desk.watchdog("resume", "plex").out());
-        assertEquals(1, desk.watchdog().exit());
+        assertEquals("plex is watched again\n", home.watchdog("resume", "plex").out());
+        assertEquals("plex was not paused\n", home.watchdog("resume", "plex").out());
+        assertEquals(1, home.watchdog().exit());
         assertTrue(Files.exists(restarted()));
     }
 
     @Test void aPauseEndsByItself() {
-        Run.HandClock clock = new Run.HandClock(Instant.parse("2026-05-01T10:00:00Z"));
-        desk.clock = clock;
-        says(desk.watchdog("pause", "plex", "--for", "2h").out(), "plex is paused until 2026-05-0");
-        clock.pass(java.time.Duration.ofMinutes(119));
-        assertEquals(0, desk.watchdog().exit());
-        clock.pass(java.time.Duration.ofMinutes(2));
-        assertEquals(1, desk.watchdog().exit());
+        MutableClock clock = new MutableClock(Instant.parse("2026-05-01T10:00:00Z"));
+        home.clock = clock;
+        says(home.watchdog("pause", "plex", "--for", "2h").out(), "plex is paused until 2026-05-0");
+        clock.add(java.time.Duration.ofMinutes(119));
+        assertEquals(0, home.watchdog().exit());
+        clock.add(java.time.Duration.ofMinutes(2));
+        assertEquals(1, home.watchdog().exit());
     }
 
     @Test void statusSaysWhatIsRememberedToPeopleAndPrograms() {
-        says(desk.watchdog("status").out(), "plex: new, not checked yet");
-        desk.watchdog();
-        Run people = desk.watchdog("status"), programs = desk.watchdog("status", "--json");
+        says(home.watchdog("status").out(), "plex: new, not checked yet");
+        home.watchdog();
+        Run people = home.watchdog("status"), programs = home.watchdog("status", "--json");
         assertEquals(0, people.exit());
         says(people.out(), "plex: unhealthy since ");
         says(people.out(), "\n    down: expected status in 200..299, but status was 530\n    last restart ");
@@ -362,13 +362,13 @@ class CommandLineTest {
 
     @Test void tellSaysWhatBecameOfEachHook() throws IOException {
         int before = server.getRequestCount();
-        Run run = desk.rules("""
+        Run run = home.rules("""
             watch('plex') { command 'true'; notify webhook('%s'); notify command('false') }
             """.formatted(server.url("/good"))).watchdog("tell", "plex");
         assertEquals(1, run.exit(), run.toString());
         assertEquals(before + 1, server.getRequestCount());
         assertTrue(run.out().matches("(?s)webhook.*: .*\\ncommand.*: .*\\n"), run.out());
-        Run none = desk.rules("watch('plex') { command 'true' }").watchdog("tell");
+        Run none = home.rules("watch('plex') { command 'true' }").watchdog("tell");
         assertEquals("there is no notify line in the rules\n", none.out());
     }
 
@@ -381,48 +381,48 @@ class CommandLineTest {
     }
 
     @Test void memoryIsUnderXdgStateHome() throws IOException {
-        desk.env("XDG_STATE_HOME", folder.resolve("xdg").toString()).watchdog("disk");
+        home.env("XDG_STATE_HOME", folder.resolve("xdg").toString()).watchdog("disk");
         assertTrue(entries(folder.resolve("xdg/watchdog")).get(0).startsWith("rules-"));
         assertFalse(Files.exists(folder.resolve(".local")));
     }
 
     @Test void aRelativeXdgStateHomeIsNoneAsItsStandardSays() throws IOException {
-        desk.env("XDG_STATE_HOME", "xdg").watchdog("disk");
-        assertTrue(Files.exists(desk.state().resolve("memory.json")));
+        home.env("XDG_STATE_HOME", "xdg").watchdog("disk");
+        assertTrue(Files.exists(home.state().resolve("memory.json")));
         assertFalse(Files.exists(folder.resolve("xdg")));
     }
 
     @Test void memoryIsWhereStateSays() throws IOException {
-        desk.watchdog("--state", "here", "disk");
+        home.watchdog("--state", "here", "disk");
         assertTrue(entries(folder.resolve("here")).get(0).startsWith("rules-"));
         assertFalse(Files.exists(folder.resolve(".local")));
     }
 
     @Test void twoRulesFilesHaveTwoMemories() throws IOException {
-        desk.file("other.groovy", "watch('x') { command 'true' }\n");
-        desk.watchdog("disk");
-        assertEquals(0, desk.watchdog("--rules", "other.groovy").exit());
+        home.file("other.groovy", "watch('x') { command 'true' }\n");
+        home.watchdog("disk");
+        assertEquals(0, home.watchdog("--rules", "other.groovy").exit());
         List<String> kept = new ArrayList<>(entries(folder.resolve(".local/state/watchdog")));
         assertEquals(List.of("other", "rules"), kept.stream().map(name -> name.replaceAll("-\\w+$", "")).sorted().toList());
     }
 
     @Test void withoutHomeInTheEnvironmentAPassStillRuns() {
-        desk.env.remove("HOME");
-        Run run = desk.watchdog("--state", folder.resolve("kept").toString(), "disk");
+        home.env.remove("HOME");
+        Run run = home.watchdog("--state", folder.resolve("kept").toString(), "disk");
         assertEquals(0, run.exit(), run.toString());
     }
 
     @Test void anUnusableHomeIsSaidWithWhatToDo() {
-        Run run = desk.env("HOME", "?").watchdog("disk");
+        Run run = home.env("HOME", "?").watchdog("disk");
         assertEquals(4, run.exit());
         assertEquals("watchdog: HOME is not set, so there is no folder for state; use --state DIR\n", run.err());
-        assertEquals(0, desk.watchdog("--state", "kept", "disk").exit());
+        assertEquals(0, home.watchdog("--state", "kept", "disk").exit());
     }
 
     @Test void rulesInTheConfigFolderAreFoundWhenThereAreNoneHere() throws IOException {
         Path config = Files.createDirectories(folder.resolve(".config/watchdog"));
         Files.move(folder.resolve("rules.groovy"), config.resolve("rules.groovy"));
-        assertEquals(List.of("disk"), names(desk.watchdog("check", "disk")));
+        assertEquals(List.of("disk"), names(home.watchdog("check", "disk")));
     }
 
     /** cron's locale is POSIX where the crontab does not say otherwise. */
@@ -438,38 +438,38 @@ class CommandLineTest {
     }
 
     @Test void validateSaysTheSameToPrograms() {
-        desk.rules("watch('a') { tcp '127.0.0.1:1'; restart { run 'nonesuch' } }\n");
-        Run run = desk.watchdog("validate", "--json");
+        home.rules("watch('a') { tcp '127.0.0.1:1'; restart { run 'nonesuch' } }\n");
+        Run run = home.watchdog("validate", "--json");
         String complaint = "rules.groovy: a: run 'nonesuch': under cron, no program 'nonesuch' in /usr/bin:/bin; name its folder: path '/opt/...'";
         assertEquals("{\"watches\":[\"a\"],\"complaints\":[\"" + complaint + "\"],\"exit\":2}\n", run.out());
         assertEquals(2, run.exit());
         assertEquals("{\"watches\":[\"a\"],\"complaints\":[],\"exit\":0}\n",
-            desk.rules("watch('a') { tcp '127.0.0.1:1' }\n").watchdog("validate", "--json").out());
+            home.rules("watch('a') { tcp '127.0.0.1:1' }\n").watchdog("validate", "--json").out());
     }
 
     @Test void aWatchThatRestartsNothingHasNoRestartsLeft() {
-        assertFalse(desk.rules("watch('a') { command 'true' }\n").watchdog("status").out().contains("restarts left"));
-        assertTrue(desk.rules("watch('a') { command 'true'; restart { run 'true' } }\n").watchdog("status").out().contains("restarts left: 3 of 3 per 1 h"));
+        assertFalse(home.rules("watch('a') { command 'true' }\n").watchdog("status").out().contains("restarts left"));
+        assertTrue(home.rules("watch('a') { command 'true'; restart { run 'true' } }\n").watchdog("status").out().contains("restarts left: 3 of 3 per 1 h"));
     }
 
     @Test void statusOfSomeIsOfThoseAndSaysBrokenRules() throws IOException {
-        desk.rules("watch('a') { command 'true' }\nwatch('b') { command 'true' }\n");
-        assertEquals(0, desk.watchdog().exit());
-        assertEquals(List.of("b"), desk.watchdog("status", "b").out().lines().filter(line -> !line.startsWith(" "))
+        home.rules("watch('a') { command 'true' }\nwatch('b') { command 'true' }\n");
+        assertEquals(0, home.watchdog().exit());
+        assertEquals(List.of("b"), home.watchdog("status", "b").out().lines().filter(line -> !line.startsWith(" "))
             .map(line -> line.replaceFirst(":.*", "")).toList());
-        Run broken = desk.rules("watch('a') { comand 'true' }\n").watchdog("status");
+        Run broken = home.rules("watch('a') { comand 'true' }\n").watchdog("status");
         assertTrue(broken.out().startsWith("a: healthy since ") && broken.err().contains("did you mean 'command'?"), broken.toString());
     }
 
     @Test void aDamagedByteInTheHistoryCostsItsLineAndNoMore() throws IOException {
-        desk.rules("watch('a') { command 'true' }\n");
-        desk.watchdog();
-        Files.write(desk.state().resolve("history.jsonl"), new byte[] {(byte) 0xff, (byte) 0xfe, '\n'}, java.nio.file.StandardOpenOption.APPEND);
-        assertTrue(desk.watchdog("status").out().contains("uptime: 100 % in 24h"));
+        home.rules("watch('a') { command 'true' }\n");
+        home.watchdog();
+        Files.write(home.state().resolve("history.jsonl"), new byte[] {(byte) 0xff, (byte) 0xfe, '\n'}, java.nio.file.StandardOpenOption.APPEND);
+        assertTrue(home.watchdog("status").out().contains("uptime: 100 % in 24h"));
     }
 
     @Test void anEmptyConditionIsNone() {
-        Run run = desk.watchdog("check", "http://127.0.0.1:1/", "");
+        Run run = home.watchdog("check", "http://127.0.0.1:1/", "");
         assertEquals(2, run.exit());
         assertEquals("watchdog: a condition is empty; write, for example, 'status == 200'\n", run.err());
     }

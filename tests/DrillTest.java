@@ -14,17 +14,17 @@ class DrillTest {
     private int port;
 
     /** A daemon of this test only: it ends when its folder's file `stop` says so, or by SIGTERM. */
-    private Run.Desk service(String more) throws IOException {
+    private TestFolder service(String more) throws IOException {
         try (ServerSocket free = new ServerSocket(0)) {
             port = free.getLocalPort();
         }
-        Run.Desk desk = new Run.Desk(folder).file("drilled.pl", """
+        TestFolder home = new TestFolder(folder).file("drilled.pl", """
             use IO::Socket::INET;
             my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => %d, Listen => 5, ReuseAddr => 1) or die;
             alarm 120;
             while (my $c = $s->accept) { close $c }
             """.formatted(port));
-        return desk.rules("""
+        return home.rules("""
             watch('svc') {
                 tcp '127.0.0.1:%d'
                 attempts 1
@@ -58,9 +58,9 @@ class DrillTest {
 
     @Test
     void aDrillStopsNoticesHealsAndTellsItsTimeline() throws IOException {
-        Run.Desk desk = service(REMEDY);
-        assertEquals(0, desk.watchdog().exit());
-        Run drill = desk.watchdog("drill", "svc", "--yes");
+        TestFolder home = service(REMEDY);
+        assertEquals(0, home.watchdog().exit());
+        Run drill = home.watchdog("drill", "svc", "--yes");
         assertEquals(0, drill.exit(), drill.toString());
         assertEquals("""
             svc is healthy
@@ -73,13 +73,13 @@ class DrillTest {
 
     @Test
     void withoutSomebodyToAskOnlyYesStarts() throws IOException {
-        Run.Desk desk = service(REMEDY);
-        assertEquals(0, desk.watchdog().exit());
-        Run drill = desk.watchdog("drill", "svc");
+        TestFolder home = service(REMEDY);
+        assertEquals(0, home.watchdog().exit());
+        Run drill = home.watchdog("drill", "svc");
         assertEquals(2, drill.exit());
         assertEquals("watchdog: This stops svc on purpose: stop 'perl drilled.pl'. "
             + "watchdog cannot ask for confirmation without a terminal; add --yes\n", drill.err());
-        assertEquals(0, desk.watchdog("check").exit(), "it still runs");
+        assertEquals(0, home.watchdog("check").exit(), "it still runs");
     }
 
     @Test
@@ -91,14 +91,14 @@ class DrillTest {
 
     @Test
     void aPausedServiceIsNotDrilledBecauseNothingWouldHealIt() throws IOException {
-        Run.Desk desk = service(REMEDY);
-        assertEquals(0, desk.watchdog().exit());
-        desk.watchdog("pause", "svc");
-        Run drill = desk.watchdog("drill", "svc", "--yes");
+        TestFolder home = service(REMEDY);
+        assertEquals(0, home.watchdog().exit());
+        home.watchdog("pause", "svc");
+        Run drill = home.watchdog("drill", "svc", "--yes");
         assertEquals(2, drill.exit());
         assertEquals("watchdog: svc is paused, so nothing would restart it; end the pause with: watchdog resume svc\n", drill.err());
-        desk.watchdog("resume", "svc");
-        assertEquals(0, desk.watchdog("check").exit(), "it still runs");
+        home.watchdog("resume", "svc");
+        assertEquals(0, home.watchdog("check").exit(), "it still runs");
     }
 
     @Test
@@ -110,17 +110,17 @@ class DrillTest {
 
     @Test
     void aServiceThatNothingHealsFailsTheDrill() throws IOException {
-        Run.Desk desk = service(REMEDY);
-        assertEquals(0, desk.watchdog().exit());
-        desk.rules("""
+        TestFolder home = service(REMEDY);
+        assertEquals(0, home.watchdog().exit());
+        home.rules("""
             watch('svc') {
                 tcp '127.0.0.1:%d'
                 attempts 1
-                within 300.milliseconds
+                within 2.seconds
                 restart { stop 'perl drilled.pl' }
             }
             """.formatted(port));
-        Run drill = desk.watchdog("drill", "svc", "--yes");
+        Run drill = home.watchdog("drill", "svc", "--yes");
         assertEquals(1, drill.exit(), drill.toString());
         assertTrue(drill.out().contains("svc was NOT restarted: the drill has failed"), drill.out());
     }

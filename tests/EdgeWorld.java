@@ -20,7 +20,6 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 
 /**
@@ -164,9 +163,6 @@ final class EdgeWorld implements AutoCloseable {
             throw new UncheckedIOException(e);
         }
     }
-
-    /** The old name of Wait.until, until the other branches are merged. */
-    static void await(String what, BooleanSupplier condition) { Wait.until(what, condition::getAsBoolean); }
 
     private Path logFile() { return folder.resolve("cloudflared.log"); }
 

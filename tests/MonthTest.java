@@ -35,11 +35,11 @@ class MonthTest {
         Set.of(1, 3, 5, 7, 8, 10, 11, 13, 14, 16, 17, 18, 19, 22, 23, 24, 26, 27, 29);
 
     @TempDir Path folder;
-    private final Run.HandClock clock = new Run.HandClock(Instant.parse("2026-03-01T00:00:00Z"));
+    private final MutableClock clock = new MutableClock(Instant.parse("2026-03-01T00:00:00Z"));
     private final List<String> story = new ArrayList<>();
     private Service internet, plex, photos, weather;
     private HttpServer phone;
-    private Run.Desk desk;
+    private TestFolder home;
     private int messages;
 
     @BeforeAll static void timesArePrintedInUtc() { TimeZone.setDefault(TimeZone.getTimeZone("UTC")); }
@@ -55,15 +55,15 @@ class MonthTest {
         open();
         Instant end = clock.instant().plus(Duration.ofDays(31));
         for (Instant pass = clock.instant(); pass.isBefore(end); pass = pass.plus(step(pass))) {
-            clock.pass(Duration.between(clock.instant(), pass));
+            clock.add(Duration.between(clock.instant(), pass));
             happen(pass);
-            desk.watchdog("--quiet");
+            home.watchdog("--quiet");
         }
         story.add("");
         story.add("Restarts: %d of plex, %d of photos, %d of weather. Messages: %d."
             .formatted(plex.restarts(), photos.restarts(), weather.restarts(), messages));
         story.add("");
-        story.add(desk.watchdog("status").out().strip());
+        story.add(home.watchdog("status").out().strip());
         String lived = String.join("\n", story).replace(internet.url(), "http://internet/") + "\n";
         String golden = Files.readString(golden());
         Path now = Path.of(System.getProperty("java.io.tmpdir"), "month.txt");
@@ -90,14 +90,14 @@ class MonthTest {
                 });
             case "06T21:00" -> says("the provider is back", () -> internet.start());
             case "09T00:00" -> says("a paused night: the owner works on Plex", () -> {
-                desk.watchdog("pause", "plex", "--for", "8h");
+                home.watchdog("pause", "plex", "--for", "8h");
                 noRestartHelps(plex, "plex");
             });
             case "09T07:00" -> says("the work is done", () -> comesBack(plex, "plex"));
             case "12T09:00" -> says("an edit breaks the rules",
-                () -> desk.rules(rules().replace("restart {", "restrat {")));
+                () -> home.rules(rules().replace("restart {", "restrat {")));
             case "12T11:00" -> says("the tunnel dies meanwhile", () -> plex.stop());
-            case "12T12:00" -> says("the edit is corrected", () -> desk.rules(rules()));
+            case "12T12:00" -> says("the edit is corrected", () -> home.rules(rules()));
             case "15T12:00", "15T12:30", "15T13:30", "15T14:00" ->
                 says("photos fails, as it does today", () -> photos.stop());
             case "20T08:00" -> says("the weather station wants a password now, which no restart can change",
@@ -118,7 +118,7 @@ class MonthTest {
             case "30T10:00" -> says("the weather station is sold: its power is off",
                 () -> noRestartHelps(weather, "weather"));
             case "30T17:00" -> says("its watch is taken out of the rules",
-                () -> desk.rules(rules().replaceFirst("(?s)watch\\('weather'.*", "")));
+                () -> home.rules(rules().replaceFirst("(?s)watch\\('weather'.*", "")));
             default -> { }
         }
     }
@@ -182,14 +182,14 @@ class MonthTest {
         Path script = Files.createDirectory(folder.resolve("tests")).resolve("heal");
         Files.writeString(script, "#!/bin/sh\necho now >> $1.restarts\ntest -e $1.stubborn || touch $1.up\n");
         Files.setPosixFilePermissions(script, PosixFilePermissions.fromString("rwxr-xr-x"));
-        desk = new Run.Desk(folder).rules(rules());
-        desk.clock = clock;
+        home = new TestFolder(folder).rules(rules());
+        home.clock = clock;
     }
 
     private Service started(String name) {
         Service service = new Service(folder, name);
         service.start();
-        service.whenBack = () -> clock.pass(Duration.ofSeconds(20)); // so long does each restart take
+        service.whenBack = () -> clock.add(Duration.ofSeconds(20)); // so long does each restart take
         return service;
     }
 

@@ -48,16 +48,16 @@ class NeedsTest {
         "unknown", "watch 'plex' needs 'internt', and no watch above it has that name; did you mean 'internet'?");
 
     @TempDir Path folder;
-    private Run.Desk desk;
+    private TestFolder home;
 
     @BeforeEach
-    void setTheDesk() { desk = new Run.Desk(folder); }
+    void open() { home = new TestFolder(folder); }
 
     // ---- blocked ------------------------------------------------------------------------------------------
 
     @Test
     void whileTheDependencyIsUnhealthyNothingIsRestartedAndOnlyTheDependencyIsReported() throws IOException {
-        Run run = desk.rules(NOTIFY + INTERNET + PLEX).watchdog();
+        Run run = home.rules(NOTIFY + INTERNET + PLEX).watchdog();
         assertEquals(1, run.exit(), run.toString());
         assertEquals("""
             internet  unhealthy    %s
@@ -69,7 +69,7 @@ class NeedsTest {
 
     @Test
     void aWatchNamedAloneIsCheckedWithItsDependencies() {
-        Run run = desk.rules(INTERNET + PLEX + """
+        Run run = home.rules(INTERNET + PLEX + """
             watch('other') { command 'false' }
             """).watchdog("check", "plex", "--json");
         assertEquals(1, run.exit(), run.toString());
@@ -79,7 +79,7 @@ class NeedsTest {
 
     @Test
     void anInconclusiveDependencyBlocksToo() {
-        Run run = desk.rules("""
+        Run run = home.rules("""
             watch('internet') {
                 command 'true'
                 healthy { certificate.expiresIn > 1.day }
@@ -93,7 +93,7 @@ class NeedsTest {
 
     @Test
     void aDryRunNamesTheDependencyAndNoRestart() {
-        Run run = desk.rules(INTERNET + PLEX).watchdog("--dry-run");
+        Run run = home.rules(INTERNET + PLEX).watchdog("--dry-run");
         assertEquals(1, run.exit(), run.toString());
         assertTrue(run.out().contains("plex      inconclusive " + SENTENCES.get("internet down") + "\n"),
             run.out());
@@ -103,7 +103,7 @@ class NeedsTest {
     @Test
     void aHealthyWatchIsHealthyThoughItsDependencyIsNot() throws IOException {
         bring("plex");
-        Run run = desk.rules(INTERNET + PLEX).watchdog("--json");
+        Run run = home.rules(INTERNET + PLEX).watchdog("--json");
         assertEquals(1, run.exit(), run.toString());
         assertEquals("healthy, nothing", result(run, "plex"));
     }
@@ -113,7 +113,7 @@ class NeedsTest {
     @Test
     void oneUnhealthyDependencyOfSeveralBlocksAndIsNamed() throws IOException {
         bring("internet");
-        desk.rules(INTERNET + """
+        home.rules(INTERNET + """
             watch('dns') { command 'test -e dns'; attempts 1 }
             watch('plex') {
                 command 'test -e plex'
@@ -122,18 +122,18 @@ class NeedsTest {
                 restart { run 'touch plex' }
             }
             """);
-        Run blocked = desk.watchdog("--json");
+        Run blocked = home.watchdog("--json");
         assertEquals(SENTENCES.get("dns down"), results(blocked).get("plex").get("reason"));
         assertFalse(up("plex"));
         bring("dns");
-        Run free = desk.watchdog("--json");
+        Run free = home.watchdog("--json");
         assertEquals(0, free.exit(), free.toString());
         assertEquals("healthy, restarted", result(free, "plex"));
     }
 
     @Test
     void aBlockedDependencyBlocksToo() {
-        Run run = desk.rules(INTERNET + PLEX + """
+        Run run = home.rules(INTERNET + PLEX + """
             watch('library') { command 'false'; attempts 1; needs 'plex'; restart { run 'touch library' } }
             """).watchdog("--json");
         assertEquals(1, run.exit(), run.toString());
@@ -146,7 +146,7 @@ class NeedsTest {
 
     @Test
     void aHealedDependencyUnblocksItsDependentsInTheSamePass() {
-        Run run = desk.rules("""
+        Run run = home.rules("""
             watch('internet') {
                 command 'test -e internet'
                 attempts 1
@@ -163,7 +163,7 @@ class NeedsTest {
 
     @Test
     void aDependencyThatIsNotHealedKeepsItsDependentsBlocked() {
-        Run run = desk.rules("""
+        Run run = home.rules("""
             watch('internet') {
                 command 'test -e internet'
                 attempts 1
@@ -181,37 +181,37 @@ class NeedsTest {
 
     @Test
     void blockedPassesDoNotCountAsFailures() throws IOException {
-        desk.rules(INTERNET + PLEX.replace("attempts 1", "attempts 1; failures 2"));
-        desk.watchdog();
-        desk.watchdog();
+        home.rules(INTERNET + PLEX.replace("attempts 1", "attempts 1; failures 2"));
+        home.watchdog();
+        home.watchdog();
         bring("internet");
-        assertEquals("unhealthy, held", result(desk.watchdog("--json"), "plex"),
+        assertEquals("unhealthy, held", result(home.watchdog("--json"), "plex"),
             "the first failure of its own");
-        assertEquals("healthy, restarted", result(desk.watchdog("--json"), "plex"), "the second");
+        assertEquals("healthy, restarted", result(home.watchdog("--json"), "plex"), "the second");
     }
 
     @Test
     void anIncidentThatIsBlockedMeanwhileStaysOneIncident() throws IOException {
-        desk.rules(NOTIFY + INTERNET + """
+        home.rules(NOTIFY + INTERNET + """
             watch('plex') { command 'test -e plex'; attempts 1; needs 'internet' }
             """);
         bring("internet");
-        desk.watchdog();
+        home.watchdog();
         Files.delete(folder.resolve("internet"));
-        desk.watchdog();
+        home.watchdog();
         bring("internet");
-        desk.watchdog();
+        home.watchdog();
         bring("plex");
-        assertEquals(0, desk.watchdog().exit());
+        assertEquals(0, home.watchdog().exit());
         assertEquals(List.of("plex down", "internet down", "internet recovered", "plex recovered"),
             messages());
     }
 
     @Test
     void aPausedDependencyBlocksNothing() {
-        desk.rules(INTERNET + PLEX);
-        assertEquals(0, desk.watchdog("pause", "internet").exit());
-        Run run = desk.watchdog("--json");
+        home.rules(INTERNET + PLEX);
+        assertEquals(0, home.watchdog("pause", "internet").exit());
+        Run run = home.watchdog("--json");
         assertEquals(0, run.exit(), run.toString());
         assertEquals("paused, paused", result(run, "internet"));
         assertEquals("healthy, restarted", result(run, "plex"));
@@ -219,9 +219,9 @@ class NeedsTest {
 
     @Test
     void aPausedWatchIsPausedAndNotBlocked() {
-        desk.rules(INTERNET + PLEX);
-        assertEquals(0, desk.watchdog("pause", "plex").exit());
-        Run run = desk.watchdog("--json");
+        home.rules(INTERNET + PLEX);
+        assertEquals(0, home.watchdog("pause", "plex").exit());
+        Run run = home.watchdog("--json");
         assertEquals("paused, paused", result(run, "plex"));
         assertFalse(up("plex"));
     }
@@ -230,7 +230,7 @@ class NeedsTest {
 
     @Test
     void aDependencyStandsAboveTheWatchThatNeedsIt() {
-        Run run = desk.rules("""
+        Run run = home.rules("""
             watch('a') { command 'true'; needs 'b' }
             watch('b') { command 'true'; needs 'a' }
             watch('c') { command 'true'; needs 'c' }

@@ -71,8 +71,8 @@ class NotifyTest {
 
     @TempDir Path folder;
     private final Inbox inbox = new Inbox();
-    private Run.HandClock clock;
-    private Run.Desk desk;
+    private MutableClock clock;
+    private TestFolder home;
     private Service plex;
 
     @BeforeAll static void timesArePrintedInUtc() { TimeZone.setDefault(TimeZone.getTimeZone("UTC")); }
@@ -81,9 +81,9 @@ class NotifyTest {
 
     @BeforeEach void open() throws IOException {
         inbox.server.start();
-        clock = new Run.HandClock(Instant.parse("2026-03-01T08:00:00Z"));
-        desk = new Run.Desk(folder);
-        desk.clock = clock;
+        clock = new MutableClock(Instant.parse("2026-03-01T08:00:00Z"));
+        home = new TestFolder(folder);
+        home.clock = clock;
         plex = new Service(folder, "plex");
         script("hear", "printf '%s\\n' \"$1\" >> heard");
         script("tell-all", """
@@ -183,7 +183,7 @@ class NotifyTest {
     @Test void whatAServerSaysStaysDataOnItsWayToAPhone() throws IOException {
         plex.body = "'; touch PWNED; '$(touch PWNED)`touch PWNED` \u001b[31mred\u0007 \u202eback\r\n"
             + "\"quoted\" \\ <b>&";
-        desk.rules("""
+        home.rules("""
             watch('plex') {
                 url '%s'
                 attempts 1
@@ -207,7 +207,7 @@ class NotifyTest {
         for (int i = 0; i < 40; i++)
             watches.append("watch('w%02d %s') { tcp '127.0.0.1:1'; attempts 1 }\n"
                 .formatted(i, "é".repeat(50)));
-        desk.rules("""
+        home.rules("""
             notify pushover(token: 'a', user: 'u', url: '@/pushover')
             notify ntfy(topic: 't', url: '@/ntfy')
             notify slack(url: '@/slack')
@@ -234,7 +234,7 @@ class NotifyTest {
 
     @Test void slackGetsNoMarkup() {
         plex.body = "<!channel> & <http://evil|click>";
-        desk.rules("watch('plex') { url '%s'; attempts 1; healthy { body == 'ok' }; notify slack(url: '%s') }"
+        home.rules("watch('plex') { url '%s'; attempts 1; healthy { body == 'ok' }; notify slack(url: '%s') }"
             .formatted(plex.url(), inbox.url("/slack")));
         pass();
         String text = (String) json(last("/slack")).get("text");
@@ -244,7 +244,7 @@ class NotifyTest {
     // ---- who gets a message -----------------------------------------------------------------------------
 
     @Test void onPicksKindsAndHooksAtTheTopAreForEveryWatch() {
-        desk.rules("""
+        home.rules("""
             notify webhook('@/all')
             notify webhook('@/good'), on: [healed, recovered]
             watch('plex') {
@@ -279,7 +279,7 @@ class NotifyTest {
     }
 
     @Test void threeWatchesThatGoDownTogetherAreOneMessageToEachHook() {
-        desk.rules("notify webhook('@/one')\nnotify webhook('@/two')\n".replace("@", inbox.url(""))
+        home.rules("notify webhook('@/one')\nnotify webhook('@/two')\n".replace("@", inbox.url(""))
             + "for (name in ['a', 'b', 'c']) { watch(name) { tcp '127.0.0.1:1'; attempts 1 } }\n");
         pass();
         assertEquals(List.of("a, b and c are down"), inbox.titles("/one"));
@@ -289,7 +289,7 @@ class NotifyTest {
     }
 
     @Test void threeNamesBehindOneTunnelAreOneRestartAndOneMessage() {
-        desk.rules("""
+        home.rules("""
             notify webhook('%s')
             def tunnel = restart { sh 'echo x >> plex.restarts; touch plex.up' }
             for (name in ['web', 'films', 'mail']) {
@@ -320,7 +320,7 @@ class NotifyTest {
     }
 
     @Test void watchesThatAreNoLongerRestartedAreOneMessage() {
-        desk.rules("""
+        home.rules("""
             notify webhook('%s')
             for (name in ['a', 'b']) watch(name) {
                 tcp '127.0.0.1:1'
@@ -378,7 +378,7 @@ class NotifyTest {
         assertEquals(7, waiting());
         inbox.answers.clear();
         inbox.requests.clear();
-        clock.pass(Duration.ofMinutes(10));
+        clock.add(Duration.ofMinutes(10));
         assertEquals("", pass().err());
         for (int code : codes) {
             Map<?, ?> late = json(last("/" + code));
@@ -391,13 +391,13 @@ class NotifyTest {
     }
 
     private long waiting() {
-        return desk.watchdog("status").out().lines()
+        return home.watchdog("status").out().lines()
             .filter(line -> line.startsWith("not delivered yet to webhook since 2026-03-01 08:00: ")).count();
     }
 
     /** A watch that is down for each, with a hook of its own. */
     private void watchedEach(List<Integer> codes) {
-        desk.rules("""
+        home.rules("""
             for (code in %s) {
                 watch("w$code") { tcp '127.0.0.1:1'; attempts 1; notify webhook("%s$code") }
             }
@@ -418,9 +418,9 @@ class NotifyTest {
     @Test void aHookThatFailsIsTriedInTheNextPassHoweverSoonThatComes() {
         answer("/hook", 500, "sorry");
         watched("notify webhook('@/hook')");
-        desk.watchdog();
-        clock.pass(Duration.ofSeconds(1));
-        desk.watchdog();
+        home.watchdog();
+        clock.add(Duration.ofSeconds(1));
+        home.watchdog();
         assertEquals(2, all("/hook").size());
     }
 
@@ -441,7 +441,7 @@ class NotifyTest {
             assertTrue(lines.get(0).contains(": plex is down. "), lines.get(0));
             assertTrue(lines.get(1).contains(": plex is still down. "), lines.get(1));
             assertTrue(lines.get(2).contains(": " + sentence("gave up, title") + ". "), lines.get(2));
-            Files.delete(desk.state().resolve("memory.json"));
+            Files.delete(home.state().resolve("memory.json"));
         }));
     }
 
@@ -461,7 +461,7 @@ class NotifyTest {
         watched("notify webhook('@/hook')");
         pass();
         inbox.answers.clear();
-        clock.pass(Duration.ofDays(-400));
+        clock.add(Duration.ofDays(-400));
         pass();
         assertEquals(2, all("/hook").size());
     }
@@ -484,7 +484,7 @@ class NotifyTest {
         answer("/hook", 503, "");
         watched("notify webhook('@/hook')", "restart { run 'touch plex.up' }");
         pass();
-        clock.pass(Duration.ofHours(1));
+        clock.add(Duration.ofHours(1));
         inbox.answers.remove("/hook");
         pass();
         assertEquals("plex is healthy again", json(last("/hook")).get("title"));
@@ -495,7 +495,7 @@ class NotifyTest {
         answer("/hook", 503, "");
         watched("notify webhook('@/hook')", "");
         pass();
-        clock.pass(Duration.ofHours(25));
+        clock.add(Duration.ofHours(25));
         assertEquals(sentence("too old"), pass().err());
         assertEquals("", pass().err());
         assertEquals(1, all("/hook").size());
@@ -542,7 +542,7 @@ class NotifyTest {
     // ---- the rest ---------------------------------------------------------------------------------------
 
     @Test void theHeartbeatComesAtTheEndAndItsFailureChangesNothing() throws IOException {
-        desk.rules("""
+        home.rules("""
             heartbeat '%s'
             notify webhook('%s')
             watch('plex') { url '%s'; attempts 1; restart { run 'touch plex.up' } }
@@ -560,7 +560,7 @@ class NotifyTest {
         String good = Files.readString(folder.resolve("rules.groovy"));
         pass();
         inbox.requests.clear();
-        desk.rules(good.replace("restart", "restrat"));
+        home.rules(good.replace("restart", "restrat"));
         plex.stop();
         Run run = pass();
         assertEquals(2, run.exit());
@@ -569,9 +569,9 @@ class NotifyTest {
         assertTrue(run.err().endsWith(sentence("broken rules")), run.err());
         for (int i = 0; i < 3; i++) assertEquals(2, pass().exit());
         assertEquals(1, messagesAboutMistakes());
-        desk.rules(good);
+        home.rules(good);
         assertEquals(0, pass().exit());
-        desk.rules(good.replace("restart", "restrat"));
+        home.rules(good.replace("restart", "restrat"));
         assertEquals(2, pass().exit());
         assertEquals(2, messagesAboutMistakes(), "again, since they were good again");
     }
@@ -583,7 +583,7 @@ class NotifyTest {
 
     @Test void tellTriesEachHookAndPrintsItsResult() {
         answer("/rejects", 401, "bad token");
-        desk.rules("""
+        home.rules("""
             notify webhook('@/top')
             watch('plex') {
                 tcp '127.0.0.1:1'
@@ -591,24 +591,24 @@ class NotifyTest {
             }
             watch('other') { tcp '127.0.0.1:1' }
             """.replace("@", inbox.url("")));
-        assertEquals(new Run(1, sentence("tell"), ""), desk.watchdog("tell"));
-        assertEquals(new Run(0, "webhook: accepted\n", ""), desk.watchdog("tell", "other"));
+        assertEquals(new Run(1, sentence("tell"), ""), home.watchdog("tell"));
+        assertEquals(new Run(0, "webhook: accepted\n", ""), home.watchdog("tell", "other"));
         assertEquals(List.of("test from watchdog", "test from watchdog"), inbox.titles("/top"));
-        assertEquals(2, desk.watchdog("tell", "nobody").exit());
+        assertEquals(2, home.watchdog("tell", "nobody").exit());
     }
 
     // ---- helpers ----------------------------------------------------------------------------------------
 
     /** One pass, five minutes later. */
     private Run pass() {
-        Run run = desk.watchdog();
-        clock.pass(Duration.ofMinutes(5));
+        Run run = home.watchdog();
+        clock.add(Duration.ofMinutes(5));
         return run;
     }
 
     /** Plex with these lines; `@` stands for the address of the inbox. */
     private void watched(String... lines) {
-        desk.rules("""
+        home.rules("""
             watch('plex') {
                 url '%s'
                 attempts 1

@@ -63,13 +63,13 @@ class RestartTest {
     @TempDir
     private Path temp;
     private Path folder;
-    private Run.Desk desk;
+    private TestFolder home;
     private final List<Process> started = new ArrayList<>();
 
     @BeforeEach
-    void aDesk() throws IOException {
+    void open() throws IOException {
         folder = temp.toRealPath();   // as the process table shows it
-        desk = new Run.Desk(folder);
+        home = new TestFolder(folder);
     }
 
     /** All processes of a test name its folder among their words, or are children of one that does. */
@@ -119,7 +119,7 @@ class RestartTest {
     void aSuspendedProcessIsWokenToEnd() throws Exception {
         long pid = running("asleep.pl", DAEMON);
         tool("kill", "-STOP", "" + pid);
-        EdgeWorld.await("it to be suspended", () -> state(pid) == 'T');
+        Wait.until("it to be suspended", () -> state(pid) == 'T');
         assertHealed(sentence("stopped", "asleep.pl", pid), pass("""
             stop './asleep.pl'
             sh 'touch healed'"""));
@@ -148,7 +148,7 @@ class RestartTest {
         script("undead.pl", DAEMON);
         long parent =
             running("parent.pl", DAEMON.replace("alarm", "if (!fork) { exec './undead.pl' } alarm"));
-        EdgeWorld.await("the child", () -> Files.exists(folder.resolve("undead.pl.pid")));
+        Wait.until("the child", () -> Files.exists(folder.resolve("undead.pl.pid")));
         long pid = number("undead.pl.pid");
         assertHealed(sentence("stopped", "undead.pl", pid), pass("""
             stop './undead.pl'
@@ -156,7 +156,7 @@ class RestartTest {
         assertEquals('Z', state(pid));
         assertTrue(alive(parent));
         Files.delete(folder.resolve("healed"));
-        assertHealed(sentence("nothing runs", "./undead.pl"), desk.watchdog());
+        assertHealed(sentence("nothing runs", "./undead.pl"), home.watchdog());
     }
 
     @ParameterizedTest
@@ -211,9 +211,9 @@ class RestartTest {
         script("wrapped.sh", "#!/bin/sh\necho $$ >\"$0.new\"; mv \"$0.new\" \"$0.pid\"; exec sleep 300\n");
         pass("start './wrapped.sh'", "within 100.milliseconds");
         Path pid = folder.resolve("wrapped.sh.pid");
-        EdgeWorld.await("the daemon", () -> Files.exists(pid));
+        Wait.until("the daemon", () -> Files.exists(pid));
         long daemon = Long.parseLong(Files.readString(pid).trim());
-        EdgeWorld.await("its exec",
+        Wait.until("its exec",
             () -> ProcessHandle.of(daemon).flatMap(p -> p.info().command()).orElse("").endsWith("sleep"));
         assertHealed(sentence("stopped", "wrapped.sh", daemon), pass("""
             stop './wrapped.sh'
@@ -236,10 +236,10 @@ class RestartTest {
             call { new File('%s/plain') << 'x' }
             if (1 > 2) run 'false' else call { println 'healing' }
             sh 'touch healed'""".formatted(folder));
-        String asked = desk.watchdog("validate").out() + desk.watchdog("--dry-run").out();
+        String asked = home.watchdog("validate").out() + home.watchdog("--dry-run").out();
         assertTrue(asked.contains("touch healed") && !asked.contains("healing"), asked);
         assertFalse(Files.exists(folder.resolve("plain")));
-        desk.watchdog();
+        home.watchdog();
         assertEquals("x", Files.readString(folder.resolve("plain")));
     }
 
@@ -295,7 +295,7 @@ class RestartTest {
         assertRefused(sentence("too many", "./crowd.pl"), "stop './crowd.pl'");
         assertEquals(crowd, crowd.stream().filter(RestartTest::alive).toList());
         ProcessHandle.of(crowd.get(0)).orElseThrow().destroyForcibly();
-        EdgeWorld.await("one to be gone", () -> !alive(crowd.get(0)));
+        Wait.until("one to be gone", () -> !alive(crowd.get(0)));
         assertHealed("stopped crowd.pl (pid ", pass("""
             stop './crowd.pl'
             sh 'touch healed'"""));
@@ -483,7 +483,7 @@ class RestartTest {
     void aRunThatTakesTooLongIsEndedWithItsTree() throws Exception {
         script("slow.sh", "#!/bin/sh\necho thinking\nsleep 300 & echo $! >child\nwait\n");
         assertUnhealthy(sentence("too slow", "./slow.sh"), pass("run './slow.sh', timeout: 1.second"));
-        EdgeWorld.await("its child to be gone", () -> !alive(number("child")));
+        Wait.until("its child to be gone", () -> !alive(number("child")));
     }
 
     @Test
@@ -552,7 +552,7 @@ class RestartTest {
                 passes("path \"$folder/tools\"\n" + watch(step, "within 5.seconds")));
             assertEquals("mine\n", Files.readString(folder.resolve("healed")), step);
             Files.delete(folder.resolve("healed"));
-            Files.deleteIfExists(desk.state().resolve("memory.json"));   // else the restart limit is reached
+            Files.deleteIfExists(home.state().resolve("memory.json"));   // else the restart limit is reached
         }
     }
 
@@ -599,9 +599,9 @@ class RestartTest {
 
     private Run pass(String steps, String within) { return passes(watch(steps, within)); }
 
-    private void rules(String steps) { desk.rules(declared(watch(steps, "within 5.seconds"))); }
+    private void rules(String steps) { home.rules(declared(watch(steps, "within 5.seconds"))); }
 
-    private Run passes(String rules) { return desk.rules(declared(rules)).watchdog(); }
+    private Run passes(String rules) { return home.rules(declared(rules)).watchdog(); }
 
     private String declared(String rules) { return "def folder = '" + folder + "'\n" + rules; }
 
@@ -659,7 +659,7 @@ class RestartTest {
 
     private long started(String pidFile, String... words) throws IOException {
         start(words);
-        EdgeWorld.await(pidFile, () -> Files.exists(folder.resolve(pidFile)));
+        Wait.until(pidFile, () -> Files.exists(folder.resolve(pidFile)));
         return number(pidFile);
     }
 

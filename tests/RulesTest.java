@@ -63,11 +63,11 @@ class RulesTest {
 
     private static String at(String path) { return server.url(path).toString(); }
 
-    private Run.Desk desk(String rules) { return new Run.Desk(folder).rules(rules); }
+    private TestFolder home(String rules) { return new TestFolder(folder).rules(rules); }
 
     /** What `validate` says of rules that must be refused. */
     private String refused(String rules) {
-        Run run = desk(rules).watchdog("validate");
+        Run run = home(rules).watchdog("validate");
         assertEquals(2, run.exit(), run.toString());
         return run.err();
     }
@@ -315,7 +315,7 @@ class RulesTest {
     // ---- files that are no rules --------------------------------------------------------------------------------
 
     @Test void aMissingFileIsNamedWithWhatToDo() {
-        Run run = new Run.Desk(folder).watchdog("check");
+        Run run = new TestFolder(folder).watchdog("check");
         assertEquals(2, run.exit());
         assertEquals("watchdog: there is no rules file " + folder.resolve("rules.groovy")
             + "; write it, or name another with --rules FILE\n", run.err());
@@ -327,30 +327,30 @@ class RulesTest {
 
     @Test void aBinaryFileIsNoText() throws IOException {
         Files.write(folder.resolve("rules.groovy"), new byte[] {0x7f, 'E', 'L', 'F', (byte) 0xff, (byte) 0xfe, 0, 1});
-        Run run = new Run.Desk(folder).watchdog();
+        Run run = new TestFolder(folder).watchdog();
         assertEquals(2, run.exit());
         says(run.err(), "rules.groovy is not a text in UTF-8");
     }
 
     @Test void aDirectoryIsNoFile() {
-        Run run = new Run.Desk(folder).watchdog("--rules", ".");
+        Run run = new TestFolder(folder).watchdog("--rules", ".");
         assertEquals(2, run.exit());
         says(run.err(), " is not a file");
     }
 
     @Test void aByteOrderMarkIsNoMistake() {
-        assertEquals(0, desk("\uFEFFwatch('a') { tcp 'localhost:1' }\n").watchdog("validate").exit());
+        assertEquals(0, home("\uFEFFwatch('a') { tcp 'localhost:1' }\n").watchdog("validate").exit());
     }
 
     @Test void anUnreadableLinkIsNoCrash() throws IOException {
         Files.createSymbolicLink(folder.resolve("rules.groovy"), folder.resolve("nowhere"));
-        assertEquals(2, new Run.Desk(folder).watchdog().exit());
+        assertEquals(2, new TestFolder(folder).watchdog().exit());
     }
 
     // ---- plain Groovy -------------------------------------------------------------------------------------------
 
     @Test void loopsFunctionsAndInterpolationMakeWatches() {
-        Run run = desk("""
+        Run run = home("""
             String name(x) { "http://${x}.example.com/" }
             String identity(String x) { x + 'identity' }
             def hosts = ['a', 'b']
@@ -370,7 +370,7 @@ class RulesTest {
     }
 
     @Test void blocksShareVariablesWhileTheFileIsLoaded() {
-        Run run = desk("""
+        Run run = home("""
             def n = 0, list = [1, 'b'], map = [k: 'v'], nothing = null
             def twice(int x) { x * 2 }
             watch("a $list $map $nothing ${twice(21)}") {
@@ -392,7 +392,7 @@ class RulesTest {
 
     /** Groovy's `for` has one variable for all rounds; a block keeps the values of its own. */
     @Test void aBlockInALoopHasTheValuesOfItsRound() throws IOException {
-        Run run = desk("""
+        Run run = home("""
             for (h in ['a', 'b']) watch("x-$h") {
                 url '%s'
                 attempts 1
@@ -424,14 +424,14 @@ class RulesTest {
     /** What needs more of Groovy than watchdog's own blocks has it. */
     @TestFactory Stream<DynamicTest> plainGroovyMeansWhatItMeansElsewhere() {
         return GROOVY.entrySet().stream().map(row -> DynamicTest.dynamicTest(row.getKey(), () -> {
-            Run run = desk(row.getKey() + "\nwatch(\"is $name\") { tcp 'localhost:1' }\n").watchdog("validate");
+            Run run = home(row.getKey() + "\nwatch(\"is $name\") { tcp 'localhost:1' }\n").watchdog("validate");
             assertEquals("", run.err());
             says(run.out(), "is " + row.getValue() + ": connect to localhost:1");
         }));
     }
 
     @Test void aRestartMayHaveALoopThatCounts() {
-        Run run = desk("watch('a') { tcp 'localhost:1'; restart { int k = 0; while (k < 2) { run \"echo $k\"; k++ } } }\n").watchdog("validate");
+        Run run = home("watch('a') { tcp 'localhost:1'; restart { int k = 0; while (k < 2) { run \"echo $k\"; k++ } } }\n").watchdog("validate");
         assertEquals("", run.err());
         says(run.out(), "restart: run 'echo 0', then run 'echo 1'");
     }
@@ -441,13 +441,13 @@ class RulesTest {
     }
 
     @Test void validateSaysThatNoShellRuns() {
-        Run run = desk("watch('a') { tcp 'localhost:1'; restart { start 'cat /dev/null > /dev/null 2>&1 &' } }\n").watchdog("validate");
+        Run run = home("watch('a') { tcp 'localhost:1'; restart { start 'cat /dev/null > /dev/null 2>&1 &' } }\n").watchdog("validate");
         assertEquals(2, run.exit());
         says(run.err(), "no shell runs here, so '>' is an argument of the program; for a shell write sh '…'");
     }
 
     @Test void timesOfAllUnitsAreRead() {
-        Run run = desk("""
+        Run run = home("""
             watch('a') { tcp 'localhost:1'; timeout 300.milliseconds }
             watch('b') { tcp 'localhost:1'; timeout 1.millisecond }
             watch('c') { tcp 'localhost:1'; timeout 1.second }
@@ -466,7 +466,7 @@ class RulesTest {
     }
 
     @Test void aSharedRemedyIsReadByItsName() {
-        Run run = desk("""
+        Run run = home("""
             def tunnel = restart { run 'true' }
             watch('a') { tcp 'localhost:1'; restart tunnel }
             watch('b') { tcp 'localhost:1'; restart(when: { error == refused }, tunnel) }
@@ -516,7 +516,7 @@ class RulesTest {
         List<String> rules = new ArrayList<>(List.of("boolean isGood(int code) { code == 200 }"));
         for (int n = 0; n < CASES.size(); n++)
             rules.add("watch('w" + n + "') { url '" + at("/json") + "'; attempts 1; healthy {\n" + CASES.get(n).conditions() + "\n} }");
-        Run run = desk(String.join("\n", rules)).watchdog("check", "--json");
+        Run run = home(String.join("\n", rules)).watchdog("check", "--json");
         assertEquals("", run.err());
         Map<String, Map<String, Object>> met = watches(run);
         return IntStream.range(0, CASES.size()).mapToObj(n -> DynamicTest.dynamicTest(CASES.get(n).conditions(), () -> {
@@ -532,7 +532,7 @@ class RulesTest {
     }
 
     @Test void theValuesMetStandOnTheLineAndCheckShowsThemAsADiagramToo() {
-        Run run = desk("""
+        Run run = home("""
             watch('plex') {
                 url '%s'
                 attempts 1
@@ -547,7 +547,7 @@ class RulesTest {
     }
 
     @Test void aConditionThatThrowsRestartsNothing() {
-        Run run = desk("""
+        Run run = home("""
             watch('plex') {
                 url '%s'
                 attempts 1
@@ -561,7 +561,7 @@ class RulesTest {
     }
 
     @Test void aHugeBodyDoesNotFloodTheOutput() {
-        Run run = desk("""
+        Run run = home("""
             watch('huge') { url '%1$s'; attempts 1; healthy { body.startsWith('needle') && body.contains('thimble') } }
             """.formatted(at("/huge"))).watchdog("check", "--verbose");
         assertEquals(1, run.exit());
@@ -570,7 +570,7 @@ class RulesTest {
     }
 
     @Test void aCauseSeesTheAnswerAndTheError() {
-        Run run = desk("""
+        Run run = home("""
             watch('a') {
                 url '%s'
                 attempts 1
@@ -596,38 +596,38 @@ class RulesTest {
 
     private static final String TWO_SIDES = "watch('a') { url '%s'; attempts 1; healthy { status == %d } }\n";
 
-    private List<Path> compiled(Run.Desk desk) throws IOException {
-        try (Stream<Path> files = Files.list(desk.state().resolve("compiled"))) {
+    private List<Path> compiled(TestFolder home) throws IOException {
+        try (Stream<Path> files = Files.list(home.state().resolve("compiled"))) {
             return files.filter(file -> !file.getFileName().toString().startsWith("last-good")).toList();
         }
     }
 
     @Test void anEditTakesEffectInTheNextPass() {
-        Run.Desk desk = desk(TWO_SIDES.formatted(at("/"), 401));
-        assertEquals(0, desk.watchdog().exit());
-        assertEquals(1, desk.rules(TWO_SIDES.formatted(at("/"), 200)).watchdog().exit());
-        assertEquals(0, desk.rules(TWO_SIDES.formatted(at("/"), 401)).watchdog().exit());
+        TestFolder home = home(TWO_SIDES.formatted(at("/"), 401));
+        assertEquals(0, home.watchdog().exit());
+        assertEquals(1, home.rules(TWO_SIDES.formatted(at("/"), 200)).watchdog().exit());
+        assertEquals(0, home.rules(TWO_SIDES.formatted(at("/"), 401)).watchdog().exit());
     }
 
     @Test void unchangedRulesAreCompiledOnce() throws IOException {
-        Run.Desk desk = desk(TWO_SIDES.formatted(at("/"), 401));
-        desk.watchdog();
-        Path classes = compiled(desk).get(0);
+        TestFolder home = home(TWO_SIDES.formatted(at("/"), 401));
+        home.watchdog();
+        Path classes = compiled(home).get(0);
         FileTime long_ago = FileTime.fromMillis(1_000_000);
         Files.setLastModifiedTime(classes, long_ago);
-        assertEquals(0, desk.watchdog().exit());
-        assertEquals(List.of(classes), compiled(desk));
+        assertEquals(0, home.watchdog().exit());
+        assertEquals(List.of(classes), compiled(home));
         assertEquals(long_ago, Files.getLastModifiedTime(classes));
     }
 
     @Test void damagedCompiledRulesAreCompiledAgain() throws IOException {
-        Run.Desk desk = desk(TWO_SIDES.formatted(at("/"), 401));
-        desk.watchdog();
-        Path classes = compiled(desk).get(0).resolve("rules.class");
+        TestFolder home = home(TWO_SIDES.formatted(at("/"), 401));
+        home.watchdog();
+        Path classes = compiled(home).get(0).resolve("rules.class");
         byte[] good = Files.readAllBytes(classes);
         for (byte[] damaged : List.of(new byte[good.length], Arrays.copyOf(good, 100), new byte[0])) {
             Files.write(classes, damaged);
-            Run run = desk.watchdog();
+            Run run = home.watchdog();
             assertEquals(0, run.exit(), run.toString());
             assertEquals("", run.err());
             assertEquals(good.length, Files.size(classes));
@@ -635,12 +635,12 @@ class RulesTest {
     }
 
     @Test void anEditThatDoesNotCompileLeavesTheLastGoodRulesOnWatchAndIsToldOnce() throws IOException {
-        Run.Desk desk = new Run.Desk(folder).file("say.sh", "#!/bin/sh\necho \"$1\" >> \"$(dirname \"$0\")/said\"\n");
+        TestFolder home = new TestFolder(folder).file("say.sh", "#!/bin/sh\necho \"$1\" >> \"$(dirname \"$0\")/said\"\n");
         folder.resolve("say.sh").toFile().setExecutable(true);
         String good = "notify command('./say.sh')\n" + TWO_SIDES.formatted(at("/"), 401);
-        assertEquals(0, desk.rules(good).watchdog().exit());
-        desk.rules(good.replace("attempts", "atempts"));
-        Run first = desk.watchdog(), second = desk.watchdog();
+        assertEquals(0, home.rules(good).watchdog().exit());
+        home.rules(good.replace("attempts", "atempts"));
+        Run first = home.watchdog(), second = home.watchdog();
         assertAll(
             () -> assertEquals(2, first.exit()),
             () -> says(first.out(), "a  healthy"),
@@ -648,7 +648,7 @@ class RulesTest {
             () -> says(first.err(), "watchdog: rules.groovy has mistakes; using the last working rules"),
             () -> assertEquals(2, second.exit()),
             () -> assertEquals(1, said().stream().filter(line -> line.contains("rules.groovy has mistakes")).count(), said().toString()));
-        assertEquals(0, desk.rules(good).watchdog().exit());
+        assertEquals(0, home.rules(good).watchdog().exit());
     }
 
     private List<String> said() throws IOException { return Files.readAllLines(folder.resolve("said")); }
@@ -685,10 +685,10 @@ class RulesTest {
     }
 
     @Test void theReferencePartOfTheShippedRulesCompilesToo() throws IOException {
-        Run.Desk desk = desk(Files.readString(SHIPPED).replaceAll("(?m)^//- ?", ""));
-        for (String secret : List.of("PUSHOVER_TOKEN", "PUSHOVER_USER", "T", "U", "NTFY", "KEY", "BOT", "PASSWORD", "TOKEN")) desk.env(secret, "x".repeat(8));
-        for (String secret : List.of("SLACK", "DISCORD")) desk.env(secret, "https://hooks.example.com/x");
-        Run run = desk.watchdog("validate");
+        TestFolder home = home(Files.readString(SHIPPED).replaceAll("(?m)^//- ?", ""));
+        for (String secret : List.of("PUSHOVER_TOKEN", "PUSHOVER_USER", "T", "U", "NTFY", "KEY", "BOT", "PASSWORD", "TOKEN")) home.env(secret, "x".repeat(8));
+        for (String secret : List.of("SLACK", "DISCORD")) home.env(secret, "https://hooks.example.com/x");
+        Run run = home.watchdog("validate");
         List<String> wrong = run.err().lines().filter(line -> !line.contains("cron would find") && !line.contains("ca.pem")).toList();
         assertEquals(List.of(), wrong);
     }

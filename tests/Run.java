@@ -5,7 +5,6 @@ import groovy.json.JsonSlurper;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.time.Instant;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
@@ -64,20 +63,4 @@ record Run(int exit, String out, String err) {
     }
 
     @Override public String toString() { return "exit code " + exit + "\nout: " + out + "\nerr: " + err; }
-
-    /** The old name of TestFolder, until the other branches are merged. */
-    static final class Desk extends TestFolder {
-        Desk(Path folder) { super(folder); }
-
-        @Override Desk rules(String text) { super.rules(text); return this; }
-        @Override Desk file(String name, String text) { super.file(name, text); return this; }
-        @Override Desk env(String name, String value) { super.env(name, value); return this; }
-    }
-
-    /** The old name of MutableClock, until the other branches are merged. */
-    static final class HandClock extends MutableClock {
-        HandClock(Instant now) { super(now); }
-
-        void pass(java.time.Duration time) { add(time); }
-    }
 }

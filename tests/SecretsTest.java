@@ -55,11 +55,11 @@ class SecretsTest {
     private final List<String> told = new CopyOnWriteArrayList<>(), asked = new CopyOnWriteArrayList<>();
     private MockWebServer server;
     @TempDir Path folder;
-    private Run.Desk desk;
+    private TestFolder home;
 
     /** A server that says back whatever it was told, as an error page of a careless service would. */
     @BeforeEach void serve() throws IOException {
-        desk = new Run.Desk(folder);
+        home = new TestFolder(folder);
         server = new MockWebServer();
         server.setDispatcher(new Dispatcher() {
             @Override public MockResponse dispatch(RecordedRequest request) {
@@ -98,13 +98,13 @@ class SecretsTest {
     private static final String BEARER = "watch('a') { url '%s'; attempts 1; bearer secret('TOKEN') }\n";
 
     private String bearer() {
-        desk.rules(BEARER.formatted(at("/"))).watchdog("check");
+        home.rules(BEARER.formatted(at("/"))).watchdog("check");
         return asked.isEmpty() ? "nothing asked" : asked.get(0).replaceFirst("^Bearer ", "");
     }
 
     @Test void aMissingSecretPointsAtALineThatIsNone() throws IOException {
         secrets("# mine\nTOKEN 4k711\n", "rw-------");
-        Run run = desk.rules(BEARER.formatted(at("/"))).watchdog("validate");
+        Run run = home.rules(BEARER.formatted(at("/"))).watchdog("validate");
         assertEquals(2, run.exit());
         says(run.err(), sentence("not NAME=value", folder.resolve("rules.secrets")));
         assertFalse(run.err().contains("4k711"), run.err());
@@ -112,7 +112,7 @@ class SecretsTest {
 
     @Test void theEnvironmentComesFirst() throws IOException {
         secrets("TOKEN=from-file\n", "rw-------");
-        desk.env("TOKEN", "from-environment");
+        home.env("TOKEN", "from-environment");
         assertEquals("from-environment", bearer());
     }
 
@@ -124,8 +124,8 @@ class SecretsTest {
     @ParameterizedTest @ValueSource(strings = {"rw-r-----", "rw----r--"})
     void aSecretsFileThatOthersCanReadIsRefusedWithTheCommandThatMendsIt(String mode) throws IOException {
         Path file = secrets("TOKEN=from-file\n", mode);
-        desk.rules("watch('a') { command 'true'; notify slack(url: secret('TOKEN')) }\n");
-        Run run = desk.watchdog("validate");
+        home.rules("watch('a') { command 'true'; notify slack(url: secret('TOKEN')) }\n");
+        Run run = home.watchdog("validate");
         assertEquals(2, run.exit(), run.toString());
         says(run.err(), sentence("readable secrets", file));
         assertFalse((run.out() + run.err()).contains("from-file"));
@@ -133,8 +133,8 @@ class SecretsTest {
 
     // ---- missing ones -----------------------------------------------------------------------------------
 
-    private Run.Desk withoutSecret() {
-        return desk.rules("""
+    private TestFolder withoutSecret() {
+        return home.rules("""
             watch('a') {
                 command 'test -e healed'
                 attempts 1
@@ -162,7 +162,7 @@ class SecretsTest {
     }
 
     @Test void aWatchWhoseOwnSecretIsMissingIsInconclusiveAndIsNotAskedFor() {
-        Run run = desk.rules("""
+        Run run = home.rules("""
             watch('a') { url '%s'; attempts 1; bearer secret('TOKEN'); restart { run 'touch restarted' } }
             """.formatted(at("/"))).watchdog();
         assertEquals(2, run.exit(), run.toString());
@@ -173,13 +173,13 @@ class SecretsTest {
     }
 
     @Test void validateRefusesAWatchWhoseSecretIsMissing() {
-        Run run = desk.rules(BEARER.formatted(at("/"))).watchdog("validate");
+        Run run = home.rules(BEARER.formatted(at("/"))).watchdog("validate");
         assertEquals(2, run.exit(), run.toString());
         says(run.err(), "the secret TOKEN is missing");
     }
 
     @Test void validateRefusesACommandAndARestartWhoseSecretIsMissing() {
-        Run run = desk.rules("""
+        Run run = home.rules("""
             watch('a') { command "echo ${secret('ONE')}" }
             watch('b') { command 'true'; restart { run "echo ${secret('TWO')}" } }
             """).watchdog("validate");
@@ -205,7 +205,7 @@ class SecretsTest {
 
     @Test void aSecretIsNowhereInOutputMemoryHistoryOrMessagesEvenWhenTheServerEchoesIt() throws IOException {
         secrets("TOKEN=" + CANARY + "\n", "rw-------");
-        Run.Desk careless = desk.rules("""
+        TestFolder careless = home.rules("""
             def t = secret('TOKEN')
             notify webhook('%1$s?key=' + t)
             notify webhook('http://127.0.0.1:1/?key=' + t)
@@ -249,7 +249,7 @@ class SecretsTest {
             clean("stderr", run.err());
         }
         told.forEach(message -> clean("a message", message));
-        try (Stream<Path> kept = Files.walk(desk.state())) {
+        try (Stream<Path> kept = Files.walk(home.state())) {
             for (Path file : kept.filter(Files::isRegularFile)
                     .filter(file -> !file.toString().matches(".*/(compiled|last-good)/.*")).toList())
                 clean(file.toString(), Files.readString(file, StandardCharsets.ISO_8859_1));
@@ -262,8 +262,8 @@ class SecretsTest {
     }
 
     @Test void aMistakeThatQuotesASecretDoesNotShowIt() {
-        desk.env("TOKEN", CANARY).rules("watch('a') { url secret('TOKEN') }\n");
-        Run run = desk.watchdog("validate");
+        home.env("TOKEN", CANARY).rules("watch('a') { url secret('TOKEN') }\n");
+        Run run = home.watchdog("validate");
         assertEquals(2, run.exit());
         clean("stderr", run.err());
     }
@@ -278,7 +278,7 @@ class SecretsTest {
 
     private void refusedBeforeCompiling(Path writable) throws IOException {
         Files.setPosixFilePermissions(writable, PosixFilePermissions.fromString("rwxrwxrwx"));
-        Run run = new Run.Desk(folder).watchdog("--rules", "rules.d/rules.groovy");
+        Run run = new TestFolder(folder).watchdog("--rules", "rules.d/rules.groovy");
         assertEquals(2, run.exit(), run.toString());
         assertEquals(sentence("others can write", writable.toRealPath()), run.err());
         assertFalse(Files.exists(folder.resolve("mark")));
@@ -300,7 +300,7 @@ class SecretsTest {
     @Test void theFileBehindALinkIsWhatCounts() throws IOException {
         Path real = nested(), link = Files.createSymbolicLink(folder.resolve("link.groovy"), real);
         Files.setPosixFilePermissions(real, PosixFilePermissions.fromString("rw-rw-rw-"));
-        Run run = new Run.Desk(folder).watchdog("--rules", link.getFileName().toString());
+        Run run = new TestFolder(folder).watchdog("--rules", link.getFileName().toString());
         assertEquals(2, run.exit());
         assertEquals(sentence("others can write", real.toRealPath()), run.err());
     }
@@ -310,7 +310,7 @@ class SecretsTest {
         Path rules = nested();
         var users = rules.getFileSystem().getUserPrincipalLookupService();
         Files.setOwner(rules, users.lookupPrincipalByName("nobody"));
-        Run run = new Run.Desk(folder).watchdog("--rules", rules.toString());
+        Run run = new TestFolder(folder).watchdog("--rules", rules.toString());
         assertEquals(2, run.exit());
         assertEquals(sentence("others own", rules.toRealPath()), run.err());
     }
@@ -341,7 +341,7 @@ class SecretsTest {
             }
         }
         assertEquals(List.of(), open);
-        assertTrue(Files.exists(desk.state().resolve("memory.json")));
+        assertTrue(Files.exists(home.state().resolve("memory.json")));
     }
 
     private String log() {

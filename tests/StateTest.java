@@ -86,8 +86,8 @@ class StateTest {
     }
 
     @TempDir Path folder;
-    private Run.Desk desk;
-    private Run.HandClock clock;
+    private TestFolder home;
+    private MutableClock clock;
     private Service plex;
 
     @BeforeAll static void timesArePrintedInUtc() { TimeZone.setDefault(TimeZone.getTimeZone("UTC")); }
@@ -96,9 +96,9 @@ class StateTest {
 
     /** A service, and a remedy that heals it while no file says that it is stubborn. */
     @BeforeEach void aWatchedPlex() throws IOException {
-        clock = new Run.HandClock(Instant.parse("2026-03-01T08:00:00Z"));
-        desk = new Run.Desk(folder);
-        desk.clock = clock;
+        clock = new MutableClock(Instant.parse("2026-03-01T08:00:00Z"));
+        home = new TestFolder(folder);
+        home.clock = clock;
         plex = new Service(folder, "plex");
         Path script = Files.createDirectory(folder.resolve("tests")).resolve("heal");
         Files.writeString(script, """
@@ -108,7 +108,7 @@ class StateTest {
             test -e stubborn || touch plex.up
             """);
         Files.setPosixFilePermissions(script, PosixFilePermissions.fromString("rwxr-xr-x"));
-        desk.rules("""
+        home.rules("""
             watch('plex') {
                 url '%s'
                 healthy { status == 200 }
@@ -145,13 +145,13 @@ class StateTest {
 
     @Test void onlyItsOwnerCanReadIt() throws IOException {
         pass();
-        assertEquals("rwx------", mode(desk.state()));
+        assertEquals("rwx------", mode(home.state()));
         assertEquals("rw-------", mode(memoryFile()));
     }
 
     @Test void whatAKilledPassLeftHalfWrittenIsSweptAway() throws IOException {
         pass();
-        Files.writeString(desk.state().resolve(".memory.json123.tmp"), "{");
+        Files.writeString(home.state().resolve(".memory.json123.tmp"), "{");
         pass();
         try (Stream<Path> files = Files.walk(folder)) {
             assertEquals(List.of(), files.filter(file -> file.toString().endsWith(".tmp")).toList());
@@ -167,10 +167,10 @@ class StateTest {
     }
 
     @Test void checksAndDryRunsRememberNothing() throws IOException {
-        desk.watchdog("check");
-        desk.watchdog("--dry-run");
+        home.watchdog("check");
+        home.watchdog("--dry-run");
         assertFalse(Files.exists(memoryFile()));
-        assertFalse(Files.exists(desk.state().resolve("history.jsonl")));
+        assertFalse(Files.exists(home.state().resolve("history.jsonl")));
         assertEquals(0, plex.restarts());
     }
 
@@ -194,7 +194,7 @@ class StateTest {
                 String why = sentence(damage.contains("99") ? "other format" : "damage");
                 assertEquals(sentence("unreadable", why, broken().get(0)), run.err());
                 assertEquals(damage, Files.readString(broken().get(0)));
-                assertEquals(new Run(0, "", ""), desk.watchdog("--quiet"));
+                assertEquals(new Run(0, "", ""), home.watchdog("--quiet"));
             }));
     }
 
@@ -239,7 +239,7 @@ class StateTest {
         pass();
         for (int i = 0; i < 8; i++) {
             Files.writeString(memoryFile(), "broken");
-            clock.pass(Duration.ofSeconds(301));
+            clock.add(Duration.ofSeconds(301));
             pass();
         }
         assertEquals(3, broken().size());
@@ -273,7 +273,7 @@ class StateTest {
             Run run = pass();
             assertEquals(4, run.exit(), run.err());
             assertTrue(run.err().contains("could not be read"), run.err());
-            assertEquals(new Run(0, "", ""), desk.watchdog("--quiet"));
+            assertEquals(new Run(0, "", ""), home.watchdog("--quiet"));
             assertTrue(Files.isRegularFile(memoryFile()));
         });
     }
@@ -294,27 +294,27 @@ class StateTest {
     // ---- when it cannot be written ----------------------------------------------------------------------
 
     @Test void withoutAStateFolderEachPassStillHealsAndWarns() {
-        desk.file("no-folder", "");
+        home.file("no-folder", "");
         for (int i = 0; i < 2; i++) {
             plex.stop();
-            Run run = desk.watchdog("--state", "no-folder");
+            Run run = home.watchdog("--state", "no-folder");
             assertEquals(4, run.exit());
             assertTrue(run.out().startsWith("plex  healed "), run.out());
             assertTrue(run.err().matches(Pattern.quote(sentence("no folder", "PATH", "WHY"))
                 .replace("PATH", "\\E.*\\Q").replace("WHY", "\\E.*\\Q")), run.err());
         }
-        assertEquals("", desk.watchdog("check").err(), "another folder is not concerned");
-        assertEquals(0, desk.watchdog("status", "--state", "no-folder").exit());
-        assertEquals(4, desk.watchdog("pause", "plex", "--state", "no-folder").exit());
+        assertEquals("", home.watchdog("check").err(), "another folder is not concerned");
+        assertEquals(0, home.watchdog("status", "--state", "no-folder").exit());
+        assertEquals(4, home.watchdog("pause", "plex", "--state", "no-folder").exit());
     }
 
     /** Root may write everywhere, save for a disk that is mounted read-only. */
     @Test void withAReadOnlyFolderThePassGoesByWhatItCanReadAndLosesNothing() throws Exception {
-        desk.rules("notify command('/bin/false')\n" + Files.readString(folder.resolve("rules.groovy")));
+        home.rules("notify command('/bin/false')\n" + Files.readString(folder.resolve("rules.groovy")));
         onDisk(disk -> {
             Files.createFile(folder.resolve("stubborn"));
             for (int i = 0; i < 2; i++) passOn("disk");
-            Run before = desk.watchdog("status", "--state", "disk");
+            Run before = home.watchdog("status", "--state", "disk");
             assertTrue(before.out().contains("restarts left: 0 of 2 per 1 h"), before.out());
             assertTrue(before.out().contains("not delivered yet to command since "), before.out());
             String warning = sentence("no folder", onlyFolder(disk), sentence("read-only"));
@@ -329,14 +329,14 @@ class StateTest {
             assertEquals(2, plex.restarts(), "the limit holds, as the restarts can be read");
 
             command("mount", "-o", "remount,rw", disk.toString());
-            Run after = desk.watchdog("status", "--state", "disk");
+            Run after = home.watchdog("status", "--state", "disk");
             assertEquals(before.out().replaceFirst("uptime.*", ""), after.out().replaceFirst("uptime.*", ""));
         });
     }
 
     @Test void withAReadOnlyFolderAPauseStillHolds() throws Exception {
         onDisk(disk -> {
-            desk.watchdog("pause", "plex", "--state", "disk");
+            home.watchdog("pause", "plex", "--state", "disk");
             command("mount", "-o", "remount,ro", disk.toString());
             Run run = passOn("disk");
             assertEquals(4, run.exit(), run.toString());
@@ -365,10 +365,10 @@ class StateTest {
         assumeTrue("root".equals(System.getProperty("user.name")), "only root can give a folder away");
         Files.createFile(folder.resolve("stubborn"));
         for (int i = 0; i < 2; i++) pass();
-        command("chown", "nobody", desk.state().toString());
+        command("chown", "nobody", home.state().toString());
         Run run = pass();
         assertEquals(4, run.exit());
-        assertEquals(sentence("no folder", desk.state(), sentence("other owner")), run.err());
+        assertEquals(sentence("no folder", home.state(), sentence("other owner")), run.err());
         assertEquals(3, plex.restarts(), "what another user could have written counts for nothing");
     }
 
@@ -387,7 +387,7 @@ class StateTest {
                 assertTrue(run.err().contains(sentence("full disk")), run.err());
             }
             Files.delete(disk.resolve("full"));
-            Run status = desk.watchdog("status", "--state", "disk");
+            Run status = home.watchdog("status", "--state", "disk");
             assertTrue(status.out().contains("restarts left: 1 of 2 per 1 h"), status.out());
             assertEquals(0, passOn("disk").exit(), "room again");
         });
@@ -411,8 +411,8 @@ class StateTest {
     }
 
     private Run passOn(String disk) {
-        Run run = desk.watchdog("--state", disk);
-        clock.pass(Duration.ofMinutes(5));
+        Run run = home.watchdog("--state", disk);
+        clock.add(Duration.ofMinutes(5));
         return run;
     }
 
@@ -425,14 +425,14 @@ class StateTest {
     // ---- status -----------------------------------------------------------------------------------------
 
     @Test void statusTellsWhatIsRemembered() throws IOException {
-        assertEquals(sentence("status, new"), desk.watchdog("status").out());
+        assertEquals(sentence("status, new"), home.watchdog("status").out());
         pass();
-        assertEquals(sentence("status, healed"), desk.watchdog("status").out());
-        clock.pass(Duration.ofDays(2));
+        assertEquals(sentence("status, healed"), home.watchdog("status").out());
+        clock.add(Duration.ofDays(2));
         Files.createFile(folder.resolve("stubborn"));
         plex.stop();
         pass();
-        assertEquals(sentence("status, down"), desk.watchdog("status").out());
+        assertEquals(sentence("status, down"), home.watchdog("status").out());
     }
 
     @Test void statusTellsTheSameAsJson() throws IOException {
@@ -444,32 +444,32 @@ class StateTest {
             "lastRestart", restart, "budgetLeft", 1, "budget", 2, "per", "PT1H",
             "uptime", Map.of("24h", all, "7d", all, "30d", all));
         assertEquals(Map.of("waiting", 0, "watches", List.of(watch)),
-            new JsonSlurper().parseText(desk.watchdog("status", "--json").out()));
+            new JsonSlurper().parseText(home.watchdog("status", "--json").out()));
     }
 
     @Test void statusTellsWhichMessagesWaitAndSinceWhen() throws IOException {
         String rules = Files.readString(folder.resolve("rules.groovy"));
-        desk.rules(rules + "notify command('/bin/false')\n");
+        home.rules(rules + "notify command('/bin/false')\n");
         pass();
-        String status = desk.watchdog("status").out();
+        String status = home.watchdog("status").out();
         assertTrue(status.endsWith(sentence("status, waiting")), status);
     }
 
     @Test void statusSaysThatARestartWasCutOff() throws IOException {
         pass();
         Files.copy(folder.resolve("aside.json"), memoryFile(), StandardCopyOption.REPLACE_EXISTING);
-        assertTrue(desk.watchdog("status").out().contains(sentence("status, cut off")));
+        assertTrue(home.watchdog("status").out().contains(sentence("status, cut off")));
     }
 
     @Test void statusOfADamagedFileLeavesItToThePass() throws IOException {
         pass();
         Files.writeString(memoryFile(), "{");
-        assertEquals(sentence("unreadable, kept", sentence("damage")), desk.watchdog("status").err());
+        assertEquals(sentence("unreadable, kept", sentence("damage")), home.watchdog("status").err());
         assertEquals("{", memory());
     }
 
     @Test void theUptimeOfEachWatchComesFromItsOwnChecks() throws IOException {
-        desk.rules("""
+        home.rules("""
             for (name in ['a', 'b', 't', '"ü"']) watch(name) { tcp '127.0.0.1:1'; attempts 1 }
             """);
         pass();
@@ -478,7 +478,7 @@ class StateTest {
             {"t":1772352000,"a":"u3","b":"i1","\\"\\u00fc\\"":"h2"}
             {"t":1771920000,"a":"u3"}
             """);
-        List<String> uptimes = desk.watchdog("status").out().lines()
+        List<String> uptimes = home.watchdog("status").out().lines()
             .filter(line -> line.contains("uptime")).toList();
         assertEquals(List.of("    uptime: 50 % in 24h, 33.33 % in 7d, 33.33 % in 30d",
             "    uptime: 0 % in 24h, 0 % in 7d, 0 % in 30d",
@@ -494,12 +494,12 @@ class StateTest {
             Files.writeString(historyFile(), line.repeat((2 << 20) / line.length() + 1));
             pass();
         }
-        try (Stream<Path> files = Files.list(desk.state())) {
+        try (Stream<Path> files = Files.list(home.state())) {
             long bytes = files.filter(file -> file.getFileName().toString().startsWith("history"))
                 .mapToLong(file -> file.toFile().length()).sum();
             assertTrue(bytes < 5 << 20, bytes + " bytes of history");
         }
-        assertTrue(desk.watchdog("status").out().contains("uptime: 100 % in 24h"));
+        assertTrue(home.watchdog("status").out().contains("uptime: 100 % in 24h"));
     }
 
     @Test void aTornLineOfHistoryIsLeftOut() throws IOException {
@@ -507,18 +507,18 @@ class StateTest {
         pass();
         String torn = "{'t':17723\n\0\0{'t':1772352000,'plex':\n\n7\n{'t':1772352000,'plex':'u3'}\n";
         Files.writeString(historyFile(), torn.replace('\'', '"'));
-        String status = desk.watchdog("status").out();
+        String status = home.watchdog("status").out();
         assertTrue(status.contains("uptime: 0 % in 24h"), status);
     }
 
     // ---- pause and resume -------------------------------------------------------------------------------
 
     @Test void aPausedWatchIsLeftAloneUntilItsTimeIsOver() throws IOException {
-        Run pause = desk.watchdog("pause", "plex", "--for", "2h");
+        Run pause = home.watchdog("pause", "plex", "--for", "2h");
         assertEquals(sentence("paused", "2026-03-01 10:00"), pause.out());
         assertEquals(new Run(0, "plex  paused       paused until 2026-03-01 10:00\n", ""), pass());
-        assertTrue(desk.watchdog("status").out().startsWith("plex: paused until 2026-03-01 10:00\n"));
-        clock.pass(Duration.ofMinutes(110));
+        assertTrue(home.watchdog("status").out().startsWith("plex: paused until 2026-03-01 10:00\n"));
+        clock.add(Duration.ofMinutes(110));
         assertTrue(pass().out().contains("paused"));
         assertEquals(0, plex.restarts());
         pass();
@@ -526,27 +526,27 @@ class StateTest {
     }
 
     @Test void aPauseWithoutATimeLastsUntilResume() throws IOException {
-        assertEquals(sentence("paused", "it is resumed"), desk.watchdog("pause", "plex").out());
-        clock.pass(Duration.ofDays(400));
+        assertEquals(sentence("paused", "it is resumed"), home.watchdog("pause", "plex").out());
+        clock.add(Duration.ofDays(400));
         assertEquals("plex  paused       paused until it is resumed\n", pass().out());
-        assertEquals("plex is watched again\n", desk.watchdog("resume", "plex").out());
-        assertEquals("plex was not paused\n", desk.watchdog("resume", "plex").out());
+        assertEquals("plex is watched again\n", home.watchdog("resume", "plex").out());
+        assertEquals("plex was not paused\n", home.watchdog("resume", "plex").out());
         pass();
         assertEquals(1, plex.restarts());
     }
 
     @Test void aLongNameInAnyScriptCanBePaused() {
         String name = "プレックス".repeat(12);
-        desk.rules("watch('" + name + "') { url '" + plex.url() + "'; attempts 1 }");
-        assertEquals(0, desk.watchdog("pause", name, "--for", "1h").exit());
-        assertEquals(name + "  paused       paused until 2026-03-01 09:00\n", desk.watchdog().out());
-        desk.watchdog("resume", name);
-        assertEquals(1, desk.watchdog().exit());
+        home.rules("watch('" + name + "') { url '" + plex.url() + "'; attempts 1 }");
+        assertEquals(0, home.watchdog("pause", name, "--for", "1h").exit());
+        assertEquals(name + "  paused       paused until 2026-03-01 09:00\n", home.watchdog().out());
+        home.watchdog("resume", name);
+        assertEquals(1, home.watchdog().exit());
     }
 
     @TestFactory Stream<DynamicTest> aPauseThatCannotBeMeantIsRefused() {
         return Stream.of("pause plx", "pause", "pause plex --for soon", "pause plex --for -2h", "resume plx")
-            .map(words -> dynamicTest(words, () -> assertEquals(2, desk.watchdog(words.split(" ")).exit())));
+            .map(words -> dynamicTest(words, () -> assertEquals(2, home.watchdog(words.split(" ")).exit())));
     }
 
     // ---- watches that come and go -----------------------------------------------------------------------
@@ -556,9 +556,9 @@ class StateTest {
         String hook = "notify command('tests/hear')\n";
         Path hear = Files.writeString(folder.resolve("tests/hear"), "#!/bin/sh\necho \"$1\" >> heard\n");
         Files.setPosixFilePermissions(hear, PosixFilePermissions.fromString("rwxr-xr-x"));
-        desk.rules(hook + Files.readString(folder.resolve("rules.groovy")));
+        home.rules(hook + Files.readString(folder.resolve("rules.groovy")));
         pass();
-        desk.rules(hook + "watch('other') { command 'true' }\n");
+        home.rules(hook + "watch('other') { command 'true' }\n");
         pass();
         pass();
         List<String> heard = Files.readAllLines(folder.resolve("heard"), StandardCharsets.UTF_8);
@@ -578,17 +578,17 @@ class StateTest {
 
     /** One pass, five minutes later. */
     private Run pass() {
-        Run run = desk.watchdog();
-        clock.pass(Duration.ofMinutes(5));
+        Run run = home.watchdog();
+        clock.add(Duration.ofMinutes(5));
         return run;
     }
 
-    private Path memoryFile() { return desk.state().resolve("memory.json"); }
-    private Path historyFile() { return desk.state().resolve("history.jsonl"); }
+    private Path memoryFile() { return home.state().resolve("memory.json"); }
+    private Path historyFile() { return home.state().resolve("history.jsonl"); }
     private String memory() throws IOException { return Files.readString(memoryFile()); }
 
     private List<Path> broken() throws IOException {
-        try (Stream<Path> files = Files.list(desk.state())) {
+        try (Stream<Path> files = Files.list(home.state())) {
             return files.filter(file -> file.getFileName().toString().startsWith("memory.broken"))
                 .sorted(Comparator.comparing(file -> -file.toFile().lastModified())).toList();
         }
