@@ -131,7 +131,7 @@ record Watch(String name, Probe probe, Expectation healthy, List<Model.Remedy> r
     @Override public int hashCode() { return name.hashCode(); }
 }
 
-/** How long and how often to check: {@code good} of {@code samples}, up to {@code attempts} times. */
+/** How to check: {@code good} of {@code samples}, tried up to {@code attempts} times. */
 record CheckSettings(Duration timeout, int attempts, Duration every, int samples, int good) { }
 
 /** When to restart and when to remind; {@code remind} null: never. */
@@ -173,7 +173,7 @@ record FailedCondition(String reason, String diagram) { }
 sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, CallStep {
     String inWords();
 
-    /** Does it and records what was done; throws a StepFailedException that says why it could not. */
+    /** Throws a StepFailedException that says why it could not be done. */
     void run(CommandRunner runner, RestartRun restart);
 
     /** The command that it runs, for `validate`; empty: none. */
@@ -190,25 +190,29 @@ record RestartRecord(Instant at, String what, String result) {
 }
 
 /** One outage: opened when the failure threshold is reached, closed on recovery. */
-record Incident(Instant since, String reason, int restarts, int remedy, boolean reportedStillDown,
-                boolean reportedGaveUp, Instant lastReport) {
+record Incident(Instant since, String reason, int restarts, int remedy,
+                List<Model.EventKind> reported, Instant lastReport) {
     static Incident open(Instant now, String reason) {
-        return new Incident(now, reason, 0, 0, false, false, now);
+        return new Incident(now, reason, 0, 0, List.of(), now);
     }
 
-    Incident restarted() { return with(1, 0, false, lastReport); }
-    Incident reported(boolean gaveUp, Instant now) { return with(0, 0, gaveUp, now); }
-    Incident clampTo(Instant now) { return with(0, 0, false, WatchState.earlier(lastReport, now)); }
-
-    /** The next remedy is used from now on. */
-    Incident afterUselessRestart(Instant now) {
-        return with(0, 1, false, reportedStillDown ? lastReport : now);
+    Incident restarted() {
+        return new Incident(since, reason, restarts + 1, remedy, reported, lastReport);
     }
 
-    /** Nothing is reported before the beginning, also when the clock was set back. */
-    private Incident with(int restarted, int useless, boolean gaveUp, Instant report) {
-        return new Incident(WatchState.earlier(since, report), reason, restarts + restarted,
-            remedy + useless, reportedStillDown || useless > 0, reportedGaveUp || gaveUp, report);
+    Incident withNextRemedy() {
+        return new Incident(since, reason, restarts, remedy + 1, reported, lastReport);
+    }
+
+    Incident withReport(Model.EventKind kind, Instant now) {
+        List<Model.EventKind> kinds = new ArrayList<>(reported);
+        kinds.add(kind);
+        return new Incident(since, reason, restarts, remedy, kinds, now);
+    }
+
+    Incident clampTo(Instant now) {
+        return new Incident(WatchState.earlier(since, now), reason, restarts, remedy, reported,
+            WatchState.earlier(lastReport, now));
     }
 }
 
@@ -226,15 +230,13 @@ record WatchState(String state, Instant since, int failures, Incident incident,
         return new WatchState(state, since, failures, next, restarts);
     }
 
-    private WatchState withRestarts(List<RestartRecord> next) {
-        return new WatchState(state, since, failures, incident, next);
-    }
-
     /** After the clock was set back, restart limit and reminders must not wait for the old time. */
     WatchState clampTo(Instant now) {
-        List<RestartRecord> clamped = restarts.stream().map(restart ->
-            new RestartRecord(earlier(restart.at(), now), restart.what(), restart.result())).toList();
-        return withIncident(incident == null ? null : incident.clampTo(now)).withRestarts(clamped);
+        List<RestartRecord> clamped = new ArrayList<>();
+        for (RestartRecord restart : restarts) clamped.add(new RestartRecord(
+            earlier(restart.at(), now), restart.what(), restart.result()));
+        Incident open = incident == null ? null : incident.clampTo(now);
+        return new WatchState(state, since, failures, open, clamped);
     }
 
     static Instant earlier(Instant a, Instant b) { return a.isBefore(b) ? a : b; }
@@ -248,20 +250,20 @@ record WatchState(String state, Instant since, int failures, Incident incident,
         return (int) restarts.stream().filter(restart -> restart.at().isAfter(begin)).count();
     }
 
-    /** Written to disk before the first step, so that a crash neither loses nor doubles a restart. */
+    /** On disk before the first step: a crash neither loses nor doubles a restart. */
     WatchState withRestartIntent(String what, RestartPolicy policy, Instant now) {
         List<RestartRecord> kept = new ArrayList<>(restarts);
         while (kept.size() >= Math.max(10, policy.limit())) kept.remove(0);
         kept.add(new RestartRecord(now, what, null));
-        return withRestarts(kept).withIncident(incident.restarted());
+        return new WatchState(state, since, failures, incident.restarted(), kept);
     }
 
     WatchState withLastResult(String result) {
         if (restarts.isEmpty()) return this;
         List<RestartRecord> changed = new ArrayList<>(restarts);
-        RestartRecord last = lastRestart();
-        changed.set(changed.size() - 1, new RestartRecord(last.at(), last.what(), result));
-        return withRestarts(changed);
+        RestartRecord last = changed.remove(changed.size() - 1);
+        changed.add(new RestartRecord(last.at(), last.what(), result));
+        return new WatchState(state, since, failures, incident, changed);
     }
 }
 
@@ -1438,8 +1440,18 @@ enum Action { nothing, restarted, held, gave_up, blocked, paused }
 /** What to do now and why, with which remedy (its index, or -1), what to report and remember. */
 record Decision(Action action, String why, int remedy, List<Model.EventKind> events,
                 WatchState state) {
-    static Decision none(Action action, String why, List<Model.EventKind> events, WatchState state) {
+    static Decision none(Action action, String why, List<Model.EventKind> events,
+                         WatchState state) {
         return new Decision(action, why, -1, events, state);
+    }
+
+    /** Each kind is reported once an incident, a reminder again and again. */
+    Decision report(Model.EventKind kind, Instant now) {
+        Incident open = state.incident();
+        if (open.reported().contains(kind) && kind != Model.EventKind.reminder) return this;
+        List<Model.EventKind> all = new ArrayList<>(events);
+        all.add(kind == Model.EventKind.down ? 0 : all.size(), kind);
+        return new Decision(action, why, remedy, all, state.withIncident(open.withReport(kind, now)));
     }
 }
 
@@ -1480,62 +1492,41 @@ record Unhealthy(String reason, String diagram, List<Integer> remedies, String w
         if (open == null && next.failures() < policy.failures())
             return Decision.none(Action.held, "unhealthy in " + next.failures() + " of "
                 + policy.failures() + " passes before a restart", List.of(), next);
-        if (open == null) {
-            Incident opened = Incident.open(now, reason);
-            return act(policy, next.withIncident(opened), now, List.of(Model.EventKind.down));
-        }
-        boolean remind = policy.remind() != null
+        if (open == null)
+            return act(policy, next.withIncident(Incident.open(now, reason)), now).report(
+                Model.EventKind.down, now);
+        Decision decision = act(policy, next, now);
+        boolean remind = policy.remind() != null && decision.events().isEmpty()
             && !now.isBefore(open.lastReport().plus(policy.remind()));
-        if (!remind) return act(policy, next, now, List.of());
-        return act(policy, next.withIncident(open.reported(false, now)), now,
-            List.of(Model.EventKind.reminder));
+        return remind ? decision.report(Model.EventKind.reminder, now) : decision;
     }
 
-    private Decision act(RestartPolicy policy, WatchState state, Instant now,
-                         List<Model.EventKind> news) {
-        if (remedies.isEmpty()) return Decision.none(Action.held, whyNoRemedy, news, state);
+    private Decision act(RestartPolicy policy, WatchState state, Instant now) {
+        if (remedies.isEmpty()) return Decision.none(Action.held, whyNoRemedy, List.of(), state);
         RestartRecord last = state.lastRestart();
         boolean waiting = last != null && RestartRecord.WAITING.equals(last.result());
         if (waiting && now.isBefore(last.at().plus(policy.within())))
             return Decision.none(Action.held, "restarted " + Text.ago(last.at(), now)
-                + " and still within its " + Text.time(policy.within()), news, state);
-
-        List<Model.EventKind> events = new ArrayList<>(news);
-        WatchState next = state;
-        if (waiting) {
-            Decision late = afterRestart(RestartRecord.USELESS, state, now);
-            events.addAll(late.events());
-            next = late.state();
-        }
+                + " and still within its " + Text.time(policy.within()), List.of(), state);
+        Decision late = waiting ? afterRestart(RestartRecord.USELESS, state, now)
+            : Decision.none(Action.held, "", List.of(), state);
+        WatchState next = late.state();
         if (next.restartsInWindow(policy, now) >= policy.limit())
-            return giveUp(policy, next, now, events);
+            return new Decision(Action.gave_up, "the restart limit of " + policy.limit() + " per "
+                + Text.time(policy.per()) + " is reached", -1, late.events(), next)
+                .report(Model.EventKind.gave_up, now);
         int turn = Math.min(next.incident().remedy(), remedies.size() - 1);
-        return new Decision(Action.restarted, "", remedies.get(turn), events, next);
+        return new Decision(Action.restarted, "", remedies.get(turn), late.events(), next);
     }
 
-    /** The restart limit is reached: reported once an incident. */
-    private Decision giveUp(RestartPolicy policy, WatchState state, Instant now,
-                            List<Model.EventKind> events) {
-        WatchState next = state;
-        if (!state.incident().reportedGaveUp()) {
-            events.remove(Model.EventKind.reminder);
-            events.add(Model.EventKind.gave_up);
-            next = state.withIncident(state.incident().reported(true, now));
-        }
-        return Decision.none(Action.gave_up, "the restart limit of " + policy.limit() + " per "
-            + Text.time(policy.per()) + " is reached", events, next);
-    }
-
-    /** After a restart that did not help: reported once an incident, then the next remedy. */
+    /** After a restart that did not help, the next remedy is used. */
     Decision afterRestart(String result, WatchState state, Instant now) {
         WatchState next = state.withLastResult(result);
-        Incident open = state.incident();
         if (result.equals(RestartRecord.WAITING))
             return Decision.none(Action.restarted, "", List.of(), next);
-        List<Model.EventKind> events = open.reportedStillDown() ? List.of()
-            : List.of(Model.EventKind.still_down);
-        return Decision.none(Action.restarted, "", events,
-            next.withIncident(open.afterUselessRestart(now)));
+        return Decision.none(Action.restarted, "", List.of(),
+            next.withIncident(next.incident().withNextRemedy()))
+            .report(Model.EventKind.still_down, now);
     }
 }
 
