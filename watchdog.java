@@ -280,8 +280,8 @@ record WatchState(String state, Instant since, int failures, Incident incident,
         "  watchdog check https://example.com 'status == 200'",
         "                                 a one-off check without a rules file", ""},
     exitCodeListHeading = "%nExit codes:%n",
-    exitCodeList = {"0:everything is healthy, or was healed in this pass", "1:something is unhealthy",
-        "2:a mistake in the rules or on the command line",
+    exitCodeList = {"0:everything is healthy, or was healed in this pass",
+        "1:something is unhealthy", "2:a mistake in the rules or on the command line",
         "3:inconclusive: a dependency is unhealthy, or a condition cannot be evaluated",
         "4:the pass could not do its own work", "75:another pass is running"})
 public final class watchdog implements Callable<Integer> {
@@ -317,7 +317,7 @@ public final class watchdog implements Callable<Integer> {
     watchdog(Environment env) { this.env = env; }
 
     public static void main(String... args) {
-        ProxySelector.setDefault(null); // else Java would use a SOCKS proxy, whatever OkHttp is told
+        ProxySelector.setDefault(null); // or Java would use a SOCKS proxy
         System.exit(run(Environment.real(), args));
     }
 
@@ -334,11 +334,12 @@ public final class watchdog implements Callable<Integer> {
     /** cron's line is parsed here: starting picocli would take an eighth of a healthy pass. */
     private boolean parseCronArguments(String... args) {
         for (int i = 0; i < args.length; i++) {
-            boolean hasValue = i + 1 < args.length && !args[i + 1].startsWith("-");
+            String value = i + 1 < args.length ? args[i + 1] : "-";
+            boolean path = args[i].matches("--rules|--state") && !value.startsWith("-");
             if (args[i].equals("--quiet")) quiet = true;
-            else if (hasValue && args[i].equals("--rules") && rules == null) rules = Path.of(args[++i]);
-            else if (hasValue && args[i].equals("--state") && state == null) state = Path.of(args[++i]);
-            else return false;
+            else if (!path) return false;
+            else if (args[i++].equals("--rules")) rules = Path.of(value);
+            else state = Path.of(value);
         }
         return true;
     }
@@ -372,10 +373,10 @@ public final class watchdog implements Callable<Integer> {
         return new CheckCommand(context()).run(targets.get(0), targets.subList(1, targets.size()));
     }
 
-    @Command(description = "Compile the rules, find their commands and secrets, print them in words.")
+    @Command(description = "Find every mistake in the rules, and print them in words.")
     int validate() { return new ValidateCommand(context()).run(); }
 
-    @Command(description = "State, last restart, restart limit, uptime, messages not yet delivered.")
+    @Command(description = "State, last restart, restart limit, uptime, undelivered messages.")
     int status(@Parameters(arity = "0..*", paramLabel = "NAME",
             description = "Only these watches, and those that they depend on.") List<String> only) {
         return new StatusCommand(context()).run(only);
@@ -406,38 +407,36 @@ public final class watchdog implements Callable<Integer> {
 
     /** Everything that goes wrong ends here: a clear sentence and an exit code. */
     private static int toExitCode(Exception e, Environment env) {
-        PrintStream err = env.err();
         if (e instanceof ExitException exit) {
-            exit.lines.forEach(err::println);
+            exit.lines.forEach(env.err()::println);
             return exit.code;
         }
-        if (e instanceof CommandLine.ParameterException mistake) return usage(mistake, err);
+        if (e instanceof CommandLine.ParameterException mistake) return usage(mistake, env);
         if (e instanceof InvalidPathException path) {
-            err.println("watchdog: the current locale cannot represent the file name '"
+            env.err().println("watchdog: the current locale cannot represent the file name '"
                 + path.getInput() + "'; set LC_ALL=C.UTF-8");
             return 2;
         }
         Throwable bug = e instanceof CommandLine.ExecutionException ? e.getCause() : e;
-        err.println("watchdog: a bug, please report it: " + Text.plain(bug.toString(), 300) + " at "
-            + Arrays.stream(bug.getStackTrace()).limit(3).map(String::valueOf)
-                .collect(Collectors.joining(" < ")));
+        env.err().println("watchdog: a bug, please report it: " + Text.plain(bug.toString(), 300)
+            + " at " + Text.plain(Arrays.toString(bug.getStackTrace()), 300));
         return 4;
     }
 
-    private static int usage(CommandLine.ParameterException mistake, PrintStream err) {
+    private static int usage(CommandLine.ParameterException mistake, Environment env) {
         List<String> similar = mistake instanceof CommandLine.UnmatchedArgumentException unmatched
             ? unmatched.getSuggestions() : List.of();
-        String hint = similar.isEmpty() ? "" : "; did you mean " + String.join(" or ", similar) + "?";
-        err.println("watchdog: " + Text.lowerFirst(mistake.getMessage()) + hint);
-        err.println("Usage: " + mistake.getCommandLine().getCommandSpec().qualifiedName()
-            + " [OPTIONS]; see --help");
+        String hint = similar.isEmpty() ? "" : "; did you mean " + similar.get(0) + "?";
+        String command = mistake.getCommandLine().getCommandSpec().qualifiedName();
+        env.err().println("watchdog: " + Text.lowerFirst(mistake.getMessage()) + hint);
+        env.err().println("Usage: " + command + " [OPTIONS]; see --help");
         return 2;
     }
 }
 
 /** Everything that is taken from outside the program, so that tests can replace it. */
-record Environment(Map<String, String> variables, Path cwd, Clock clock, PrintStream out, PrintStream err,
-                   boolean terminal, IntConsumer halt) {
+record Environment(Map<String, String> variables, Path cwd, Clock clock, PrintStream out,
+                   PrintStream err, boolean terminal, IntConsumer halt) {
     static Environment real() {
         return new Environment(System.getenv(), Path.of("").toAbsolutePath(), Clock.systemUTC(),
             utf8(FileDescriptor.out), utf8(FileDescriptor.err), System.console() != null,
@@ -478,8 +477,8 @@ final class ExitException extends RuntimeException {
     static ExitException mistake(String line) { return mistakes(List.of(line)); }
     static ExitException mistakes(List<String> lines) { return new ExitException(2, lines); }
     static ExitException failure(String line) { return new ExitException(4, List.of(line)); }
-    static ExitException busy(String line) {
-        return new ExitException(75, line.isEmpty() ? List.of() : List.of(line));
+    static ExitException busy(boolean quiet) {
+        return new ExitException(75, quiet ? List.of() : List.of("watchdog: another pass is running"));
     }
 
     static void mistakeIf(boolean wrong, String text) {
@@ -523,9 +522,9 @@ final class Context {
         Path own = parent.resolve(name + "-" + Text.hash(rulesFile.toString()).substring(0, 8));
         return SecureFiles.orElse(() -> SecureFiles.folder(own), e -> {
             readOnly = true;
-            printer.warn("cannot write to the state folder " + own + " (" + Text.thrown(e) + "), so "
-                + "restart limits may not hold and messages may be repeated; make it writable or "
-                + "use --state DIR");
+            printer.warn("cannot write to the state folder " + own + " (" + Text.thrown(e)
+                + "), so restart limits may not hold and messages may be repeated; make it writable"
+                + " or use --state DIR");
             boolean usable = !Files.exists(own) || SecureFiles.isOurs(own);
             return usable ? own : Path.of("/dev/null").resolve(own.getFileName());
         });
@@ -588,7 +587,7 @@ record PassCommand(Context context) {
             List<Watch> watches = work.rules().select(names);
             return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
         } catch (OverlappingFileLockException e) {
-            throw ExitException.busy(context.options.quiet ? "" : "watchdog: another pass is running");
+            throw ExitException.busy(context.options.quiet);
         } catch (IOException e) {
             throw ExitException.failure("watchdog: cannot close the lock: " + Text.thrown(e));
         }
@@ -687,7 +686,8 @@ record CheckCommand(Context context) {
     /** The first line of the text is ours, so condition 1 is in line 2. */
     private static String placeInCondition(String mistake, int conditions) {
         Matcher place = Pattern.compile("^condition:(\\d+):(\\d+): ").matcher(mistake);
-        if (!place.find()) return mistake.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1");
+        if (!place.find())
+            return mistake.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1");
         int number = Math.min(conditions, Integer.parseInt(place.group(1)) - 1);
         return place.replaceFirst("condition " + number + ", column $2: ")
             .replaceFirst("(?s)\n    }}\n.*", "");
@@ -859,7 +859,8 @@ final class DrillCommand {
         String name = watch.name();
         began = System.nanoTime();
         boolean healthy = work.checker().checkAll(List.of(watch)).get(watch).isHealthy();
-        ExitException.mistakeIf(!healthy, name + " is not healthy now; a drill needs a healthy service");
+        ExitException.mistakeIf(!healthy, name + " is not healthy now; a drill needs a healthy"
+            + " service");
         timeline(name + " is healthy");
         stop(name, stops);
 
@@ -923,7 +924,8 @@ final class WatchResult {
 /** The last response, and what it means. */
 record CheckResult(Response response, Verdict verdict) {
     static CheckResult without(Verdict verdict) {
-        return new CheckResult(Response.none(Model.Failure.none, "", Duration.ZERO, Map.of()), verdict);
+        Response none = Response.none(Model.Failure.none, "", Duration.ZERO, Map.of());
+        return new CheckResult(none, verdict);
     }
 
     boolean isHealthy() { return verdict instanceof Healthy; }
@@ -974,8 +976,10 @@ final class Pass {
             return CheckResult.without(new Paused("paused " + until));
         }
         WatchResult dependency = check.isHealthy() ? null : unhealthyDependency(watch);
-        return dependency == null ? check : new CheckResult(check.response(), new Inconclusive(
-            "needs " + dependency.watch.name() + ", which is " + dependency.verdict().word(), true));
+        if (dependency == null) return check;
+        String reason = "needs " + dependency.watch.name() + ", which is "
+            + dependency.verdict().word();
+        return new CheckResult(check.response(), new Inconclusive(reason, true));
     }
 
     /** The first dependency that was checked and is not healthy, or null. */
@@ -1000,7 +1004,8 @@ final class Pass {
         for (WatchResult result : affected) store.put(result.watch, store.of(result.watch)
             .withRestartIntent(remedy.inWords(), result.watch.policy(), work.now()));
         store.save();
-        work.context().printer.progress(Text.names(affected) + ": unhealthy, restarting: " + remedy.inWords());
+        work.context().printer.progress(Text.list(affected.stream()
+            .map(result -> result.watch.name()).toList()) + ": restarting: " + remedy.inWords());
 
         RestartRun restart = restarts.computeIfAbsent(remedy.steps(), work.runner()::run);
         waitUntilHealthy(affected, restart, began);
@@ -1013,7 +1018,8 @@ final class Pass {
     private void waitUntilHealthy(List<WatchResult> affected, RestartRun restart, long began) {
         Duration within = affected.stream().map(result -> result.watch.policy().within())
             .max(Duration::compareTo).orElseThrow();
-        Deadline deadline = work.runner().deadline().sooner(restart.failed() ? Duration.ZERO : within);
+        if (restart.failed()) within = Duration.ZERO;
+        Deadline deadline = work.runner().deadline().sooner(within);
         for (long pause = 50; ; pause = Math.min(pause * 9 / 8, 2_000)) {
             List<Watch> unhealthy = affected.stream().filter(result -> !result.isHealthy())
                 .map(result -> result.watch).toList();
@@ -4279,7 +4285,8 @@ record WatchJson(String name, String verdict, String reason, int status, long mi
         Map<String, Double> phases = new LinkedHashMap<>();
         response.phases().forEach((phase, time) -> phases.put(phase, time.toNanos() / 1e6));
         Action action = result.needsRestart() ? Action.nothing : result.decision.action();
-        return new WatchJson(result.watch.name(), result.verdict().word(), result.verdict().reason(),
+        Verdict verdict = result.verdict();
+        return new WatchJson(result.watch.name(), verdict.word(), verdict.reason(),
             response.status(), response.time().toMillis(), action, result.healed, phases);
     }
 }
@@ -4293,15 +4300,15 @@ record WatchStatus(String name, String state, Instant since, Instant pausedUntil
                    RestartRecord lastRestart, int budgetLeft, int budget, Duration per,
                    Map<String, Double> uptime) {
     String inWords() {
-        StringBuilder text = new StringBuilder(name + ": " + state);
-        if (pausedUntil != null) text.append(" ").append(Text.until(pausedUntil));
-        else text.append(since == null ? ", not checked yet" : " since " + Text.at(since));
-        if (reason != null) text.append("\n    down: ").append(reason);
-        if (lastRestart != null) text.append("\n    last restart ").append(Text.at(lastRestart.at()))
-            .append(": ").append(lastRestart.what()).append(" (")
-            .append(Objects.requireNonNullElse(lastRestart.result(), "interrupted")).append(")");
-        if (per != null) text.append("\n    restarts left: ").append(budgetLeft).append(" of ")
-            .append(budget).append(" per ").append(Text.time(per));
+        String text = name + ": " + state;
+        if (pausedUntil != null) text += " " + Text.until(pausedUntil);
+        else text += since == null ? ", not checked yet" : " since " + Text.at(since);
+        if (reason != null) text += "\n    down: " + reason;
+        if (lastRestart != null) text += "\n    last restart " + Text.at(lastRestart.at()) + ": "
+            + lastRestart.what() + " ("
+            + Objects.requireNonNullElse(lastRestart.result(), "interrupted") + ")";
+        if (per != null) text += "\n    restarts left: " + budgetLeft + " of " + budget + " per "
+            + Text.time(per);
         return text + "\n    uptime: " + uptime.entrySet().stream()
             .map(span -> percent(span.getValue()) + " in " + span.getKey())
             .collect(Collectors.joining(", "));
@@ -4342,7 +4349,8 @@ final class Printer {
     }
 
     private void results(Collection<WatchResult> results) {
-        int width = results.stream().mapToInt(result -> result.watch.name().length()).max().orElse(1);
+        int width = results.stream().mapToInt(result -> result.watch.name().length()).max()
+            .orElse(1);
         for (WatchResult result : results) {
             boolean news = result.verdict().exitCode() != 0 || result.healed;
             if (options.quiet && !news) continue;
@@ -4429,7 +4437,8 @@ final class Printer {
 /** Values as people read them. Nothing from outside keeps its control characters. */
 final class Text {
     static final Instant ALWAYS = Instant.parse("9999-01-01T00:00:00Z");
-    private static final DateTimeFormatter MINUTES = DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
+    private static final DateTimeFormatter MINUTES =
+        DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
 
     static String time(Duration time) {
         long millis = time.toMillis(), seconds = time.toSeconds(), hours = time.toHours();
@@ -4439,7 +4448,8 @@ final class Text {
         if (seconds < 120) return seconds + " s";
         if (seconds < 7200 && seconds % 3600 > 0) return time.toMinutes() + " min";
         if (hours >= 48) return time.toDays() + " days";
-        return hours + " h" + (time.toMinutesPart() == 0 ? "" : " " + time.toMinutesPart() + " min");
+        int minutes = time.toMinutesPart();
+        return hours + " h" + (minutes == 0 ? "" : " " + minutes + " min");
     }
 
     static Duration parseDuration(String text) {
@@ -4493,11 +4503,7 @@ final class Text {
         return String.join(", ", words.subList(0, last)) + " and " + words.get(last);
     }
 
-    static String names(List<WatchResult> results) {
-        return list(results.stream().map(result -> result.watch.name()).toList());
-    }
-
-    static String count(int number, String singular) { return count(number, singular, singular + "s"); }
+    static String count(int number, String noun) { return count(number, noun, noun + "s"); }
     static String count(int number, String singular, String plural) {
         return number + " " + (number == 1 ? singular : plural);
     }
@@ -4521,14 +4527,18 @@ final class Text {
         return ": " + (end.length() > 240 ? "…" + end.substring(end.length() - 239) : end);
     }
 
+    /** The message of an exception, with its name where the message alone says too little. */
     static String thrown(Throwable thrown) {
         String name = thrown.getClass().getSimpleName(), message = thrown.getMessage();
         if (thrown instanceof UndeclaredThrowableException && thrown.getCause() != null)
             return thrown(thrown.getCause());
-        if (thrown instanceof FileSystemException) return name.replace("Exception", "") + " " + message;
         if (message == null || message.isEmpty()) return name;
-        boolean speaks = name.matches("IO.*|IllegalStateException|StepFailedException|MissingSecretException");
-        return speaks ? message : name + ": " + message;
+        if (thrown instanceof FileSystemException)
+            return name.replace("Exception", "") + " " + message;
+        boolean clear = thrown instanceof StepFailedException
+            || thrown instanceof MissingSecretException || thrown instanceof IllegalStateException
+            || name.startsWith("IO");
+        return clear ? message : name + ": " + message;
     }
 
     static Stream<Throwable> causes(Throwable thrown) {
@@ -4556,11 +4566,11 @@ final class Text {
     }
 
     static String upperFirst(String text) {
-        return text.isEmpty() ? "" : text.substring(0, 1).toUpperCase(Locale.ROOT) + text.substring(1);
+        return text.isEmpty() ? "" : Character.toUpperCase(text.charAt(0)) + text.substring(1);
     }
 
     static String lowerFirst(String text) {
-        return text.isEmpty() ? "" : text.substring(0, 1).toLowerCase(Locale.ROOT) + text.substring(1);
+        return text.isEmpty() ? "" : Character.toLowerCase(text.charAt(0)) + text.substring(1);
     }
 
     /** Groovy's distance: 10 for a letter too many, missing or wrong, 5 for two swapped. */
