@@ -180,8 +180,8 @@ record FailedCondition(String reason, String diagram) { }
 sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, CallStep {
     String inWords();
 
-    /** Throws a StepFailedException that says why it could not be done. */
-    void run(CommandRunner runner, RestartRun restart);
+    /** Returns what was done, or throws a StepFailedException that says why it could not be. */
+    String run(CommandRunner runner, RestartRun restart);
 
     /** The command that it runs, for `validate`; empty: none. */
     default List<String> command() { return List.of(); }
@@ -636,8 +636,10 @@ final class Context {
         boolean full = readOnly || folder.toFile().getUsableSpace() < 1 << 20;
         Path temp = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder;
         StateStore store = new StateStore(folder, writable && !readOnly, env, secrets);
-        CommandRunner runner = new CommandRunner(rulesFile.getParent(), temp, rules.path(),
-            env.variables(), Deadline.in(rules.deadline()), printer::progress);
+        String path = env.variables().getOrDefault("PATH", CommandRunner.CRON_PATH);
+        CommandRunner runner = new CommandRunner(rulesFile.getParent(), temp,
+            CommandRunner.path(rules.path(), path, env.variables()), env.variables(),
+            Deadline.in(rules.deadline()), printer::progress);
         Notifier notifier = new Notifier(store, rules.hooks(), env, clients, runner);
         return new Workspace(this, rules, brokenRules, problems, store, runner,
             new Checker(runner, clients), notifier);
@@ -821,10 +823,8 @@ final class ValidateCommand {
             if (SHELL_SIGNS.contains(word)) report(watch, step + ": no shell runs here, so '" + word
                 + "' is an argument of the program; for a shell write sh '…'");
         try {
-            List<String> path = new ArrayList<>(rules.path());
-            path.addAll(List.of("/usr/bin", "/bin"));
-            CommandRunner.resolve(command.get(0), context.rulesFile.getParent(),
-                String.join(":", path));
+            CommandRunner.resolve(command.get(0), context.rulesFile.getParent(), CommandRunner
+                .path(rules.path(), CommandRunner.CRON_PATH, context.env.variables()));
         } catch (StepFailedException e) {
             report(watch, step + ": under cron, " + e.getMessage());
         }
@@ -950,8 +950,11 @@ final class DrillCommand {
         stop(name, stops);
 
         Deadline deadline = Deadline.in(watch.policy().within());
-        while (isHealthy(watch) && !deadline.passed()) deadline.sleep(Duration.ofMillis(200));
-        boolean noticed = !deadline.passed();
+        boolean noticed = !isHealthy(watch);
+        while (!noticed && !deadline.passed()) {
+            deadline.sleep(Duration.ofMillis(200));
+            noticed = !isHealthy(watch);
+        }
         timeline(noticed ? "the check noticed" : "the check did NOT notice: it still says healthy");
         if (!noticed) return false;
 
@@ -968,13 +971,9 @@ final class DrillCommand {
     }
 
     private void stop(String name, List<Step> stops) {
-        RestartRun stopping = new RestartRun();
-        try {
-            stops.forEach(stop -> stop.run(work.runner(), stopping));
-        } catch (StepFailedException e) {
-            throw ExitException.mistake("watchdog: the drill could not stop " + name + ": "
-                + e.getMessage());
-        }
+        RestartRun stopping = work.runner().run(stops);
+        ExitException.mistakeIf(stopping.hasFailed(),
+            "the drill could not stop " + name + ": " + stopping.failure());
         timeline(stopping.inWords());
     }
 
@@ -1215,25 +1214,17 @@ record Checker(CommandRunner runner, HttpClients http) {
         pool.shutdown();
 
         Map<Watch, CheckResult> results = new LinkedHashMap<>();
-        running.forEach((watch, result) -> results.put(watch, await(result)));
+        CheckResult late = CheckResult.without(new Inconclusive(
+            "the pass reached its deadline before this check ended", false));
+        running.forEach((watch, result) -> results.put(watch,
+            DaemonThreads.get(result, runner.deadline().left(), late)));
         return results;
-    }
-
-    private CheckResult await(Future<CheckResult> result) {
-        String why = "the pass reached its deadline before this check ended";
-        try {
-            CheckResult done = DaemonThreads.get(result, runner.deadline().left(), null);
-            if (done != null) return done;
-        } catch (RuntimeException thrown) { // a missing secret or a bug: no reason to restart
-            why = "cannot be checked: " + Text.plain(Text.thrown(thrown), 200);
-        }
-        return CheckResult.without(new Inconclusive(why, false));
     }
 
     private CheckResult check(Watch watch) {
         CheckResult result = checkSamples(watch);
-        for (int i = 1; i < watch.settings().attempts(); i++) {
-            if (!(result.verdict() instanceof Unhealthy)) break;
+        int attempts = watch.settings().attempts();
+        for (int i = 1; i < attempts && result.verdict() instanceof Unhealthy; i++) {
             runner.deadline().sleep(watch.settings().every());
             result = checkSamples(watch);
         }
@@ -1246,7 +1237,7 @@ record Checker(CommandRunner runner, HttpClients http) {
         for (int good = 0, bad = 0; ; ) {
             CheckResult result = checkWithTimeout(watch);
             if (result.verdict() instanceof Inconclusive) return result;
-            if (result.verdict() instanceof Healthy && ++good >= needed) return result;
+            if (result.isHealthy() && ++good >= needed) return result;
             if (result.verdict() instanceof Unhealthy last && ++bad > samples - needed) {
                 String counts = " (" + bad + " of " + (bad + good) + " checks failed)";
                 return samples == 1 ? result : new CheckResult(result.response(),
@@ -1261,12 +1252,19 @@ record Checker(CommandRunner runner, HttpClients http) {
         Duration timeout =
             Collections.min(List.of(watch.settings().timeout(), runner.deadline().left()));
         String limit = Text.time(timeout);
-        Response response = DaemonThreads.get(() -> watch.probe().check(this, timeout),
-            timeout.plusMillis(500), // so that the probe itself can say where it hung
-            Response.none(Model.Failure.timeout, "no response within " + limit, timeout, Map.of()));
-        return new CheckResult(response, DaemonThreads.get(
-            new ConditionEvaluator(watch, response)::verdict, timeout,
-            new Inconclusive("the conditions took longer than " + limit, false)));
+        Response late = Response.none(Model.Failure.timeout, "no response within " + limit, timeout,
+            Map.of());
+        try {
+            var probe = DaemonThreads.run(() -> watch.probe().check(this, timeout));
+            Duration longer = timeout.plusMillis(500); // so that the probe can say where it hung
+            Response response = DaemonThreads.get(probe, longer, late);
+            var verdict = DaemonThreads.run(new ConditionEvaluator(watch, response)::verdict);
+            return new CheckResult(response, DaemonThreads.get(verdict, timeout,
+                new Inconclusive("the conditions took longer than " + limit, false)));
+        } catch (RuntimeException thrown) { // a missing secret or a bug: no reason to restart
+            return CheckResult.without(new Inconclusive(
+                "cannot be checked: " + Text.plain(Text.thrown(thrown), 200), false));
+        }
     }
 }
 
@@ -1304,22 +1302,19 @@ record ConditionEvaluator(Watch watch, Response response) {
 
     /** With the remedy for this cause, or else those for any cause, to be used in turn. */
     private Unhealthy unhealthy(FailedCondition failed) {
-        List<Integer> general = new ArrayList<>();
+        boolean tls = response.failure() == Model.Failure.tls;
+        String why = watch.remedies().isEmpty() ? "" : "your rules have no restart for this cause";
+        List<Integer> usable = new ArrayList<>();
         for (int i = 0; i < watch.remedies().size(); i++) {
             Model.Remedy remedy = watch.remedies().get(i);
-            List<Integer> usable = remedy.steps().isEmpty() ? List.of() : List.of(i);
-            if (remedy.when() == null) general.addAll(usable);
-            else if (remedy.when().firstFailure(response) == null) return unhealthy(failed, usable,
-                "your rules say not to restart for this cause");
+            List<Integer> index = remedy.steps().isEmpty() ? List.of() : List.of(i);
+            if (remedy.when() == null) usable.addAll(tls ? List.of() : index);
+            else if (remedy.when().firstFailure(response) == null)
+                return new Unhealthy(failed.reason(), failed.diagram(), index,
+                    "your rules say not to restart for this cause");
         }
-        if (watch.remedies().isEmpty()) return unhealthy(failed, List.of(), "");
-        if (response.failure() == Model.Failure.tls)
-            return unhealthy(failed, List.of(), "a restart does not renew a certificate");
-        return unhealthy(failed, general, "your rules have no restart for this cause");
-    }
-
-    private static Unhealthy unhealthy(FailedCondition failed, List<Integer> remedies, String why) {
-        return new Unhealthy(failed.reason(), failed.diagram(), remedies, why);
+        if (tls && !why.isEmpty()) why = "a restart does not renew a certificate";
+        return new Unhealthy(failed.reason(), failed.diagram(), usable, why);
     }
 }
 
@@ -1350,14 +1345,11 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust, String m
 
     private static Response read(okhttp3.Response response, ExchangeTimer timer)
             throws IOException {
-        MediaType type = response.body().contentType();
-        Charset utf8 = StandardCharsets.UTF_8, charset = type == null ? utf8 : type.charset(utf8);
-        String body = new String(response.peekBody(MAX_BYTES).bytes(), charset);
-        String url = response.request().url().toString(), protocol = response.protocol().toString();
+        String body = response.peekBody(MAX_BYTES).string();
         X509Certificate certificate = response.handshake() == null ? null
             : (X509Certificate) response.handshake().peerCertificates().get(0);
-        return new Response(response.code(), response.headers(), body, url, protocol, certificate,
-            timer.time(), timer.phases, Model.Failure.none, "");
+        return timer.ended(response.code(), response.headers(), body,
+            response.request().url().toString(), response.protocol().toString(), certificate);
     }
 }
 
@@ -1382,9 +1374,10 @@ record TcpProbe(String host, int port) implements Probe {
 
     public Response check(Checker checker, Duration timeout) {
         ExchangeTimer timer = new ExchangeTimer();
+        timer.begin("connect");
         try (Socket socket = new Socket(Proxy.NO_PROXY)) {
             socket.connect(new InetSocketAddress(host, port), (int) timeout.toMillis());
-            return timer.ended(0, "", "tcp://" + host + ":" + port, "tcp");
+            return timer.ended(0, Headers.of(), "", "tcp://" + host + ":" + port, "tcp", null);
         } catch (IOException thrown) {
             return HttpClients.failure(thrown, host, timeout, timer);
         }
@@ -1400,30 +1393,32 @@ record CommandProbe(List<String> words) implements Probe {
         ExchangeTimer timer = new ExchangeTimer();
         try {
             CommandResult result = checker.runner().run(words, timeout, Map.of());
-            return timer.ended(result.exit(), result.output(), "", "command");
+            return timer.ended(result.exit(), Headers.of(), result.output(), "", "command", null);
         } catch (StepFailedException failed) {
             boolean late = timer.time().compareTo(timeout) >= 0;
-            Model.Failure failure = late ? Model.Failure.timeout : Model.Failure.closed;
-            return timer.failed(failure, failed.getMessage());
+            return timer.failed(late ? Model.Failure.timeout : Model.Failure.closed,
+                failed.getMessage());
         }
     }
 }
 
-/** Times a check and its phases, and knows the current phase. */
+/** Times the phases of a check; a timeout names the current one. */
 final class ExchangeTimer extends EventListener {
-    private static final String CONNECT = "connecting", TLS = "in the TLS handshake",
-        WAIT = "waiting for the response", READ = "reading the response";
-    final Map<String, Duration> phases = Collections.synchronizedMap(new LinkedHashMap<>());
+    private static final Map<String, String> IN_WORDS = Map.of("dns", "resolving the name",
+        "connect", "connecting", "tls", "in the TLS handshake",
+        "first byte", "waiting for the response", "body", "reading the response");
+    private final Map<String, Duration> phases = Collections.synchronizedMap(new LinkedHashMap<>());
     private final long started = System.nanoTime();
-    private volatile long phaseStarted = started;
-    private volatile String phase = CONNECT;
+    private long phaseStarted;
+    private volatile String phase;
 
     Duration time() { return Duration.ofNanos(System.nanoTime() - started); }
-    boolean isConnecting() { return phase.equals(CONNECT); }
-    String phase() { return " (" + phase + ")"; }
+    boolean isConnecting() { return "connect".equals(phase); }
+    String phase() { return phase == null ? "" : " (" + IN_WORDS.get(phase) + ")"; }
 
-    Response ended(int status, String body, String url, String protocol) {
-        return new Response(status, Headers.of(), body, url, protocol, null, time(), phases,
+    Response ended(int status, Headers headers, String body, String url, String protocol,
+                   X509Certificate certificate) {
+        return new Response(status, headers, body, url, protocol, certificate, time(), phases,
             Model.Failure.none, "");
     }
 
@@ -1431,29 +1426,24 @@ final class ExchangeTimer extends EventListener {
         return Response.none(failure, text, time(), phases);
     }
 
-    private void begin(String next) {
+    synchronized void begin(String next) {
+        long now = System.nanoTime();
+        if (phase != null)
+            phases.merge(phase, Duration.ofNanos(now - phaseStarted), Duration::plus);
+        phaseStarted = now;
         phase = next;
-        phaseStarted = System.nanoTime();
     }
 
-    private void end(String name, String next) {
-        phases.merge(name, Duration.ofNanos(System.nanoTime() - phaseStarted), Duration::plus);
-        begin(next);
-    }
-
-    @Override public void dnsStart(Call call, String host) { begin("resolving the name"); }
-    @Override public void dnsEnd(Call call, String host, List<InetAddress> to) {
-        end("dns", CONNECT);
-    }
+    @Override public void dnsStart(Call call, String host) { begin("dns"); }
     @Override public void connectStart(Call call, InetSocketAddress to, Proxy via) {
-        begin(CONNECT);
+        begin("connect");
     }
-    @Override public void secureConnectStart(Call call) { end("connect", TLS); }
+    @Override public void secureConnectStart(Call call) { begin("tls"); }
     @Override public void connectEnd(Call call, InetSocketAddress to, Proxy via, Protocol name) {
-        end(phase.equals(TLS) ? "tls" : "connect", WAIT);
+        begin("first byte");
     }
-    @Override public void responseHeadersStart(Call call) { end("first byte", READ); }
-    @Override public void responseBodyEnd(Call call, long bytes) { end("body", READ); }
+    @Override public void responseHeadersStart(Call call) { begin("body"); }
+    @Override public void responseBodyEnd(Call call, long bytes) { begin("body"); }
 }
 
 /** The one place that talks HTTP: for checks, hooks and heartbeats. */
@@ -1461,7 +1451,6 @@ final class HttpClients {
     /** Loaded in the background from the start: it takes longer to load than all the rest. */
     private final CompletableFuture<OkHttpClient> client =
         CompletableFuture.supplyAsync(HttpClients::load, DaemonThreads::begin);
-    private final Map<Path, OkHttpClient> clientsByTrust = new ConcurrentHashMap<>();
 
     private static OkHttpClient load() {
         // Under load OkHttp warns of leaked connections: harmless here, but cron would mail it.
@@ -1475,84 +1464,64 @@ final class HttpClients {
         Duration limit = Collections.max(List.of(deadline.left(), Duration.ofMillis(1))); // 0: none
         Request named = request.header("User-Agent") != null ? request
             : request.newBuilder().header("User-Agent", "watchdog/" + watchdog.VERSION).build();
-        return client(trust).newBuilder().eventListener(listener)
-            .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS)).callTimeout(limit)
-            .connectTimeout(limit).readTimeout(limit).writeTimeout(limit).build().newCall(named);
+        OkHttpClient.Builder builder = trust == null ? client.join().newBuilder()
+            : trust(client.join(), trust);
+        return builder.eventListener(listener).callTimeout(limit)
+            .connectTimeout(limit).readTimeout(limit).writeTimeout(limit)
+            .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS)).build().newCall(named);
     }
 
-    private OkHttpClient client(Path trust) {
-        return trust == null ? client.join()
-            : clientsByTrust.computeIfAbsent(trust, this::trusting);
-    }
-
-    private OkHttpClient trusting(Path file) {
-        X509TrustManager trust = trustManager(file);
-        try {
-            SSLContext context = SSLContext.getInstance("TLS");
-            context.init(null, new X509TrustManager[] {trust}, null);
-            return client.join().newBuilder()
-                .sslSocketFactory(context.getSocketFactory(), trust).build();
-        } catch (GeneralSecurityException e) {
-            throw new IllegalStateException(e);
-        }
-    }
-
-    /** The system's certificate authorities and those of a file; verification is never off. */
-    static X509TrustManager trustManager(Path file) {
+    /** With the certificate authorities of a file besides the system's. */
+    static OkHttpClient.Builder trust(OkHttpClient client, Path file) {
         try (var in = Files.newInputStream(file)) {
-            var all = new ArrayList<Certificate>(
-                CertificateFactory.getInstance("X.509").generateCertificates(in));
-            if (all.isEmpty()) throw new CertificateException("no certificate in it");
-            all.addAll(List.of(managerOf(null).getAcceptedIssuers()));
             KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
             store.load(null, null);
-            for (Certificate each : all) store.setCertificateEntry("ca" + store.size(), each);
-            return managerOf(store);
+            for (var own : CertificateFactory.getInstance("X.509").generateCertificates(in))
+                store.setCertificateEntry("ca" + store.size(), own);
+            if (store.size() == 0) throw new CertificateException("no certificate in it");
+            for (var known : client.x509TrustManager().getAcceptedIssuers())
+                store.setCertificateEntry("ca" + store.size(), known);
+            var trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+            trust.init(store);
+            SSLContext context = SSLContext.getInstance("TLS");
+            context.init(null, trust.getTrustManagers(), null);
+            return client.newBuilder().sslSocketFactory(context.getSocketFactory(),
+                (X509TrustManager) trust.getTrustManagers()[0]);
         } catch (IOException | GeneralSecurityException e) {
             throw new IllegalArgumentException(
                 "cannot read certificates from " + file + ": " + Text.thrown(e));
         }
     }
 
-    private static X509TrustManager managerOf(KeyStore store) throws GeneralSecurityException {
-        var factory = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
-        factory.init(store);
-        return (X509TrustManager) factory.getTrustManagers()[0];
-    }
+    private record Fault(Class<?> cause, Model.Failure failure, String text) { }
 
-    /** An exception as a word for rules and a sentence for people. TLS exceptions wrap others. */
+    /** An exception as a word for rules and a sentence for people: the first row that fits. */
     static Response failure(Throwable thrown, String host, Duration timeout, ExchangeTimer timer) {
-        if (thrown instanceof UnknownHostException)
-            return timer.failed(Model.Failure.unknownHost, host + " does not resolve");
-        if (thrown instanceof InterruptedIOException)
-            return timer.failed(Model.Failure.timeout,
-                "no response within " + Text.time(timeout) + timer.phase());
-        if (thrown instanceof ConnectException)
-            return timer.failed(Model.Failure.refused, "connection refused by " + host);
-        if (thrown instanceof SocketException && timer.isConnecting())
-            return timer.failed(Model.Failure.unreachable, host + " is unreachable");
-        String certificate = certificateTrouble(thrown, host);
-        if (certificate != null) return timer.failed(Model.Failure.tls, certificate);
-        if (thrown instanceof SocketException || thrown instanceof StreamResetException)
-            return timer.failed(Model.Failure.reset, "the connection was reset" + timer.phase());
-        if (Text.causes(thrown).anyMatch(EOFException.class::isInstance))
-            return timer.failed(Model.Failure.closed, "the connection was closed" + timer.phase());
-        return timer.failed(Model.Failure.closed,
-            (thrown instanceof SSLHandshakeException ? "TLS failed: " : "unreadable response: ")
-            + Text.plain(thrown.getMessage(), 120));
-    }
-
-    /** Null: the certificate is not the cause. */
-    private static String certificateTrouble(Throwable thrown, String host) {
-        Predicate<Class<?>> causedBy = type -> Text.causes(thrown).anyMatch(type::isInstance);
-        String certificate = "the certificate of " + host;
-        if (thrown instanceof SSLPeerUnverifiedException)
-            return "the certificate is not for " + host;
-        if (causedBy.test(CertificateExpiredException.class)) return certificate + " has expired";
-        if (causedBy.test(CertificateNotYetValidException.class))
-            return certificate + " is not valid yet; check the clock of this machine";
-        return !causedBy.test(CertificateException.class) ? null : certificate
-            + " is not trusted; if you trust its authority, add: trust 'ca.pem'";
+        String phase = timer.phase(), certificate = "the certificate of " + host;
+        Model.Failure tls = Model.Failure.tls, closed = Model.Failure.closed;
+        Fault reset = new Fault(SocketException.class, Model.Failure.reset,
+            "the connection was reset" + phase);
+        return Stream.of(
+            new Fault(UnknownHostException.class, Model.Failure.unknownHost,
+                host + " does not resolve"),
+            new Fault(InterruptedIOException.class, Model.Failure.timeout,
+                "no response within " + Text.time(timeout) + phase),
+            new Fault(ConnectException.class, Model.Failure.refused,
+                "connection refused by " + host),
+            new Fault(SSLPeerUnverifiedException.class, tls, "the certificate is not for " + host),
+            new Fault(CertificateExpiredException.class, tls, certificate + " has expired"),
+            new Fault(CertificateNotYetValidException.class, tls,
+                certificate + " is not valid yet; check the clock of this machine"),
+            new Fault(CertificateException.class, tls,
+                certificate + " is not trusted; if you trust its authority, add: trust 'ca.pem'"),
+            timer.isConnecting() ? new Fault(SocketException.class, Model.Failure.unreachable,
+                host + " is unreachable") : reset,
+            new Fault(StreamResetException.class, Model.Failure.reset, reset.text),
+            new Fault(EOFException.class, closed, "the connection was closed" + phase),
+            new Fault(Throwable.class, closed,
+                "unreadable response: " + Text.plain(thrown.getMessage(), 120)))
+            .filter(fault -> Text.causes(thrown).anyMatch(fault.cause::isInstance))
+            .findFirst().map(fault -> timer.failed(fault.failure, fault.text)).orElseThrow();
     }
 }
 
@@ -1700,8 +1669,6 @@ record Paused(String reason) implements Verdict {
 // === 7. Restarts and processes =================================================================
 // The only section that runs processes. A command is a list of words; only `sh` starts a shell.
 
-// -- the steps of a remedy
-
 record StopStep(List<String> words, Duration grace) implements Step {
     StopStep {
         if (Text.command(words).length() < 3) throw new IllegalArgumentException("stop '"
@@ -1709,46 +1676,48 @@ record StopStep(List<String> words, Duration grace) implements Step {
     }
 
     public String inWords() { return "stop '" + Text.command(words) + "'"; }
-    public void run(CommandRunner runner, RestartRun run) {
-        run.record(new ProcessStopper(runner, words).stop(grace));
+    public String run(CommandRunner runner, RestartRun restart) {
+        return new ProcessStopper(runner, words).stop(grace);
     }
 }
 
-record StartStep(List<String> words, String log) implements Step {
-    public String inWords() { return "start '" + Text.command(words) + "'"; }
-    public List<String> command() { return words; }
-    public void run(CommandRunner runner, RestartRun run) { run.record(runner.start(words, log)); }
+record StartStep(List<String> command, String log) implements Step {
+    public String inWords() { return "start '" + Text.command(command) + "'"; }
+    public String run(CommandRunner runner, RestartRun restart) {
+        StartedProcess started = runner.start(command, log);
+        restart.started.add(started);
+        return "started " + Text.program(command) + " (pid " + started.process().pid() + ")";
+    }
 }
 
-record RunStep(List<String> words, Duration timeout) implements Step {
+record RunStep(List<String> command, Duration timeout) implements Step {
     public String inWords() { return (isShell() ? "sh '" : "run '") + text() + "'"; }
-    public List<String> command() { return words; }
-    public void run(CommandRunner runner, RestartRun run) {
-        CommandResult result = runner.run(words, timeout, Map.of());
-        if (result.exit() != 0) throw new StepFailedException("the command `" + text()
-            + "` failed with exit code " + result.exit() + result.lastWords());
-        run.record("ran '" + text() + "'");
+    public String run(CommandRunner runner, RestartRun restart) {
+        CommandResult result = runner.run(command, timeout, Map.of());
+        if (result.exit() == 0) return "ran '" + text() + "'";
+        throw new StepFailedException("the command `" + text() + "` failed with exit code "
+            + result.exit() + Text.lastWords(result.output()));
     }
 
+    private boolean isShell() { return command.get(0).equals("/bin/sh") && command.size() == 3; }
     private String text() {
-        return isShell() ? Text.plain(words.get(2), 200) : Text.command(words);
-    }
-
-    private boolean isShell() {
-        return words.size() == 3 && words.subList(0, 2).equals(List.of("/bin/sh", "-c"));
+        return isShell() ? Text.plain(command.get(2), 200) : Text.command(command);
     }
 }
 
 record PauseStep(Duration time) implements Step {
     public String inWords() { return "pause " + Text.time(time); }
-    public void run(CommandRunner runner, RestartRun run) { runner.deadline().sleep(time); }
+    public String run(CommandRunner runner, RestartRun restart) {
+        runner.deadline().sleep(time);
+        return "waited " + Text.time(time);
+    }
 }
 
 record CallStep(Runnable code) implements Step {
     public String inWords() { return "call { … }"; }
-    public void run(CommandRunner runner, RestartRun run) {
+    public String run(CommandRunner runner, RestartRun restart) {
         code.run();
-        run.record("ran custom Groovy code");
+        return "ran custom Groovy code";
     }
 }
 
@@ -1762,83 +1731,71 @@ record StartedProcess(Process process, List<String> words, File log, long logSta
     /** Null while it runs or after exit code 0, as of a program that daemonizes itself. */
     String failure() {
         if (process.isAlive() || process.exitValue() == 0) return null;
-        String text = Text.program(words) + " ended with exit code " + process.exitValue();
-        return text + (log.equals(CommandRunner.NO_LOG) ? "; start it with log: 'file' to see why"
-            : Text.lastWords(CommandRunner.tail(log, logStart)));
+        return Text.program(words) + " ended with exit code " + process.exitValue()
+            + (log.equals(CommandRunner.NO_LOG) ? "; start it with log: 'file' to see why"
+                : Text.lastWords(CommandRunner.tail(log, logStart)));
     }
 }
 
 /** A command's exit code and the last 16 KiB of its output. */
-record CommandResult(int exit, String output) {
-    String lastWords() { return Text.lastWords(output); }
-}
+record CommandResult(int exit, String output) { }
 
-/** What a remedy has done so far, and why it failed, if it did. */
+/** What a remedy has done so far. */
 final class RestartRun {
-    private final List<String> actions = new ArrayList<>();
-    private final List<StartedProcess> started = new ArrayList<>();
     final long began = System.nanoTime();
-    private String failure;
+    final List<String> actions = new ArrayList<>();
+    final List<StartedProcess> started = new ArrayList<>();
+    String failedStep;
 
-    void record(String action) { actions.add(action); }
-    void record(StartedProcess start) {
-        started.add(start);
-        record("started " + Text.program(start.words()) + " (pid " + start.process().pid() + ")");
-    }
-    void failed(String why) { failure = why; }
-    /** The failure of a process that ended after its start; null: none did. */
-    String exitedEarly() {
-        return failure != null ? null : started.stream().map(StartedProcess::failure)
+    /** Why a step failed, or a process ended after its start; null: neither. */
+    String failure() {
+        return failedStep != null ? failedStep : started.stream().map(StartedProcess::failure)
             .filter(Objects::nonNull).findFirst().orElse(null);
     }
 
-    boolean hasFailed() { return failure != null || exitedEarly() != null; }
-
-    String result() {
-        if (failure != null) return failure;
-        return exitedEarly() == null ? RestartRecord.USELESS : exitedEarly();
-    }
+    boolean hasFailed() { return failure() != null; }
+    String result() { return hasFailed() ? failure() : RestartRecord.USELESS; }
 
     String inWords() {
-        String text = String.join("; ", actions);
-        if (failure != null) return text + (text.isEmpty() ? "" : ", then ") + failure;
-        return exitedEarly() == null ? text : text + "; " + exitedEarly();
+        String text = String.join("; ", actions), failure = failure();
+        return failure == null ? text : text + (text.isEmpty() ? "" : ", then ") + failure;
     }
 }
 
-/** Runs commands in the rules' folder, with the rules' `path` folders before PATH. */
-record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<String, String> env,
+/** Runs commands in the rules' folder. */
+record CommandRunner(Path folder, Path tempFolder, String path, Map<String, String> env,
                      Deadline deadline, Consumer<String> progress) {
     static final File NO_LOG = new File("/dev/null");
+    static final String CRON_PATH = "/usr/bin:/bin";
     private static final int MAX_KEPT = 16 << 10, MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20;
 
     /** All steps, in order; the first that fails ends the remedy. */
     RestartRun run(List<Step> steps) {
         RestartRun run = new RestartRun();
         try {
-            for (Step step : steps) execute(step, run);
+            for (Step step : steps) {
+                if (deadline.passed()) throw new StepFailedException(
+                    "the pass reached its deadline before " + step.inWords());
+                MissingSecretException.check(step.inWords());
+                progress.accept("  " + step.inWords());
+                run.actions.add(step.run(this, run));
+            }
         } catch (StepFailedException | MissingSecretException e) {
-            run.failed(e.getMessage());
+            run.failedStep = e.getMessage();
         } catch (Throwable thrown) { // custom Groovy code may throw anything
-            run.failed("call failed" + RulesLoader.lineOf(thrown) + ": "
-                + Text.plain(Text.thrown(thrown), 200));
+            run.failedStep = "call failed" + RulesLoader.lineOf(thrown) + ": "
+                + Text.plain(Text.thrown(thrown), 200);
         }
         return run;
-    }
-
-    private void execute(Step step, RestartRun run) {
-        if (deadline.passed())
-            throw new StepFailedException("the pass reached its deadline before " + step.inWords());
-        MissingSecretException.check(step.inWords());
-        progress.accept("  " + step.inWords());
-        step.run(this, run);
     }
 
     /** Detached (setsid) and without pipes to us, so that it survives this pass and cron's job. */
     StartedProcess start(List<String> words, String log) {
         File file = log == null ? NO_LOG : folder.resolve(log).toFile();
+        // A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept.
+        if (file.length() > MAX_LOG) file.renameTo(new File(file + ".old"));
+        long logStart = file.length();
         try {
-            long logStart = rotate(file);
             Process process = launch(setsid(), words, Map.of(), Redirect.appendTo(file));
             StartedProcess started = new StartedProcess(process, words, file, logStart);
             Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
@@ -1848,7 +1805,7 @@ record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<S
             SecureFiles.write(pidFile(words), identity);
             return started;
         } catch (IOException | OutOfMemoryError e) { // a failed fork is either
-            throw cannot("start", words, e);
+            throw cannotRun(words, e);
         }
     }
 
@@ -1856,13 +1813,6 @@ record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<S
         String setsid = "/usr/bin/setsid"; // macOS has none
         return Files.isExecutable(Path.of(setsid)) ? List.of(setsid) : List.of("/usr/bin/perl",
             "-MPOSIX", "-e", "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!");
-    }
-
-    /** A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept. */
-    private static long rotate(File log) throws IOException {
-        if (log.length() < MAX_LOG) return log.length();
-        Files.move(log.toPath(), Path.of(log + ".old"), StandardCopyOption.REPLACE_EXISTING);
-        return 0;
     }
 
     /** Whether `start` started this process, which may show another name after an `exec`. */
@@ -1886,47 +1836,47 @@ record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<S
     /** Its output goes to a file: a daemon that it leaves behind would keep a pipe open. */
     CommandResult run(List<String> words, Duration timeout, Map<String, String> extraEnv) {
         try {
-            Path output = Files.createTempFile(tempFolder, "run-", ".tmp");
+            File output = Files.createTempFile(tempFolder, "run-", ".tmp").toFile();
             try {
-                Process process = launch(List.of(), words, extraEnv, Redirect.to(output.toFile()));
-                return waitFor(process, words, timeout, output.toFile());
+                Process process = launch(List.of(), words, extraEnv, Redirect.to(output));
+                return waitFor(process, words, timeout, output);
             } finally {
-                output.toFile().delete();
+                output.delete();
             }
         } catch (IOException | OutOfMemoryError e) {
-            throw cannot("run", words, e);
+            throw cannotRun(words, e);
         }
     }
 
-    private static StepFailedException cannot(String verb, List<String> words, Throwable cause) {
+    private static StepFailedException cannotRun(List<String> words, Throwable cause) {
         return new StepFailedException(
-            "cannot " + verb + " '" + Text.command(words) + "': " + Text.thrown(cause));
+            "cannot run '" + Text.command(words) + "': " + Text.thrown(cause));
     }
 
     private Process launch(List<String> prefix, List<String> words, Map<String, String> extraEnv,
                            Redirect output) throws IOException {
         List<String> command = new ArrayList<>(prefix);
-        command.add(resolve(words).toString());
+        command.add(resolve(words.get(0), folder, path).toString());
         command.addAll(words.subList(1, words.size()));
         ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile())
             .redirectInput(NO_LOG).redirectErrorStream(true).redirectOutput(output);
         Map<String, String> variables = builder.environment();
         variables.clear();
         variables.putAll(env);
-        variables.put("PATH", path());
+        variables.put("PATH", path);
         extraEnv.forEach((name, value) -> variables.put(name, value.replace("\0", "")));
         return builder.start();
     }
 
     private CommandResult waitFor(Process process, List<String> words, Duration timeout,
                                   File output) {
-        Deadline end = deadline.sooner(timeout);
-        boolean ended = end.await(() -> !process.isAlive() || output.length() > MAX_OUTPUT);
+        boolean tooMuch = deadline.sooner(timeout)
+            .await(() -> !process.isAlive() || output.length() > MAX_OUTPUT);
         if (!process.isAlive()) return new CommandResult(process.exitValue(), tail(output, 0));
         process.descendants().forEach(ProcessHandle::destroyForcibly);
         process.destroyForcibly();
         throw new StepFailedException("'" + Text.command(words) + "' "
-            + (ended ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
+            + (tooMuch ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
             + " and was killed" + Text.lastWords(tail(output, 0)));
     }
 
@@ -1940,32 +1890,26 @@ record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<S
         }
     }
 
-    Path resolve(List<String> words) { return resolve(words.get(0), folder, path()); }
-
-    private String path() {
-        String path = env.getOrDefault("PATH", "/usr/bin:/bin");
-        return extraPath.isEmpty() ? path : String.join(":", extraPath) + ":" + path;
+    /** Where programs are found: `path` of the rules, PATH, and the usual folders. */
+    static String path(List<String> first, String path, Map<String, String> env) {
+        String usual = "/usr/local/bin:/opt/homebrew/bin:/usr/sbin:/sbin:";
+        String all = String.join(":", first) + ":" + path + ":" + usual
+            + env.getOrDefault("HOME", "") + "/.local/bin";
+        return Stream.of(all.split(":")).filter(folder -> !folder.isEmpty()).distinct()
+            .collect(Collectors.joining(":"));
     }
 
     /** The file that a command's first word names, or a sentence about what is wrong with it. */
     static Path resolve(String program, Path folder, String path) {
-        if (!program.contains("/")) return search(program, folder, path);
         Path file = folder.resolve(program).normalize();
-        if (Files.isDirectory(file)) throw new StepFailedException(file + " is a folder");
-        if (!Files.isRegularFile(file)) throw new StepFailedException(file + " does not exist");
-        if (!Files.isExecutable(file)) throw new StepFailedException(
-            file + " is not executable; fix it with: chmod +x " + file);
-        String shell = ProcessStopper.interpreter(file);
-        if (shell != null && shell.startsWith("/") && !Files.isExecutable(Path.of(shell)))
-            throw new StepFailedException(file + " needs " + shell + ", which does not exist");
-        return file;
-    }
-
-    private static Path search(String program, Path folder, String path) {
-        return Stream.of(path.split(":")).map(place -> folder.resolve(place).resolve(program))
-            .filter(file -> Files.isRegularFile(file) && Files.isExecutable(file)).findFirst()
-            .orElseThrow(() -> new StepFailedException("no program '" + program + "' in " + path
-                + "; name its folder: path '/opt/...'"));
+        if (!program.contains("/"))
+            return Stream.of(path.split(":")).map(place -> folder.resolve(place).resolve(program))
+                .filter(found -> Files.isRegularFile(found) && Files.isExecutable(found))
+                .findFirst().orElseThrow(() -> new StepFailedException("no program '" + program
+                    + "' in " + path + "; name its folder: path '/opt/...'"));
+        if (!Files.isRegularFile(file)) throw new StepFailedException("there is no file " + file);
+        if (Files.isExecutable(file)) return file;
+        throw new StepFailedException(file + " is not executable; fix it with: chmod +x " + file);
     }
 }
 
@@ -1981,18 +1925,19 @@ record ProcessStopper(CommandRunner runner, List<String> words) {
 
     /** Returns what was done, in words. */
     String stop(Duration grace) {
-        String command = Text.cut(Text.command(words), 200), program = Text.program(words);
+        String command = Text.cut(Text.command(words), 200);
         List<ProcessHandle> found = find();
         if (found.isEmpty()) return "no process runs '" + command + "', so nothing was stopped";
         if (found.size() > MAX_PROCESSES) throw new StepFailedException("stop '" + command
             + "' matches " + found.size() + " processes, more than " + MAX_PROCESSES
             + "; write more of the command's arguments");
 
-        boolean killed = end(withChildren(found), grace);
+        String done = (end(found, grace) ? "stopped " : "killed ") + named(found);
         List<ProcessHandle> again = find();
-        if (!again.isEmpty()) throw new StepFailedException(program + " was started again ("
-            + pids(again) + ") by something else; restart it there: run 'systemctl restart ...'");
-        return (killed ? "killed " : "stopped ") + program + " (" + pids(found) + ")";
+        if (!again.isEmpty()) throw new StepFailedException(named(again)
+            + " was started again by something else; restart it there:"
+            + " run 'systemctl restart ...'");
+        return done;
     }
 
     /** Refuses if one of them belongs to another user. */
@@ -2000,25 +1945,30 @@ record ProcessStopper(CommandRunner runner, List<String> words) {
         List<ProcessHandle> found = ProcessHandle.allProcesses()
             .filter(p -> !OURS.contains(p) && (runsCommand(p) || runner.hasStarted(p, words)))
             .filter(ProcessStopper::isAlive).toList();
-        for (ProcessHandle process : found)
-            if (!userOf(process).equals(USER)) throw new StepFailedException(Text.program(words)
-                + " (pid " + process.pid() + ") belongs to user " + userOf(process)
-                + "; watchdog only stops processes of its own user, " + USER);
+        for (ProcessHandle process : found) {
+            String user = process.info().user().orElse(USER);
+            if (!user.equals(USER)) throw new StepFailedException(named(List.of(process))
+                + " belongs to user " + user + "; watchdog only stops processes of its own user, "
+                + USER);
+        }
         return found;
     }
 
-    private static String userOf(ProcessHandle process) {
-        return process.info().user().orElse(USER);
+    private String named(List<ProcessHandle> processes) {
+        return Text.program(words) + processes.stream().map(process -> "pid " + process.pid())
+            .collect(Collectors.joining(", ", " (", ")"));
     }
 
     private boolean runsCommand(ProcessHandle process) {
-        List<String> line = commandLine(process);
-        if (isProgram(line.get(0), words.get(0))) return hasArguments(line, 1);
-        int script = 1; // behind the interpreter and its flags
-        while (script < line.size() && line.get(script).startsWith("-")) script++;
-        return script < line.size() && hasArguments(line, script + 1)
-            && fileName(line.get(script)).equals(fileName(words.get(0)))
-            && interprets(process, line.get(0), line.get(script));
+        List<String> line = commandLine(process), arguments = words.subList(1, words.size());
+        int program = 0;
+        if (!isProgram(line.get(0), words.get(0))) {
+            do program++; // a script stands behind its interpreter and the flags of that
+            while (program < line.size() && line.get(program).startsWith("-"));
+            if (program >= line.size() || !interprets(process, line.get(0), line.get(program)))
+                return false;
+        }
+        return Collections.indexOfSubList(line.subList(program + 1, line.size()), arguments) == 0;
     }
 
     /** From /proc where there is one: Java omits arguments beyond 4 KiB. */
@@ -2037,85 +1987,66 @@ record ProcessStopper(CommandRunner runner, List<String> words) {
 
     /** By name, or by the file that the name leads to: `python3` runs as python3.11. */
     private boolean isProgram(String running, String program) {
-        if (running.equals(program) || fileName(running).equals(program)) return true;
+        if (running.equals(program) || Text.fileName(running).equals(program)) return true;
         try {
-            return Files.isSameFile(runner.resolve(List.of(program)), Path.of(running));
+            Path file = CommandRunner.resolve(program, runner.folder(), runner.path());
+            return Files.isSameFile(file, Path.of(running));
         } catch (StepFailedException | IOException | InvalidPathException unknown) {
             return false;
         }
     }
 
-    private boolean hasArguments(List<String> line, int from) {
-        List<String> arguments = words.subList(1, words.size());
-        return Collections.indexOfSubList(line.subList(from, line.size()), arguments) == 0;
-    }
-
     /** `vim cloudflared` only names the script: its first line must name what is running. */
     private boolean interprets(ProcessHandle process, String running, String file) {
+        if (!Text.fileName(file).equals(Text.program(words))) return false;
         Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(file);
         String interpreter = interpreter(script);
         return interpreter != null && isProgram(script.toString(), words.get(0))
             && (isProgram(running, interpreter)
-                || fileName(running).startsWith(fileName(interpreter)));
+                || Text.fileName(running).startsWith(Text.fileName(interpreter)));
     }
 
     /** The program that a script's first line names, itself or by `env`; null: no script. */
-    static String interpreter(Path file) {
+    private static String interpreter(Path file) {
         try (var in = Files.newInputStream(file)) {
-            String text = new String(in.readNBytes(256), StandardCharsets.UTF_8);
-            if (!text.startsWith("#!")) return null;
-            String line = text.substring(2).lines().findFirst().orElse("");
-            return Stream.of(line.trim().split("\\s+"))
-                .filter(word -> !word.startsWith("-") && !fileName(word).equals("env"))
-                .findFirst().orElse(null);
+            var line = Pattern.compile("#![ \t]*(?:\\S*/env[ \t]+)?(?:-\\S+[ \t]+)*(\\S+)")
+                .matcher(new String(in.readNBytes(256), StandardCharsets.UTF_8));
+            return line.lookingAt() ? line.group(1) : null;
         } catch (IOException e) {
             return null;
         }
     }
 
-    private static String fileName(String path) {
-        return path.substring(path.lastIndexOf('/') + 1);
-    }
-
-    /** A zombie is dead. It has no command; nor has a process that is ending and holds its port. */
+    /** A zombie is dead; a process that is ending, and may still hold its port, is not. */
     private static boolean isAlive(ProcessHandle process) {
-        if (!process.isAlive() || process.info().command().isPresent()) return process.isAlive();
         try {
             Path file = Path.of("/proc/" + process.pid() + "/stat");
             String stat = Files.readString(file, StandardCharsets.ISO_8859_1);
-            return !stat.startsWith("Z", stat.lastIndexOf(')') + 2);
-        } catch (IOException noProc) { // macOS, which also hides other users' commands
-            return !userOf(process).equals(USER);
+            return process.isAlive() && !stat.startsWith("Z", stat.lastIndexOf(')') + 2);
+        } catch (IOException noProc) {
+            return process.isAlive();
         }
     }
 
-    /** Listed before the parents end: afterwards nothing links them. */
-    private static List<ProcessHandle> withChildren(List<ProcessHandle> parents) {
-        return Stream.concat(parents.stream().flatMap(ProcessHandle::descendants), parents.stream())
-            .filter(process -> !OURS.contains(process)).distinct().toList();
-    }
-
-    /** SIGTERM, SIGCONT so that a suspended one can end, then SIGKILL: true if it was needed. */
-    private boolean end(List<ProcessHandle> processes, Duration grace) {
-        processes.forEach(ProcessHandle::destroy);
+    /** SIGTERM, SIGCONT so that a suspended one can end, then SIGKILL: false if it was needed. */
+    private boolean end(List<ProcessHandle> found, Duration grace) {
+        // Children are listed before their parents end: afterwards nothing links them.
+        List<ProcessHandle> all =
+            Stream.concat(found.stream().flatMap(ProcessHandle::descendants), found.stream())
+                .filter(process -> !OURS.contains(process)).distinct().toList();
+        all.forEach(ProcessHandle::destroy);
         // Java has no SIGCONT; the shell's own `kill` exists everywhere.
-        String wake = alive(processes).stream().map(process -> "kill -CONT " + process.pid())
-            .collect(Collectors.joining("\n"));
-        runner.run(List.of("/bin/sh", "-c", wake), AFTER_KILL, Map.of());
-        BooleanSupplier ended = () -> alive(processes).isEmpty();
-        if (runner.deadline().sooner(grace).await(ended)) return false;
-        alive(processes).forEach(ProcessHandle::destroyForcibly);
-        if (Deadline.in(AFTER_KILL).await(ended)) return true;
-        throw new StepFailedException(
-            "cannot stop " + Text.program(words) + " (" + pids(alive(processes)) + ")");
+        String pids = alive(all).stream().map(p -> " " + p.pid()).collect(Collectors.joining());
+        runner.run(List.of("/bin/sh", "-c", "kill -CONT" + pids), AFTER_KILL, Map.of());
+        BooleanSupplier ended = () -> alive(all).isEmpty();
+        if (runner.deadline().sooner(grace).await(ended)) return true;
+        alive(all).forEach(ProcessHandle::destroyForcibly);
+        if (Deadline.in(AFTER_KILL).await(ended)) return false;
+        throw new StepFailedException("cannot stop " + named(alive(all)));
     }
 
     private static List<ProcessHandle> alive(List<ProcessHandle> processes) {
         return processes.stream().filter(ProcessStopper::isAlive).toList();
-    }
-
-    private static String pids(List<ProcessHandle> processes) {
-        return processes.stream().map(p -> "pid " + p.pid()).collect(Collectors.joining(", "));
     }
 }
 
@@ -2125,11 +2056,7 @@ record Deadline(long nanos) {
 
     boolean passed() { return left().isZero(); }
     Duration left() { return Duration.ofNanos(Math.max(0, nanos - System.nanoTime())); }
-
-    Deadline sooner(Duration time) {
-        Deadline other = in(time);
-        return other.nanos - nanos < 0 ? other : this;
-    }
+    Deadline sooner(Duration time) { return left().compareTo(time) < 0 ? this : in(time); }
 
     /** Polls, at first quickly; false if the condition was not true in time. */
     boolean await(BooleanSupplier condition) {
@@ -2163,12 +2090,8 @@ final class DaemonThreads {
         return thread;
     }
 
-    static <T> T get(Callable<T> work, Duration time, T otherwise) {
-        return get(run(work), time, otherwise);
-    }
-
     /** The result, or {@code otherwise} when it does not come in time. */
-    static <T> T get(Future<T> result, Duration time, T otherwise) {
+    static <T> T get(Future<? extends T> result, Duration time, T otherwise) {
         try {
             return result.get(time.toNanos(), TimeUnit.NANOSECONDS);
         } catch (TimeoutException | InterruptedException late) {
@@ -2480,7 +2403,7 @@ record CommandSender(List<String> words) implements Sender {
             "WATCHDOG_TITLE", event.title(), "WATCHDOG_TEXT", Text.cut(event.text(), 8000),
             "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
         return result.exit() == 0 ? DeliveryResult.ACCEPTED
-            : DeliveryResult.failed("exit code " + result.exit() + result.lastWords());
+            : DeliveryResult.failed("exit code " + result.exit() + Text.lastWords(result.output()));
     }
 }
 
@@ -3607,7 +3530,7 @@ final class RulesLoader {
     Path certificates(String name) {
         Path pem = file.resolveSibling(name);
         try {
-            HttpClients.trustManager(pem);
+            HttpClients.trust(new OkHttpClient(), pem);
         } catch (IllegalArgumentException e) {
             mistake("trust: " + e.getMessage());
         }
@@ -4701,9 +4624,8 @@ final class Text {
             : "\"" + plain(word, 200) + "\"").collect(Collectors.joining(" "));
     }
 
-    static String program(List<String> words) {
-        return words.get(0).substring(words.get(0).lastIndexOf('/') + 1);
-    }
+    static String program(List<String> words) { return fileName(words.get(0)); }
+    static String fileName(String path) { return path.substring(path.lastIndexOf('/') + 1); }
 
     /** The end of what a command printed, for a message; empty if it printed nothing. */
     static String lastWords(String output) {

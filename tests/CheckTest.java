@@ -231,7 +231,7 @@ class CheckTest {
             new Row("408 for ever", url(faults.answering(408, "")),
                 "unhealthy", "expected status in 200..299, but status was 408"),
             new Row("bytes that are no UTF-8",
-                url(faults.raw(OK + "\r\n\u00ff\u00fe\u00e9\0ok"))
+                url(faults.raw(OK + "\r\n\u00ff\u00e9\u00fe\0ok"))
                 + "healthy { body.endsWith('ok') }",
                 "healthy", "200 in …"),
             new Row("an unknown charset",

@@ -440,7 +440,9 @@ class CommandLineTest {
     @Test void validateSaysTheSameToPrograms() {
         home.rules("watch('a') { tcp '127.0.0.1:1'; restart { run 'nonesuch' } }\n");
         Run run = home.watchdog("validate", "--json");
-        String complaint = "rules.groovy: a: run 'nonesuch': under cron, no program 'nonesuch' in /usr/bin:/bin; name its folder: path '/opt/...'";
+        String complaint = "rules.groovy: a: run 'nonesuch': under cron, no program 'nonesuch' in /usr/bin:/bin:"
+            + "/usr/local/bin:/opt/homebrew/bin:/usr/sbin:/sbin:" + folder + "/.local/bin;"
+            + " name its folder: path '/opt/...'";
         assertEquals("{\"watches\":[\"a\"],\"complaints\":[\"" + complaint + "\"],\"exit\":2}\n", run.out());
         assertEquals(2, run.exit());
         assertEquals("{\"watches\":[\"a\"],\"complaints\":[],\"exit\":0}\n",

@@ -109,6 +109,26 @@ class DrillTest {
     }
 
     @Test
+    void aCheckThatTakesLongerThanWithinNoticesToo() throws IOException {
+        TestFolder home = service(REMEDY);
+        assertEquals(0, home.watchdog().exit());
+        home.file("slow.pl", """
+            use IO::Socket::INET;
+            sleep 1;
+            IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => %d) or die;
+            """.formatted(port)).rules("""
+            watch('svc') {
+                command 'perl slow.pl'
+                attempts 1
+                %s
+            }
+            """.formatted(REMEDY.replace("10.seconds", "500.milliseconds")));
+        Run drill = home.watchdog("drill", "svc", "--yes");
+        assertEquals(0, drill.exit(), drill.toString());
+        assertTrue(drill.out().contains("the check noticed"), drill.out());
+    }
+
+    @Test
     void aServiceThatNothingHealsFailsTheDrill() throws IOException {
         TestFolder home = service(REMEDY);
         assertEquals(0, home.watchdog().exit());

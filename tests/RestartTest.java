@@ -43,12 +43,10 @@ class RestartTest {
             "stop '%s' matches 6 processes, more than 5; write more of the command's arguments"),
         entry("another user's",
             "%s (pid %s) belongs to user nobody; watchdog only stops processes of its own user, root"),
-        entry("started by others", "%s was started again (pid "),
-        entry("no file", "%s does not exist"),
+        entry("started by others", " was started again by something else"),
+        entry("no file", "there is no file %s"),
         entry("no program", "no program '%s' in %s/place:"),
         entry("not executable", "%1$s is not executable; fix it with: chmod +x %1$s"),
-        entry("no interpreter", "%s needs /no/such/sh, which does not exist"),
-        entry("a folder", "%s is a folder"),
         entry("ended", "%s ended with exit code %s"),
         entry("ended without a log", "%s ended with exit code 3; start it with log: 'file' to see why"),
         entry("failed", "the command `%s` failed with exit code 7: "),
@@ -320,7 +318,7 @@ class RestartTest {
     @Test
     void whatSomethingElseBringsBackIsNotStartedBesideIt() throws Exception {
         running("kept.pl", DAEMON.replace("alarm", "$SIG{TERM} = sub { fork or exec $0; exit }; alarm"));
-        assertRefused(sentence("started by others", "kept.pl"), "stop './kept.pl'");
+        assertRefused(sentence("started by others"), "stop './kept.pl'");
     }
 
     // ---- start --------------------------------------------------------------------------------------------
@@ -350,9 +348,9 @@ class RestartTest {
         assertLine(pass, "absent", sentence("no file", folder + "/absent"));
         assertLine(pass, "absentOnPath", sentence("no program", "no-such-program", folder));
         assertLine(pass, "plain", sentence("not executable", folder + "/plain.pl"));
-        assertLine(pass, "foreign", sentence("no interpreter", folder + "/foreign.sh"));
+        assertLine(pass, "foreign", sentence("ended", "foreign.sh", 127));
         assertLine(pass, "foreignEnv", sentence("ended", "foreign-env.sh", 127));
-        assertLine(pass, "place", sentence("a folder", folder + "/place"));
+        assertLine(pass, "place", sentence("no file", folder + "/place"));
         assertFalse(Files.exists(folder.resolve("later")));
     }
 
@@ -554,6 +552,15 @@ class RestartTest {
             Files.delete(folder.resolve("healed"));
             Files.deleteIfExists(home.state().resolve("memory.json"));   // else the restart limit is reached
         }
+    }
+
+    /** Also under cron, whose PATH is short, and as `validate` says. */
+    @Test
+    void aProgramInOneOfTheUsualFoldersNeedsNoPath() throws Exception {
+        script(".local/bin/heal-it", "#!/bin/sh\ntouch healed\n");
+        home.env("PATH", "/usr/bin:/bin");
+        assertHealed(sentence("ran", "heal-it"), pass("run 'heal-it'"));
+        assertEquals(0, home.watchdog("validate").exit());
     }
 
     @Test
