@@ -1684,7 +1684,7 @@ record StopStep(List<String> words, Duration grace) implements Step {
 record StartStep(List<String> command, String log) implements Step {
     public String inWords() { return "start '" + Text.command(command) + "'"; }
     public String run(CommandRunner runner, RestartRun restart) {
-        StartedProcess started = runner.start(command, log);
+        RunningCommand started = runner.start(command, log);
         restart.started.add(started);
         return "started " + Text.program(command) + " (pid " + started.process().pid() + ")";
     }
@@ -1726,14 +1726,26 @@ final class StepFailedException extends RuntimeException {
     StepFailedException(String message) { super(message, null, false, false); }
 }
 
-/** A detached process, and its log from {@code logStart} on. */
-record StartedProcess(Process process, List<String> words, File log, long logStart) {
+/** A process, and its output: a file from {@code begin} on. */
+record RunningCommand(List<String> words, Process process, File file, long begin) {
+    private static final int MAX_KEPT = 16 << 10;
+
+    /** At most the last 16 KiB. */
+    String output() {
+        try (var in = new FileInputStream(file)) {
+            in.skip(Math.max(begin, file.length() - MAX_KEPT));
+            return new String(in.readNBytes(MAX_KEPT), StandardCharsets.UTF_8);
+        } catch (IOException unreadable) {
+            return "";
+        }
+    }
+
     /** Null while it runs or after exit code 0, as of a program that daemonizes itself. */
     String failure() {
         if (process.isAlive() || process.exitValue() == 0) return null;
         return Text.program(words) + " ended with exit code " + process.exitValue()
-            + (log.equals(CommandRunner.NO_LOG) ? "; start it with log: 'file' to see why"
-                : Text.lastWords(CommandRunner.tail(log, logStart)));
+            + (file.equals(CommandRunner.NO_LOG) ? "; start it with log: 'file' to see why"
+                : Text.lastWords(output()));
     }
 }
 
@@ -1744,12 +1756,12 @@ record CommandResult(int exit, String output) { }
 final class RestartRun {
     final long began = System.nanoTime();
     final List<String> actions = new ArrayList<>();
-    final List<StartedProcess> started = new ArrayList<>();
+    final List<RunningCommand> started = new ArrayList<>();
     String failedStep;
 
     /** Why a step failed, or a process ended after its start; null: neither. */
     String failure() {
-        return failedStep != null ? failedStep : started.stream().map(StartedProcess::failure)
+        return failedStep != null ? failedStep : started.stream().map(RunningCommand::failure)
             .filter(Objects::nonNull).findFirst().orElse(null);
     }
 
@@ -1767,7 +1779,7 @@ record CommandRunner(Path folder, Path tempFolder, String path, Map<String, Stri
                      Deadline deadline, Consumer<String> progress) {
     static final File NO_LOG = new File("/dev/null");
     static final String CRON_PATH = "/usr/bin:/bin";
-    private static final int MAX_KEPT = 16 << 10, MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20;
+    private static final int MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20;
 
     /** All steps, in order; the first that fails ends the remedy. */
     RestartRun run(List<Step> steps) {
@@ -1790,14 +1802,13 @@ record CommandRunner(Path folder, Path tempFolder, String path, Map<String, Stri
     }
 
     /** Detached (setsid) and without pipes to us, so that it survives this pass and cron's job. */
-    StartedProcess start(List<String> words, String log) {
+    RunningCommand start(List<String> words, String log) {
         File file = log == null ? NO_LOG : folder.resolve(log).toFile();
         // A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept.
         if (file.length() > MAX_LOG) file.renameTo(new File(file + ".old"));
-        long logStart = file.length();
         try {
-            Process process = launch(setsid(), words, Map.of(), Redirect.appendTo(file));
-            StartedProcess started = new StartedProcess(process, words, file, logStart);
+            RunningCommand started = launch(setsid(), words, Map.of(), file);
+            Process process = started.process();
             Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
             if (started.failure() != null) throw new StepFailedException(started.failure());
             SecureFiles.folder(pidFile(words).getParent());
@@ -1838,8 +1849,7 @@ record CommandRunner(Path folder, Path tempFolder, String path, Map<String, Stri
         try {
             File output = Files.createTempFile(tempFolder, "run-", ".tmp").toFile();
             try {
-                Process process = launch(List.of(), words, extraEnv, Redirect.to(output));
-                return waitFor(process, words, timeout, output);
+                return waitFor(launch(List.of(), words, extraEnv, output), timeout);
             } finally {
                 output.delete();
             }
@@ -1853,41 +1863,33 @@ record CommandRunner(Path folder, Path tempFolder, String path, Map<String, Stri
             "cannot run '" + Text.command(words) + "': " + Text.thrown(cause));
     }
 
-    private Process launch(List<String> prefix, List<String> words, Map<String, String> extraEnv,
-                           Redirect output) throws IOException {
+    private RunningCommand launch(List<String> prefix, List<String> words,
+                                  Map<String, String> extraEnv, File output) throws IOException {
         List<String> command = new ArrayList<>(prefix);
         command.add(resolve(words.get(0), folder, path).toString());
         command.addAll(words.subList(1, words.size()));
         ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile())
-            .redirectInput(NO_LOG).redirectErrorStream(true).redirectOutput(output);
+            .redirectInput(NO_LOG).redirectErrorStream(true)
+            .redirectOutput(Redirect.appendTo(output));
         Map<String, String> variables = builder.environment();
         variables.clear();
         variables.putAll(env);
         variables.put("PATH", path);
         extraEnv.forEach((name, value) -> variables.put(name, value.replace("\0", "")));
-        return builder.start();
+        long begin = output.length();
+        return new RunningCommand(words, builder.start(), output, begin);
     }
 
-    private CommandResult waitFor(Process process, List<String> words, Duration timeout,
-                                  File output) {
+    private CommandResult waitFor(RunningCommand running, Duration timeout) {
+        Process process = running.process();
         boolean tooMuch = deadline.sooner(timeout)
-            .await(() -> !process.isAlive() || output.length() > MAX_OUTPUT);
-        if (!process.isAlive()) return new CommandResult(process.exitValue(), tail(output, 0));
+            .await(() -> !process.isAlive() || running.file().length() > MAX_OUTPUT);
+        if (!process.isAlive()) return new CommandResult(process.exitValue(), running.output());
         process.descendants().forEach(ProcessHandle::destroyForcibly);
         process.destroyForcibly();
-        throw new StepFailedException("'" + Text.command(words) + "' "
+        throw new StepFailedException("'" + Text.command(running.words()) + "' "
             + (tooMuch ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
-            + " and was killed" + Text.lastWords(tail(output, 0)));
-    }
-
-    /** The text of a file from an offset on, but at most its last 16 KiB. */
-    static String tail(File file, long from) {
-        try (var in = new FileInputStream(file)) {
-            in.skip(Math.max(from, file.length() - MAX_KEPT));
-            return new String(in.readNBytes(MAX_KEPT), StandardCharsets.UTF_8);
-        } catch (IOException unreadable) {
-            return "";
-        }
+            + " and was killed" + Text.lastWords(running.output()));
     }
 
     /** Where programs are found: `path` of the rules, PATH, and the usual folders. */
