@@ -53,7 +53,6 @@ import java.security.GeneralSecurityException;
 import java.security.KeyStore;
 import java.security.MessageDigest;
 import java.security.cert.*;
-import java.security.cert.Certificate;
 import java.time.*;
 import java.time.format.DateTimeFormatter;
 import java.time.temporal.ChronoUnit;
@@ -1186,7 +1185,7 @@ final class Pass {
 // === 5. Checks =================================================================================
 // Each check opens a new connection. The watch's timeout limits its time; a body ends at 1 MiB.
 
-/** Checks watches side by side. */
+/** Checks watches side by side, and judges their responses by the conditions of the rules. */
 record Checker(CommandRunner runner, HttpClients http) {
     private static final int MAX_PARALLEL = 64;
 
@@ -1248,7 +1247,7 @@ record Checker(CommandRunner runner, HttpClients http) {
             var probe = DaemonThreads.run(() -> watch.probe().check(this, timeout));
             Duration longer = timeout.plusMillis(500); // so that the probe can say where it hung
             Response response = DaemonThreads.get(probe, longer, late);
-            var verdict = DaemonThreads.run(new ConditionEvaluator(watch, response)::verdict);
+            var verdict = DaemonThreads.run(() -> verdict(watch, response));
             return new CheckResult(response, DaemonThreads.get(verdict, timeout,
                 new Inconclusive("the conditions took longer than " + limit, false)));
         } catch (RuntimeException thrown) { // a missing secret or a bug: no reason to restart
@@ -1256,30 +1255,24 @@ record Checker(CommandRunner runner, HttpClients http) {
                 "cannot be checked: " + Text.plain(Text.thrown(thrown), 200), false));
         }
     }
-}
 
-/** Response -> verdict, by the conditions of the rules. */
-record ConditionEvaluator(Watch watch, Response response) {
-    Verdict verdict() {
+    private static Verdict verdict(Watch watch, Response response) {
         try {
-            FailedCondition failed = firstFailure();
-            return failed == null ? new Healthy(summary()) : unhealthy(failed);
+            FailedCondition failed = firstFailure(watch, response);
+            if (failed != null) return unhealthy(watch, response, failed);
+            String result = switch (response.protocol()) {
+                case "tcp" -> "connected";
+                case "command" -> "exit code " + response.status();
+                default -> String.valueOf(response.status());
+            };
+            return new Healthy(result + " in " + Text.time(response.time()));
         } catch (Throwable thrown) { // rules may throw anything, such as StackOverflowError
             return new Inconclusive("a condition could not be evaluated"
                 + RulesLoader.lineOf(thrown) + ": " + Text.plain(Text.thrown(thrown), 200), false);
         }
     }
 
-    private String summary() {
-        String result = switch (response.protocol()) {
-            case "tcp" -> "connected";
-            case "command" -> "exit code " + response.status();
-            default -> String.valueOf(response.status());
-        };
-        return result + " in " + Text.time(response.time());
-    }
-
-    private FailedCondition firstFailure() {
+    private static FailedCondition firstFailure(Watch watch, Response response) {
         int status = response.status();
         if (response.failure() != Model.Failure.none)
             return new FailedCondition(response.failureText(), null);
@@ -1291,7 +1284,7 @@ record ConditionEvaluator(Watch watch, Response response) {
     }
 
     /** With the remedy for this cause, or else those for any cause, to be used in turn. */
-    private Unhealthy unhealthy(FailedCondition failed) {
+    private static Unhealthy unhealthy(Watch watch, Response response, FailedCondition failed) {
         boolean tls = response.failure() == Model.Failure.tls;
         String why = watch.remedies().isEmpty() ? "" : "your rules have no restart for this cause";
         List<Integer> usable = new ArrayList<>();
@@ -1680,18 +1673,14 @@ record StartStep(List<String> command, String log) implements Step {
     }
 }
 
-record RunStep(List<String> command, Duration timeout) implements Step {
-    public String inWords() { return (isShell() ? "sh '" : "run '") + text() + "'"; }
+/** {@code verb}: run or sh; {@code text}: the command as it is shown. */
+record RunStep(String verb, String text, List<String> command, Duration timeout) implements Step {
+    public String inWords() { return verb + " '" + text + "'"; }
     public String run(CommandRunner runner, RestartRun restart) {
         CommandResult result = runner.run(command, timeout, Map.of());
-        if (result.exit() == 0) return "ran '" + text() + "'";
-        throw new StepFailedException("the command `" + text() + "` failed with exit code "
+        if (result.exit() == 0) return "ran '" + text + "'";
+        throw new StepFailedException("the command `" + text + "` failed with exit code "
             + result.exit() + Text.lastWords(result.output()));
-    }
-
-    private boolean isShell() { return command.get(0).equals("/bin/sh") && command.size() == 3; }
-    private String text() {
-        return isShell() ? Text.plain(command.get(2), 200) : Text.command(command);
     }
 }
 
@@ -1899,7 +1888,8 @@ record CommandRunner(Path folder, Path tempFolder, String path, Map<String, Stri
                 .filter(found -> Files.isRegularFile(found) && Files.isExecutable(found))
                 .findFirst().orElseThrow(() -> new StepFailedException("no program '" + program
                     + "' in " + path + "; name its folder: path '/opt/...'"));
-        if (!Files.isRegularFile(file)) throw new StepFailedException("there is no file " + file);
+        if (!Files.isRegularFile(file)) throw new StepFailedException(
+            file + (Files.exists(file) ? " is not a file" : " does not exist"));
         if (Files.isExecutable(file)) return file;
         throw new StepFailedException(file + " is not executable; fix it with: chmod +x " + file);
     }
@@ -3209,11 +3199,13 @@ interface Language {
             running(ShellWords.split(command), timeout);
         }
         public void running(List<?> words, @Named Duration timeout) {
-            add(new RunStep(ShellWords.of(words), orSeconds(timeout, 60)));
+            List<String> command = ShellWords.of(words);
+            add(new RunStep("run", Text.command(command), command, orSeconds(timeout, 60)));
         }
         /** Like run, but by /bin/sh: for pipes and variables. */
         public void sh(String script, @Named Duration timeout) {
-            running(List.of("/bin/sh", "-c", script), timeout);
+            List<String> command = List.of("/bin/sh", "-c", script);
+            add(new RunStep("sh", Text.plain(script, 200), command, orSeconds(timeout, 60)));
         }
         /** Waits. Rarely needed: after the last step watchdog waits until the service is healthy. */
         public void pause(Duration time) { add(new PauseStep(time)); }

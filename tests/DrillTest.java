@@ -114,7 +114,7 @@ class DrillTest {
         assertEquals(0, home.watchdog().exit());
         home.file("slow.pl", """
             use IO::Socket::INET;
-            sleep 1;
+            select undef, undef, undef, 0.4; # seconds
             IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => %d) or die;
             """.formatted(port)).rules("""
             watch('svc') {
@@ -122,7 +122,7 @@ class DrillTest {
                 attempts 1
                 %s
             }
-            """.formatted(REMEDY.replace("10.seconds", "500.milliseconds")));
+            """.formatted(REMEDY.replace("10.seconds", "200.milliseconds")));
         Run drill = home.watchdog("drill", "svc", "--yes");
         assertEquals(0, drill.exit(), drill.toString());
         assertTrue(drill.out().contains("the check noticed"), drill.out());

@@ -44,7 +44,8 @@ class RestartTest {
         entry("another user's",
             "%s (pid %s) belongs to user nobody; watchdog only stops processes of its own user, root"),
         entry("started by others", " was started again by something else"),
-        entry("no file", "there is no file %s"),
+        entry("no file", "%s does not exist"),
+        entry("a folder", "%s is not a file"),
         entry("no program", "no program '%s' in %s/place:"),
         entry("not executable", "%1$s is not executable; fix it with: chmod +x %1$s"),
         entry("ended", "%s ended with exit code %s"),
@@ -350,7 +351,7 @@ class RestartTest {
         assertLine(pass, "plain", sentence("not executable", folder + "/plain.pl"));
         assertLine(pass, "foreign", sentence("ended", "foreign.sh", 127));
         assertLine(pass, "foreignEnv", sentence("ended", "foreign-env.sh", 127));
-        assertLine(pass, "place", sentence("no file", folder + "/place"));
+        assertLine(pass, "place", sentence("a folder", folder + "/place"));
         assertFalse(Files.exists(folder.resolve("later")));
     }
 
