@@ -173,7 +173,7 @@ interface Expectation {
 }
 
 /** A condition that is not true: in one sentence, and as a diagram of its values, or null. */
-record FailedCondition(String reason, String diagram) { }
+record FailedCondition(String reason, String diagram, boolean ofCertificate) { }
 
 /** A step of a remedy. */
 sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, CallStep {
@@ -1267,37 +1267,51 @@ record Checker(CommandRunner runner, HttpClients http) {
             };
             return new Healthy(result + " in " + Text.time(response.time()));
         } catch (Throwable thrown) { // rules may throw anything, such as StackOverflowError
-            return new Inconclusive("a condition could not be evaluated"
-                + RulesLoader.lineOf(thrown) + ": " + Text.plain(Text.thrown(thrown), 200), false);
+            String reason = "a condition could not be evaluated" + RulesLoader.lineOf(thrown) + ": "
+                + Text.plain(Text.thrown(thrown), 200);
+            boolean good = !(watch.probe() instanceof HttpProbe) || response.status() / 100 == 2;
+            if (good) return new Inconclusive(reason, false); // the rule may be wrong
+            return unhealthy(watch, response,
+                new FailedCondition(reason + response.got(), null, false));
         }
     }
 
     private static FailedCondition firstFailure(Watch watch, Response response) {
         int status = response.status();
         if (response.failure() != Model.Failure.none)
-            return new FailedCondition(response.failureText(), null);
+            return new FailedCondition(response.failureText(), null,
+                response.failure() == Model.Failure.tls);
         if (watch.healthy() != null) return watch.healthy().firstFailure(response);
         boolean http = watch.probe() instanceof HttpProbe;
         if (http ? status / 100 == 2 : status == 0) return null;
         return new FailedCondition(http ? "expected status in 200..299, but status was " + status
-            : "expected exit code 0, but it was " + status + Text.lastWords(response.body()), null);
+            : "expected exit code 0, but it was " + status + Text.lastWords(response.body()), null,
+            false);
     }
 
     /** With the remedy for this cause, or else those for any cause, to be used in turn. */
     private static Unhealthy unhealthy(Watch watch, Response response, FailedCondition failed) {
-        boolean tls = response.failure() == Model.Failure.tls;
         String why = watch.remedies().isEmpty() ? "" : "your rules have no restart for this cause";
         List<Integer> usable = new ArrayList<>();
         for (int i = 0; i < watch.remedies().size(); i++) {
             Model.Remedy remedy = watch.remedies().get(i);
             List<Integer> index = remedy.steps().isEmpty() ? List.of() : List.of(i);
-            if (remedy.when() == null) usable.addAll(tls ? List.of() : index);
-            else if (remedy.when().firstFailure(response) == null)
+            if (remedy.when() == null) usable.addAll(failed.ofCertificate() ? List.of() : index);
+            else if (matches(remedy.when(), response))
                 return new Unhealthy(failed.reason(), failed.diagram(), index,
                     "your rules say not to restart for this cause");
         }
-        if (tls && !why.isEmpty()) why = "a restart does not renew a certificate";
+        if (failed.ofCertificate() && !why.isEmpty()) why = "a restart does not renew a certificate";
         return new Unhealthy(failed.reason(), failed.diagram(), usable, why);
+    }
+
+    /** A cause that cannot be evaluated does not match. */
+    private static boolean matches(Expectation when, Response response) {
+        try {
+            return when.firstFailure(response) == null;
+        } catch (Throwable thrown) {
+            return false;
+        }
     }
 }
 
@@ -1864,8 +1878,10 @@ record CommandRunner(Path folder, Path tempFolder, String path, Map<String, Stri
         boolean tooMuch = deadline.sooner(timeout)
             .await(() -> !process.isAlive() || running.file().length() > MAX_OUTPUT);
         if (!process.isAlive()) return new CommandResult(process.exitValue(), running.output());
-        process.descendants().forEach(ProcessHandle::destroyForcibly);
+        // Listed first, ended last: a shell whose child ends would go on with its next line.
+        List<ProcessHandle> children = process.descendants().toList();
         process.destroyForcibly();
+        children.forEach(ProcessHandle::destroyForcibly);
         throw new StepFailedException("'" + Text.command(running.words()) + "' "
             + (tooMuch ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
             + " and was killed" + Text.lastWords(running.output()));
@@ -2005,8 +2021,10 @@ record ProcessStopper(CommandRunner runner, List<String> words) {
             Path file = Path.of("/proc/" + process.pid() + "/stat");
             String stat = Files.readString(file, StandardCharsets.ISO_8859_1);
             return process.isAlive() && !stat.startsWith("Z", stat.lastIndexOf(')') + 2);
-        } catch (IOException noProc) {
-            return process.isAlive();
+        } catch (IOException noProc) { // on macOS a zombie of ours shows no command
+            boolean zombie = process.info().command().isEmpty()
+                && process.info().user().orElse("").equals(USER);
+            return process.isAlive() && !zombie;
         }
     }
 
@@ -3243,7 +3261,8 @@ final class Blocks {
                 return null;
             } catch (AssertionError failed) {
                 String reason = values.explain(Text.condition(failed));
-                return new FailedCondition(reason, String.valueOf(failed.getMessage()));
+                return new FailedCondition(reason, String.valueOf(failed.getMessage()),
+                    reason.contains("certificate"));
             }
         };
     }

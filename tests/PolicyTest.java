@@ -128,4 +128,57 @@ class PolicyTest {
             assertEquals(List.of("/"), pings);
         }
     }
+
+    @Test void aShellThatTookTooLongDoesNothingMore() throws Exception {
+        home.rules("""
+            watch('a') {
+                command 'false'
+                attempts 1
+                within 1.millisecond
+                restart { sh 'sleep 1; echo AFTER >> ran', timeout: 100.milliseconds }
+            }
+            """);
+        for (int i = 0; i < 3; i++) passAfter(Duration.ofMinutes(5)).exits(1);
+        Thread.sleep(1_500);
+        assertEquals(List.of(), home.lines("ran"));
+    }
+
+    // ---- conditions that cannot be evaluated --------------------------------------------------
+
+    private static final String RULES = """
+        watch('a') {
+            url '%s'
+            attempts 1
+            within 1.millisecond
+            healthy { header('X').contains('1') }
+            restart(when: { certificate.expiresIn < 14.days }) { run 'touch wrong' }
+            restart { run 'touch restarted' }
+        }
+        """;
+
+    private Run passAgainst(int status, String rules) {
+        try (TestServer server = new TestServer((path, body) -> new TestServer.Answer(status, "x"))) {
+            home.rules(rules.formatted(server.url()));
+            return passAfter(Duration.ofMinutes(5));
+        }
+    }
+
+    @Test void onABadResponseItIsNotMetAndTheServiceIsRestarted() {
+        Run run = passAgainst(502, RULES).exits(1);
+        assertTrue(of(run, "a", "reason").toString().contains("; got HTTP 502"), run.out());
+        assertTrue(Files.exists(folder.resolve("restarted")), run.out());
+        assertFalse(Files.exists(folder.resolve("wrong")), run.out());
+    }
+
+    @Test void onAGoodResponseItIsInconclusive() {
+        assertEquals("inconclusive", of(passAgainst(200, RULES).exits(3), "a", "verdict"));
+        assertFalse(Files.exists(folder.resolve("restarted")));
+    }
+
+    @Test void withoutAResponseACauseThatCannotBeEvaluatedDoesNotMatch() {
+        home.rules(RULES.formatted("http://127.0.0.1:1/"));
+        passAfter(Duration.ZERO).exits(1);
+        assertTrue(Files.exists(folder.resolve("restarted")));
+        assertFalse(Files.exists(folder.resolve("wrong")));
+    }
 }
