@@ -54,7 +54,7 @@ watch('plex') {
 
 //- notify pushover(token: secret('T'), user: secret('U'), priority: 0, sound: 'pushover', device: 'phone')
 //- notify ntfy(topic: 'my-topic', token: secret('NTFY'), priority: 3, tags: ['house'], url: 'https://ntfy.sh')
-//- notify slack(url: secret('SLACK')), on: [down, healed, still_down, gave_up, recovered, reminder, rules_broken]
+//- notify slack(url: secret('SLACK')), on: [down, healed, still_down, gave_up, flapping, recovered, reminder, inconclusive, rules_broken]
 //- notify discord(url: secret('DISCORD')), on: [healed, gave_up], orElse: command('/bin/echo')
 //- notify telegram(token: secret('BOT'), chat: '12345')
 //- notify webhook('https://example.com/hook')

@@ -94,14 +94,21 @@ import picocli.CommandLine;
 /** What rules files share with the rest. Public, because a script lives in another class loader. */
 interface Model {
     /** The kinds of event, for `on: [healed, gave_up]`. */
-    enum EventKind { down, healed, still_down, gave_up, recovered, reminder, rules_broken, test }
+    enum EventKind {
+        down, healed, still_down, gave_up, flapping, recovered, reminder, inconclusive,
+        rules_broken, test
+    }
 
     /** Why there is no response, for `restart(when: { error == refused })`. */
     enum Failure { none, refused, unknownHost, unreachable, timeout, tls, reset, closed }
 
     /** A message, as blocks and webhooks of the rules get it. */
     record Event(EventKind kind, String watch, String title, String text, Instant at,
-                 Instant since) { }
+                 Instant since) {
+        public Event {
+            Stream.of(kind, watch, title, text, at, since).forEach(Objects::requireNonNull);
+        }
+    }
 
     /** A way to notify somebody. Two with the same settings are the same hook. */
     record Hook(String label, String id, Sender sender, Set<EventKind> on, Hook orElse,
@@ -131,7 +138,7 @@ record Watch(String name, Probe probe, Expectation healthy, List<Model.Remedy> r
     @Override public int hashCode() { return name.hashCode(); }
 }
 
-/** How long and how often to check: {@code good} of {@code samples}, up to {@code attempts} times. */
+/** How to check: {@code good} of {@code samples}, tried up to {@code attempts} times. */
 record CheckSettings(Duration timeout, int attempts, Duration every, int samples, int good) { }
 
 /** When to restart and when to remind; {@code remind} null: never. */
@@ -173,7 +180,7 @@ record FailedCondition(String reason, String diagram) { }
 sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, CallStep {
     String inWords();
 
-    /** Does it and records what was done; throws a StepFailedException that says why it could not. */
+    /** Throws a StepFailedException that says why it could not be done. */
     void run(CommandRunner runner, RestartRun restart);
 
     /** The command that it runs, for `validate`; empty: none. */
@@ -184,57 +191,111 @@ sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, CallStep 
 interface Sender { DeliveryResult send(Notifier notifier, Model.Event event); }
 
 /** One restart; {@code result} is null from the intent until it has ended. */
-record RestartRecord(Instant at, String what, String result) {
+record RestartRecord(Instant at, int remedy, String what, String result) {
     static final String WAITING = "started, waiting for it", HELPED = "helped",
         USELESS = "did not help";
+
+    RestartRecord { Objects.requireNonNull(at); }
+
+    boolean isPending() { return result == null || result.equals(WAITING); }
 }
 
-/** One outage: opened when the failure threshold is reached, closed on recovery. */
-record Incident(Instant since, String reason, int restarts, int remedy, boolean reportedStillDown,
-                boolean reportedGaveUp, Instant lastReport) {
-    static Incident open(Instant now, String reason) {
-        return new Incident(now, reason, 0, 0, false, false, now);
+/**
+ * One outage: opened when the failure threshold is reached, closed when the service has held.
+ * {@code healthySince}: null while it is unhealthy; {@code relapses}: how often it failed again.
+ */
+record Incident(Instant since, String reason, int restarts, int relapses, Instant healthySince,
+                int healthyPasses, List<Model.EventKind> reported, Instant lastReport) {
+    static final Duration HOLD = Duration.ofMinutes(10);
+
+    Incident {
+        Stream.of(since, reason, reported, lastReport).forEach(Objects::requireNonNull);
     }
 
-    Incident restarted() { return with(1, 0, false, lastReport); }
-    Incident reported(boolean gaveUp, Instant now) { return with(0, 0, gaveUp, now); }
-    Incident clampTo(Instant now) { return with(0, 0, false, WatchState.earlier(lastReport, now)); }
-
-    /** The next remedy is used from now on. */
-    Incident afterUselessRestart(Instant now) {
-        return with(0, 1, false, reportedStillDown ? lastReport : now);
+    static Incident open(Instant since, String reason, Instant now) {
+        return new Incident(since, reason, 0, 0, null, 0, List.of(), now);
     }
 
-    /** Nothing is reported before the beginning, also when the clock was set back. */
-    private Incident with(int restarted, int useless, boolean gaveUp, Instant report) {
-        return new Incident(WatchState.earlier(since, report), reason, restarts + restarted,
-            remedy + useless, reportedStillDown || useless > 0, reportedGaveUp || gaveUp, report);
+    Incident restarted() {
+        return new Incident(since, reason, restarts + 1, relapses, healthySince, healthyPasses,
+            reported, lastReport);
+    }
+
+    Incident healthy(Instant now) {
+        Instant from = healthySince == null ? now : healthySince;
+        return new Incident(since, reason, restarts, relapses, from, healthyPasses + 1, reported,
+            lastReport);
+    }
+
+    /** Healthy for 10 minutes and two passes, whichever is longer. */
+    boolean hasHeld(Instant now) {
+        return healthyPasses >= 2 && !now.isBefore(healthySince.plus(HOLD));
+    }
+
+    Incident relapsed() {
+        return new Incident(since, reason, restarts, relapses + 1, null, 0, reported, lastReport);
+    }
+
+    Incident withReport(Model.EventKind kind, Instant now) {
+        List<Model.EventKind> kinds = new ArrayList<>(reported);
+        kinds.add(kind);
+        return new Incident(since, reason, restarts, relapses, healthySince, healthyPasses, kinds,
+            now);
+    }
+
+    Incident clampTo(Instant now) {
+        Instant from = healthySince == null ? null : WatchState.earlier(healthySince, now);
+        return new Incident(WatchState.earlier(since, now), reason, restarts, relapses, from,
+            healthyPasses, reported, WatchState.earlier(lastReport, now));
     }
 }
 
-/** What passes remember of a watch; {@code incident} null: there is none. */
-record WatchState(String state, Instant since, int failures, Incident incident,
-                  List<RestartRecord> restarts) {
-    static final WatchState NEW = new WatchState("new", Instant.EPOCH, 0, null, List.of());
+/**
+ * What passes remember of a watch. {@code recent}: the last judged passes, u for unhealthy and h
+ * for healthy; {@code incident} null: there is none.
+ */
+record WatchState(String state, Instant since, String recent, boolean reportedInconclusive,
+                  Incident incident, List<RestartRecord> restarts) {
+    static final WatchState NEW =
+        new WatchState("new", Instant.EPOCH, "", false, null, List.of());
 
-    WatchState withState(String next, int failuresNow, Instant now) {
-        Instant from = next.equals(state) ? since : now;
-        return new WatchState(next, from, failuresNow, incident, restarts);
+    WatchState {
+        Stream.of(state, since, recent, restarts).forEach(Objects::requireNonNull);
     }
+
+    WatchState withState(Verdict verdict, Instant now) {
+        Instant from = verdict.word().equals(state) ? since : now;
+        return new WatchState(verdict.word(), from, recent, reportedInconclusive, incident, restarts);
+    }
+
+    /** The last 2k-1 judged passes count for a threshold of k. */
+    WatchState withPass(char letter, RestartPolicy policy) {
+        String passes = recent + letter;
+        int dropped = Math.max(0, passes.length() - (2 * policy.failures() - 1));
+        return new WatchState(state, since, passes.substring(dropped), reportedInconclusive,
+            incident, restarts);
+    }
+
+    int failures() { return (int) recent.chars().filter(letter -> letter == 'u').count(); }
 
     WatchState withIncident(Incident next) {
-        return new WatchState(state, since, failures, next, restarts);
+        return new WatchState(state, since, recent, reportedInconclusive, next, restarts);
+    }
+
+    WatchState withReportedInconclusive(boolean reported) {
+        return new WatchState(state, since, recent, reported, incident, restarts);
     }
 
     private WatchState withRestarts(List<RestartRecord> next) {
-        return new WatchState(state, since, failures, incident, next);
+        return new WatchState(state, since, recent, reportedInconclusive, incident, next);
     }
 
     /** After the clock was set back, restart limit and reminders must not wait for the old time. */
     WatchState clampTo(Instant now) {
-        List<RestartRecord> clamped = restarts.stream().map(restart ->
-            new RestartRecord(earlier(restart.at(), now), restart.what(), restart.result())).toList();
-        return withIncident(incident == null ? null : incident.clampTo(now)).withRestarts(clamped);
+        List<RestartRecord> clamped = new ArrayList<>();
+        for (RestartRecord restart : restarts) clamped.add(new RestartRecord(
+            earlier(restart.at(), now), restart.remedy(), restart.what(), restart.result()));
+        return withRestarts(clamped).withIncident(incident == null ? null : incident.clampTo(now));
     }
 
     static Instant earlier(Instant a, Instant b) { return a.isBefore(b) ? a : b; }
@@ -248,19 +309,39 @@ record WatchState(String state, Instant since, int failures, Incident incident,
         return (int) restarts.stream().filter(restart -> restart.at().isAfter(begin)).count();
     }
 
-    /** Written to disk before the first step, so that a crash neither loses nor doubles a restart. */
-    WatchState withRestartIntent(String what, RestartPolicy policy, Instant now) {
+    /** The limit holds in any window; beyond it the pause doubles while the incident lasts. */
+    Instant nextRestart(RestartPolicy policy) {
+        int limit = policy.limit(), extra = incident.restarts() - limit;
+        Instant next = restarts.size() < limit ? Instant.EPOCH
+            : restarts.get(restarts.size() - limit).at().plus(policy.per());
+        if (extra < 0) return next;
+        Duration longest = Collections.max(List.of(policy.per(), Duration.ofDays(1)));
+        Duration pause = Collections.min(List.of(longest,
+            policy.per().multipliedBy(1L << Math.min(extra, 20))));
+        Instant paused = lastRestart().at().plus(pause);
+        return paused.isAfter(next) ? paused : next;
+    }
+
+    /** Whether a remedy has been used in this incident, to its end. */
+    boolean hasUsed(int remedy) {
+        return restarts.stream().anyMatch(restart -> restart.remedy() == remedy
+            && !restart.isPending() && !restart.at().isBefore(incident.since()));
+    }
+
+    /** On disk before the first step: a crash neither loses nor doubles a restart. */
+    WatchState withRestart(RestartRecord restart, RestartPolicy policy) {
         List<RestartRecord> kept = new ArrayList<>(restarts);
         while (kept.size() >= Math.max(10, policy.limit())) kept.remove(0);
-        kept.add(new RestartRecord(now, what, null));
-        return withRestarts(kept).withIncident(incident.restarted());
+        kept.add(restart);
+        boolean own = restart.result() == null;
+        return withRestarts(kept).withIncident(own ? incident.restarted() : incident);
     }
 
     WatchState withLastResult(String result) {
         if (restarts.isEmpty()) return this;
         List<RestartRecord> changed = new ArrayList<>(restarts);
-        RestartRecord last = lastRestart();
-        changed.set(changed.size() - 1, new RestartRecord(last.at(), last.what(), result));
+        RestartRecord last = changed.remove(changed.size() - 1);
+        changed.add(new RestartRecord(last.at(), last.remedy(), last.what(), result));
         return withRestarts(changed);
     }
 }
@@ -278,8 +359,8 @@ record WatchState(String state, Instant since, int failures, Incident incident,
         "  watchdog check https://example.com 'status == 200'",
         "                                 a one-off check without a rules file", ""},
     exitCodeListHeading = "%nExit codes:%n",
-    exitCodeList = {"0:everything is healthy, or was healed in this pass", "1:something is unhealthy",
-        "2:a mistake in the rules or on the command line",
+    exitCodeList = {"0:everything is healthy, or was healed in this pass",
+        "1:something is unhealthy", "2:a mistake in the rules or on the command line",
         "3:inconclusive: a dependency is unhealthy, or a condition cannot be evaluated",
         "4:the pass could not do its own work", "75:another pass is running"})
 public final class watchdog implements Callable<Integer> {
@@ -315,7 +396,7 @@ public final class watchdog implements Callable<Integer> {
     watchdog(Environment env) { this.env = env; }
 
     public static void main(String... args) {
-        ProxySelector.setDefault(null); // else Java would use a SOCKS proxy, whatever OkHttp is told
+        ProxySelector.setDefault(null); // or Java would use a SOCKS proxy
         System.exit(run(Environment.real(), args));
     }
 
@@ -332,11 +413,12 @@ public final class watchdog implements Callable<Integer> {
     /** cron's line is parsed here: starting picocli would take an eighth of a healthy pass. */
     private boolean parseCronArguments(String... args) {
         for (int i = 0; i < args.length; i++) {
-            boolean hasValue = i + 1 < args.length && !args[i + 1].startsWith("-");
+            String value = i + 1 < args.length ? args[i + 1] : "-";
+            boolean path = args[i].matches("--rules|--state") && !value.startsWith("-");
             if (args[i].equals("--quiet")) quiet = true;
-            else if (hasValue && args[i].equals("--rules") && rules == null) rules = Path.of(args[++i]);
-            else if (hasValue && args[i].equals("--state") && state == null) state = Path.of(args[++i]);
-            else return false;
+            else if (!path) return false;
+            else if (args[i++].equals("--rules")) rules = Path.of(value);
+            else state = Path.of(value);
         }
         return true;
     }
@@ -370,10 +452,10 @@ public final class watchdog implements Callable<Integer> {
         return new CheckCommand(context()).run(targets.get(0), targets.subList(1, targets.size()));
     }
 
-    @Command(description = "Compile the rules, find their commands and secrets, print them in words.")
+    @Command(description = "Find every mistake in the rules, and print them in words.")
     int validate() { return new ValidateCommand(context()).run(); }
 
-    @Command(description = "State, last restart, restart limit, uptime, messages not yet delivered.")
+    @Command(description = "State, last restart, restart limit, uptime, undelivered messages.")
     int status(@Parameters(arity = "0..*", paramLabel = "NAME",
             description = "Only these watches, and those that they depend on.") List<String> only) {
         return new StatusCommand(context()).run(only);
@@ -404,38 +486,36 @@ public final class watchdog implements Callable<Integer> {
 
     /** Everything that goes wrong ends here: a clear sentence and an exit code. */
     private static int toExitCode(Exception e, Environment env) {
-        PrintStream err = env.err();
         if (e instanceof ExitException exit) {
-            exit.lines.forEach(err::println);
+            exit.lines.forEach(env.err()::println);
             return exit.code;
         }
-        if (e instanceof CommandLine.ParameterException mistake) return usage(mistake, err);
+        if (e instanceof CommandLine.ParameterException mistake) return usage(mistake, env);
         if (e instanceof InvalidPathException path) {
-            err.println("watchdog: the current locale cannot represent the file name '"
+            env.err().println("watchdog: the current locale cannot represent the file name '"
                 + path.getInput() + "'; set LC_ALL=C.UTF-8");
             return 2;
         }
         Throwable bug = e instanceof CommandLine.ExecutionException ? e.getCause() : e;
-        err.println("watchdog: a bug, please report it: " + Text.plain(bug.toString(), 300) + " at "
-            + Arrays.stream(bug.getStackTrace()).limit(3).map(String::valueOf)
-                .collect(Collectors.joining(" < ")));
+        env.err().println("watchdog: a bug, please report it: " + Text.plain(bug.toString(), 300)
+            + " at " + Text.plain(Arrays.toString(bug.getStackTrace()), 300));
         return 4;
     }
 
-    private static int usage(CommandLine.ParameterException mistake, PrintStream err) {
+    private static int usage(CommandLine.ParameterException mistake, Environment env) {
         List<String> similar = mistake instanceof CommandLine.UnmatchedArgumentException unmatched
             ? unmatched.getSuggestions() : List.of();
-        String hint = similar.isEmpty() ? "" : "; did you mean " + String.join(" or ", similar) + "?";
-        err.println("watchdog: " + Text.lowerFirst(mistake.getMessage()) + hint);
-        err.println("Usage: " + mistake.getCommandLine().getCommandSpec().qualifiedName()
-            + " [OPTIONS]; see --help");
+        String hint = similar.isEmpty() ? "" : "; did you mean " + similar.get(0) + "?";
+        String command = mistake.getCommandLine().getCommandSpec().qualifiedName();
+        env.err().println("watchdog: " + Text.lowerFirst(mistake.getMessage()) + hint);
+        env.err().println("Usage: " + command + " [OPTIONS]; see --help");
         return 2;
     }
 }
 
 /** Everything that is taken from outside the program, so that tests can replace it. */
-record Environment(Map<String, String> variables, Path cwd, Clock clock, PrintStream out, PrintStream err,
-                   boolean terminal, IntConsumer halt) {
+record Environment(Map<String, String> variables, Path cwd, Clock clock, PrintStream out,
+                   PrintStream err, boolean terminal, IntConsumer halt) {
     static Environment real() {
         return new Environment(System.getenv(), Path.of("").toAbsolutePath(), Clock.systemUTC(),
             utf8(FileDescriptor.out), utf8(FileDescriptor.err), System.console() != null,
@@ -476,8 +556,8 @@ final class ExitException extends RuntimeException {
     static ExitException mistake(String line) { return mistakes(List.of(line)); }
     static ExitException mistakes(List<String> lines) { return new ExitException(2, lines); }
     static ExitException failure(String line) { return new ExitException(4, List.of(line)); }
-    static ExitException busy(String line) {
-        return new ExitException(75, line.isEmpty() ? List.of() : List.of(line));
+    static ExitException busy(boolean quiet) {
+        return new ExitException(75, quiet ? List.of() : List.of("watchdog: another pass is running"));
     }
 
     static void mistakeIf(boolean wrong, String text) {
@@ -521,9 +601,9 @@ final class Context {
         Path own = parent.resolve(name + "-" + Text.hash(rulesFile.toString()).substring(0, 8));
         return SecureFiles.orElse(() -> SecureFiles.folder(own), e -> {
             readOnly = true;
-            printer.warn("cannot write to the state folder " + own + " (" + Text.thrown(e) + "), so "
-                + "restart limits may not hold and messages may be repeated; make it writable or "
-                + "use --state DIR");
+            printer.warn("cannot write to the state folder " + own + " (" + Text.thrown(e)
+                + "), so restart limits may not hold and messages may be repeated; make it writable"
+                + " or use --state DIR");
             boolean usable = !Files.exists(own) || SecureFiles.isOurs(own);
             return usable ? own : Path.of("/dev/null").resolve(own.getFileName());
         });
@@ -586,7 +666,7 @@ record PassCommand(Context context) {
             List<Watch> watches = work.rules().select(names);
             return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
         } catch (OverlappingFileLockException e) {
-            throw ExitException.busy(context.options.quiet ? "" : "watchdog: another pass is running");
+            throw ExitException.busy(context.options.quiet);
         } catch (IOException e) {
             throw ExitException.failure("watchdog: cannot close the lock: " + Text.thrown(e));
         }
@@ -611,7 +691,9 @@ record PassCommand(Context context) {
         StateStore store = work.store();
         store.saveHistory(results);
         work.notifier().send();
-        if (work.rules().heartbeat() != null) work.notifier().heartbeat(work.rules().heartbeat());
+        boolean judged = results.stream().anyMatch(r -> !(r.verdict() instanceof Inconclusive));
+        if (judged && work.rules().heartbeat() != null)
+            work.notifier().heartbeat(work.rules().heartbeat());
         List<String> undelivered = work.notifier().finish();
         store.save();
 
@@ -685,7 +767,8 @@ record CheckCommand(Context context) {
     /** The first line of the text is ours, so condition 1 is in line 2. */
     private static String placeInCondition(String mistake, int conditions) {
         Matcher place = Pattern.compile("^condition:(\\d+):(\\d+): ").matcher(mistake);
-        if (!place.find()) return mistake.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1");
+        if (!place.find())
+            return mistake.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1");
         int number = Math.min(conditions, Integer.parseInt(place.group(1)) - 1);
         return place.replaceFirst("condition " + number + ", column $2: ")
             .replaceFirst("(?s)\n    }}\n.*", "");
@@ -770,9 +853,13 @@ record StatusCommand(Context context) {
         int left = policy.limit() - state.restartsInWindow(policy, context.env.now());
         return new WatchStatus(watch.name(), paused != null ? "paused" : state.state(),
             state == WatchState.NEW ? null : state.since(), paused,
-            state.incident() == null ? null : state.incident().reason(), state.lastRestart(),
+            reason(state.incident()), state.lastRestart(),
             Math.max(0, left), policy.limit(), watch.remedies().isEmpty() ? null : policy.per(),
             uptime);
+    }
+
+    private static String reason(Incident open) {
+        return open == null || open.healthySince() != null ? null : open.reason();
     }
 }
 
@@ -857,7 +944,8 @@ final class DrillCommand {
         String name = watch.name();
         began = System.nanoTime();
         boolean healthy = work.checker().checkAll(List.of(watch)).get(watch).isHealthy();
-        ExitException.mistakeIf(!healthy, name + " is not healthy now; a drill needs a healthy service");
+        ExitException.mistakeIf(!healthy, name + " is not healthy now; a drill needs a healthy"
+            + " service");
         timeline(name + " is healthy");
         stop(name, stops);
 
@@ -906,8 +994,11 @@ final class WatchResult {
     final Watch watch;
     CheckResult check;
     Decision decision;
+    RestartRun restart;
+    Deadline within;
     String reasonBefore = "", actions = "";
     Duration healTime = Duration.ZERO;
+    Instant lastHealthy;
     boolean healed;
 
     WatchResult(Watch watch) { this.watch = watch; }
@@ -921,7 +1012,8 @@ final class WatchResult {
 /** The last response, and what it means. */
 record CheckResult(Response response, Verdict verdict) {
     static CheckResult without(Verdict verdict) {
-        return new CheckResult(Response.none(Model.Failure.none, "", Duration.ZERO, Map.of()), verdict);
+        Response none = Response.none(Model.Failure.none, "", Duration.ZERO, Map.of());
+        return new CheckResult(none, verdict);
     }
 
     boolean isHealthy() { return verdict instanceof Healthy; }
@@ -946,8 +1038,7 @@ final class Pass {
             judge(round);
             store.save();
             work.notifier().send();
-            for (Watch watch : round)
-                if (results.get(watch.name()).needsRestart()) restart(results.get(watch.name()));
+            restart(round);
         }
         return results.values();
     }
@@ -972,8 +1063,10 @@ final class Pass {
             return CheckResult.without(new Paused("paused " + until));
         }
         WatchResult dependency = check.isHealthy() ? null : unhealthyDependency(watch);
-        return dependency == null ? check : new CheckResult(check.response(), new Inconclusive(
-            "needs " + dependency.watch.name() + ", which is " + dependency.verdict().word(), true));
+        if (dependency == null) return check;
+        String reason = "needs " + dependency.watch.name() + ", which is "
+            + dependency.verdict().word();
+        return new CheckResult(check.response(), new Inconclusive(reason, true));
     }
 
     /** The first dependency that was checked and is not healthy, or null. */
@@ -989,63 +1082,96 @@ final class Pass {
             && results.get(watch.name()).decision.action() == Action.blocked).toList();
     }
 
-    /** Restarts one remedy, for all watches that share it. */
-    private void restart(WatchResult first) {
-        Model.Remedy remedy = first.remedy();
-        List<WatchResult> affected = results.values().stream().filter(result ->
-            result.needsRestart() && result.remedy().steps() == remedy.steps()).toList();
-        long began = System.nanoTime();
-        for (WatchResult result : affected) store.put(result.watch, store.of(result.watch)
-            .withRestartIntent(remedy.inWords(), result.watch.policy(), work.now()));
-        store.save();
-        work.context().printer.progress(Text.names(affected) + ": unhealthy, restarting: " + remedy.inWords());
-
-        RestartRun restart = restarts.computeIfAbsent(remedy.steps(), work.runner()::run);
-        waitUntilHealthy(affected, restart, began);
-        for (WatchResult result : affected) recordResult(result, restart);
+    /** Runs what is due, and waits for all services together, so that none uses up the pass. */
+    private void restart(List<Watch> round) {
+        List<WatchResult> restarted = new ArrayList<>();
+        // The longest without a restart first: a pass that met its deadline is continued.
+        round.stream().map(watch -> results.get(watch.name())).filter(WatchResult::needsRestart)
+            .sorted(Comparator.comparing(result -> lastRestart(result.watch)))
+            .forEach(result -> {
+                if (startRestart(result)) restarted.add(result);
+            });
+        waitUntilHealthy(restarted);
+        restarted.forEach(this::recordResult);
         store.save();
         work.notifier().send();
     }
 
-    /** Polls at growing intervals until all are healthy or `within` has passed. */
-    private void waitUntilHealthy(List<WatchResult> affected, RestartRun restart, long began) {
-        Duration within = affected.stream().map(result -> result.watch.policy().within())
-            .max(Duration::compareTo).orElseThrow();
-        Deadline deadline = work.runner().deadline().sooner(restart.failed() ? Duration.ZERO : within);
-        for (long pause = 50; ; pause = Math.min(pause * 9 / 8, 2_000)) {
-            List<Watch> unhealthy = affected.stream().filter(result -> !result.isHealthy())
-                .map(result -> result.watch).toList();
+    private Instant lastRestart(Watch watch) {
+        RestartRecord last = store.of(watch).lastRestart();
+        return last == null ? Instant.EPOCH : last.at();
+    }
+
+    /** False after the deadline of the pass: what does not run does not count. */
+    private boolean startRestart(WatchResult result) {
+        Model.Remedy remedy = result.remedy();
+        result.restart = restarts.get(remedy.steps());
+        if (result.restart == null) {
+            if (work.runner().deadline().passed()) {
+                result.decision = Decision.none(Action.held,
+                    "the pass reached its deadline before its restart", store.of(result.watch));
+                return false;
+            }
+            recordIntent(result);
+            work.context().printer.progress(result.watch.name() + ": restarting: "
+                + remedy.inWords());
+            result.restart = work.runner().run(remedy.steps());
+            restarts.put(remedy.steps(), result.restart);
+        }
+        result.within = work.runner().deadline().sooner(result.watch.policy().within());
+        return true;
+    }
+
+    /** Recorded for every watch that names the remedy, since the limit is the remedy's. */
+    private void recordIntent(WatchResult due) {
+        List<Step> steps = due.remedy().steps();
+        for (Watch watch : work.rules().watches())
+            for (int i = 0; i < watch.remedies().size(); i++) {
+                if (watch.remedies().get(i).steps() != steps) continue;
+                WatchResult result = results.get(watch.name());
+                boolean isDue = result != null && result.needsRestart()
+                    && result.remedy().steps() == steps;
+                RestartRecord record = new RestartRecord(work.now(), i, due.remedy().inWords(),
+                    isDue ? null : "was for " + due.watch.name());
+                store.put(watch, store.of(watch).withRestart(record, watch.policy()));
+            }
+        store.save();
+    }
+
+    /** Polls at growing intervals until each is healthy, or its `within` has passed. */
+    private void waitUntilHealthy(List<WatchResult> restarted) {
+        List<WatchResult> waiting = restarted;
+        for (long pause = 50; !waiting.isEmpty(); pause = Math.min(pause * 9 / 8, 2_000)) {
+            List<Watch> unhealthy = waiting.stream().map(result -> result.watch).toList();
             work.checker().checkOnce(unhealthy).forEach((watch, check) -> {
-                results.get(watch.name()).check = check;
-                results.get(watch.name()).healTime = Duration.ofNanos(System.nanoTime() - began);
+                WatchResult result = results.get(watch.name());
+                result.check = check;
+                result.healTime = Duration.ofNanos(System.nanoTime() - result.restart.began);
             });
-            boolean healed = affected.stream().allMatch(WatchResult::isHealthy);
-            if (healed || deadline.passed() || restart.exitedEarly() != null) return;
-            deadline.sleep(Duration.ofMillis(pause));
+            waiting = waiting.stream().filter(result -> !result.isHealthy()
+                && !result.within.passed() && !result.restart.hasFailed()).toList();
+            if (!waiting.isEmpty()) work.runner().deadline().sleep(Duration.ofMillis(pause));
         }
     }
 
-    private void recordResult(WatchResult result, RestartRun restart) {
-        String exited = restart.exitedEarly();
-        result.actions = restart.inWords() + (exited == null ? "" : "; " + exited);
+    private void recordResult(WatchResult result) {
+        result.actions = result.restart.inWords();
         result.healed = result.isHealthy();
         WatchState state = store.of(result.watch);
         Decision after;
-        if (result.verdict() instanceof Unhealthy unhealthy) {
-            after = unhealthy.afterRestart(resultOf(result, restart), state, work.now());
-        } else {
-            if (!result.healed) state = state.withLastResult("cannot be judged");
-            after = result.verdict().decide(result.watch.policy(), state, work.now());
-        }
-        applyDecision(result, Decision.none(Action.restarted, "", after.events(), after.state()));
+        if (!result.healed && wasCutShort(result))
+            after = Decision.none(Action.restarted, "", state.withLastResult(RestartRecord.WAITING));
+        else if (result.verdict() instanceof Unhealthy unhealthy)
+            after = unhealthy.afterRestart(result.restart.result(), state, work.now());
+        else after = result.verdict().decide(result.watch.policy(), result.healed ? state
+            : state.withLastResult("cannot be judged"), work.now());
+        applyDecision(result, new Decision(Action.restarted, "", -1, after.events(), after.state()));
     }
 
-    private String resultOf(WatchResult result, RestartRun restart) {
-        if (restart.failed()) return restart.failure();
-        if (restart.exitedEarly() != null) return restart.exitedEarly();
-        boolean cutShort = work.runner().deadline().passed()
+    /** The deadline of the pass came before `within`: the next pass goes on waiting. */
+    private boolean wasCutShort(WatchResult result) {
+        return work.runner().deadline().passed() && !result.restart.hasFailed()
             && result.healTime.compareTo(result.watch.policy().within()) < 0;
-        return cutShort ? RestartRecord.WAITING : RestartRecord.USELESS;
     }
 
     /** State and messages change together, in one file. */
@@ -1053,8 +1179,10 @@ final class Pass {
         result.decision = decision;
         Watch watch = result.watch;
         if (result.needsRestart()) result.reasonBefore = result.verdict().reason();
-        if (decision.events().contains(Model.EventKind.down))
+        if (decision.events().contains(Model.EventKind.down)) {
             store.saveEvidence(watch.name(), result.check.response());
+            result.lastHealthy = store.lastHealthy(watch.name());
+        }
 
         synchronized (store) { // the thread of a hook may save in between
             Incident before = store.of(watch).incident(), after = decision.state().incident();
@@ -1438,8 +1566,32 @@ enum Action { nothing, restarted, held, gave_up, blocked, paused }
 /** What to do now and why, with which remedy (its index, or -1), what to report and remember. */
 record Decision(Action action, String why, int remedy, List<Model.EventKind> events,
                 WatchState state) {
-    static Decision none(Action action, String why, List<Model.EventKind> events, WatchState state) {
-        return new Decision(action, why, -1, events, state);
+    static Decision none(Action action, String why, WatchState state) {
+        return new Decision(action, why, -1, List.of(), state);
+    }
+
+    /** Each kind is reported once an incident, a reminder again and again. */
+    Decision report(Model.EventKind kind, Instant now) {
+        Incident open = state.incident();
+        if (open.reported().contains(kind) && kind != Model.EventKind.reminder) return this;
+        List<Model.EventKind> all = new ArrayList<>(events);
+        boolean first = kind == Model.EventKind.down || kind == Model.EventKind.flapping;
+        all.add(first ? 0 : all.size(), kind);
+        return new Decision(action, why, remedy, all, state.withIncident(open.withReport(kind, now)));
+    }
+
+    /** Ends the incident; after a relapse its end has not been reported yet. */
+    Decision close() {
+        List<Model.EventKind> last = state.incident().relapses() == 0 ? events
+            : List.of(Model.EventKind.recovered);
+        return new Decision(action, why, remedy, last, state.withIncident(null));
+    }
+
+    /** Reports that the watch can be judged again, unless something else is reported anyway. */
+    Decision afterInconclusive() {
+        if (!state.reportedInconclusive()) return this;
+        List<Model.EventKind> all = events.isEmpty() ? List.of(Model.EventKind.inconclusive) : events;
+        return new Decision(action, why, remedy, all, state.withReportedInconclusive(false));
     }
 }
 
@@ -1453,18 +1605,20 @@ sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
     }
 }
 
-/** The service answers as the rules want. An open incident is closed. */
+/** The service answers as the rules want. An incident ends when this has lasted. */
 record Healthy(String reason) implements Verdict {
     public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        WatchState next = state.withState(word(), 0, now).withIncident(null);
-        if (state.incident() == null) return Decision.none(Action.nothing, "", List.of(), next);
-        RestartRecord last = state.lastRestart();
-        boolean restartHelped = state.incident().restarts() > 0 && last != null
-            && (last.result() == null || last.result().equals(RestartRecord.WAITING));
-        if (!restartHelped)
-            return Decision.none(Action.nothing, "", List.of(Model.EventKind.recovered), next);
-        return Decision.none(Action.nothing, "", List.of(Model.EventKind.healed),
-            next.withLastResult(RestartRecord.HELPED));
+        WatchState next = state.clampTo(now).withState(this, now).withPass('h', policy);
+        Incident open = next.incident();
+        if (open == null) return Decision.none(Action.nothing, "", next).afterInconclusive();
+        RestartRecord last = next.lastRestart();
+        boolean restartHelped = open.restarts() > 0 && last.isPending();
+        if (restartHelped) next = next.withLastResult(RestartRecord.HELPED);
+        Incident healthy = open.healthy(now);
+        Decision decision = Decision.none(Action.nothing, "", next.withIncident(healthy));
+        if (open.relapses() == 0 && open.healthySince() == null) decision = decision.report(
+            restartHelped ? Model.EventKind.healed : Model.EventKind.recovered, now);
+        return (healthy.hasHeld(now) ? decision.close() : decision).afterInconclusive();
     }
 }
 
@@ -1475,83 +1629,71 @@ record Healthy(String reason) implements Verdict {
 record Unhealthy(String reason, String diagram, List<Integer> remedies, String whyNoRemedy)
         implements Verdict {
     public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        WatchState next = state.clampTo(now).withState(word(), state.failures() + 1, now);
+        WatchState next = state.clampTo(now).withState(this, now).withPass('u', policy);
         Incident open = next.incident();
-        if (open == null && next.failures() < policy.failures())
+        boolean continues = open != null && open.healthySince() == null;
+        if (!continues && next.failures() < policy.failures())
             return Decision.none(Action.held, "unhealthy in " + next.failures() + " of "
-                + policy.failures() + " passes before a restart", List.of(), next);
-        if (open == null) {
-            Incident opened = Incident.open(now, reason);
-            return act(policy, next.withIncident(opened), now, List.of(Model.EventKind.down));
-        }
-        boolean remind = policy.remind() != null
+                + policy.failures() + " passes before a restart", next).afterInconclusive();
+        if (open == null) next = next.withIncident(Incident.open(next.since(), reason, now));
+        else if (!continues) next = next.withIncident(open.relapsed());
+
+        Decision decision = act(policy, next, now);
+        if (open == null) return decision.report(Model.EventKind.down, now).afterInconclusive();
+        if (!continues) return decision.report(Model.EventKind.flapping, now).afterInconclusive();
+        boolean remind = policy.remind() != null && decision.events().isEmpty()
             && !now.isBefore(open.lastReport().plus(policy.remind()));
-        if (!remind) return act(policy, next, now, List.of());
-        return act(policy, next.withIncident(open.reported(false, now)), now,
-            List.of(Model.EventKind.reminder));
+        if (remind) decision = decision.report(Model.EventKind.reminder, now);
+        return decision.afterInconclusive();
     }
 
-    private Decision act(RestartPolicy policy, WatchState state, Instant now,
-                         List<Model.EventKind> news) {
-        if (remedies.isEmpty()) return Decision.none(Action.held, whyNoRemedy, news, state);
+    private Decision act(RestartPolicy policy, WatchState state, Instant now) {
+        if (remedies.isEmpty()) return Decision.none(Action.held, whyNoRemedy, state);
         RestartRecord last = state.lastRestart();
         boolean waiting = last != null && RestartRecord.WAITING.equals(last.result());
         if (waiting && now.isBefore(last.at().plus(policy.within())))
             return Decision.none(Action.held, "restarted " + Text.ago(last.at(), now)
-                + " and still within its " + Text.time(policy.within()), news, state);
-
-        List<Model.EventKind> events = new ArrayList<>(news);
-        WatchState next = state;
-        if (waiting) {
-            Decision late = afterRestart(RestartRecord.USELESS, state, now);
-            events.addAll(late.events());
-            next = late.state();
-        }
-        if (next.restartsInWindow(policy, now) >= policy.limit())
-            return giveUp(policy, next, now, events);
-        int turn = Math.min(next.incident().remedy(), remedies.size() - 1);
-        return new Decision(Action.restarted, "", remedies.get(turn), events, next);
+                + " and still within its " + Text.time(policy.within()), state);
+        Decision late = Decision.none(Action.held, "", state);
+        if (waiting) late = afterRestart(RestartRecord.USELESS, state, now);
+        WatchState next = late.state();
+        Instant possible = next.nextRestart(policy);
+        if (possible.isAfter(now))
+            return new Decision(Action.gave_up, "the restart limit of " + policy.limit() + " per "
+                + Text.time(policy.per()) + " is reached; the next restart is possible at "
+                + Text.at(possible), -1, late.events(), next).report(Model.EventKind.gave_up, now);
+        int remedy = remedies.stream().filter(index -> !next.hasUsed(index)).findFirst()
+            .orElse(remedies.get(remedies.size() - 1));
+        return new Decision(Action.restarted, "", remedy, late.events(), next);
     }
 
-    /** The restart limit is reached: reported once an incident. */
-    private Decision giveUp(RestartPolicy policy, WatchState state, Instant now,
-                            List<Model.EventKind> events) {
-        WatchState next = state;
-        if (!state.incident().reportedGaveUp()) {
-            events.remove(Model.EventKind.reminder);
-            events.add(Model.EventKind.gave_up);
-            next = state.withIncident(state.incident().reported(true, now));
-        }
-        return Decision.none(Action.gave_up, "the restart limit of " + policy.limit() + " per "
-            + Text.time(policy.per()) + " is reached", events, next);
-    }
-
-    /** After a restart that did not help: reported once an incident, then the next remedy. */
+    /** After a restart that did not help, the next remedy is used. */
     Decision afterRestart(String result, WatchState state, Instant now) {
-        WatchState next = state.withLastResult(result);
-        Incident open = state.incident();
-        if (result.equals(RestartRecord.WAITING))
-            return Decision.none(Action.restarted, "", List.of(), next);
-        List<Model.EventKind> events = open.reportedStillDown() ? List.of()
-            : List.of(Model.EventKind.still_down);
-        return Decision.none(Action.restarted, "", events,
-            next.withIncident(open.afterUselessRestart(now)));
+        Decision decision = Decision.none(Action.restarted, "", state.withLastResult(result));
+        return result.equals(RestartRecord.WAITING) ? decision
+            : decision.report(Model.EventKind.still_down, now);
     }
 }
 
 /** A dependency is unhealthy ({@code blocked}), or something could not be evaluated: no restart. */
 record Inconclusive(String reason, boolean blocked) implements Verdict {
+    private static final Duration REPORT_AFTER = Duration.ofHours(1);
+
     public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        WatchState next = state.withState(word(), state.failures(), now);
-        return Decision.none(blocked ? Action.blocked : Action.held, reason, List.of(), next);
+        WatchState next = state.withState(this, now);
+        Action action = blocked ? Action.blocked : Action.held;
+        boolean report = !next.reportedInconclusive()
+            && !now.isBefore(next.since().plus(REPORT_AFTER));
+        if (!report) return Decision.none(action, reason, next);
+        return new Decision(action, reason, -1, List.of(Model.EventKind.inconclusive),
+            next.withReportedInconclusive(true));
     }
 }
 
 /** Paused by the user; not checked. */
 record Paused(String reason) implements Verdict {
     public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        WatchState next = state.withState(word(), state.failures(), now);
-        return Decision.none(Action.paused, reason, List.of(), next);
+        return Decision.none(Action.paused, reason, state.withState(this, now));
     }
 }
 
@@ -1635,6 +1777,7 @@ record CommandResult(int exit, String output) {
 final class RestartRun {
     private final List<String> actions = new ArrayList<>();
     private final List<StartedProcess> started = new ArrayList<>();
+    final long began = System.nanoTime();
     private String failure;
 
     void record(String action) { actions.add(action); }
@@ -1643,18 +1786,23 @@ final class RestartRun {
         record("started " + Text.program(start.words()) + " (pid " + start.process().pid() + ")");
     }
     void failed(String why) { failure = why; }
-    boolean failed() { return failure != null; }
-    String failure() { return failure; }
-
     /** The failure of a process that ended after its start; null: none did. */
     String exitedEarly() {
-        return failed() ? null : started.stream().map(StartedProcess::failure)
+        return failure != null ? null : started.stream().map(StartedProcess::failure)
             .filter(Objects::nonNull).findFirst().orElse(null);
+    }
+
+    boolean hasFailed() { return failure != null || exitedEarly() != null; }
+
+    String result() {
+        if (failure != null) return failure;
+        return exitedEarly() == null ? RestartRecord.USELESS : exitedEarly();
     }
 
     String inWords() {
         String text = String.join("; ", actions);
-        return failure == null ? text : text + (text.isEmpty() ? "" : ", then ") + failure;
+        if (failure != null) return text + (text.isEmpty() ? "" : ", then ") + failure;
+        return exitedEarly() == null ? text : text + "; " + exitedEarly();
     }
 }
 
@@ -2037,7 +2185,9 @@ final class DaemonThreads {
 // has accepted or rejected it: a crash can repeat a message, but never lose it.
 
 /** A message for one hook; a pass that started before {@code notBefore} does not send it. */
-record OutboxEntry(Model.Event event, String hook, Instant notBefore) { }
+record OutboxEntry(Model.Event event, String hook, Instant notBefore) {
+    OutboxEntry { Stream.of(event, hook, notBefore).forEach(Objects::requireNonNull); }
+}
 
 /** {@code retryAfter}: how long to wait at least before sending again; null: never. */
 record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
@@ -2202,10 +2352,21 @@ final class MessageText {
             case healed -> " is healthy again";
             case recovered -> " is healthy again" + afterRestart(r, incident, now);
             case gave_up -> " is still down; watchdog has stopped restarting it";
+            case flapping -> " comes and goes";
+            case inconclusive -> r.verdict() instanceof Inconclusive ? " cannot be checked"
+                : " is checked again";
             default -> " is still down";
         };
-        String text = text(kind, r, incident, now);
-        return new Model.Event(kind, name, name + title, text, now, incident.since());
+        boolean blind = kind == Model.EventKind.inconclusive;
+        return new Model.Event(kind, name, name + title, blind ? blind(r) : text(kind, r, incident,
+            now), now, blind ? r.decision.state().since() : incident.since());
+    }
+
+    private static String blind(WatchResult r) {
+        if (!(r.verdict() instanceof Inconclusive)) return "It is " + r.verdict().word() + " now: "
+            + r.verdict().reason() + ".";
+        return "Not judged since " + Text.at(r.decision.state().since()) + ": "
+            + r.verdict().reason() + ".";
     }
 
     private static String text(Model.EventKind kind, WatchResult r, Incident incident, Instant now) {
@@ -2216,13 +2377,20 @@ final class MessageText {
         String alone = incident.restarts() > 0 ? "" : name + " recovered without a restart. ";
         String done = r.actions.isEmpty() ? name + " was restarted" : Text.upperFirst(r.actions);
         return switch (kind) {
-            case down -> why + plan(r);
+            case down -> why + lastHealthy(r) + plan(r);
+            case flapping -> "It has failed " + (incident.relapses() + 1) + " times since "
+                + Text.at(incident.since()) + ": " + why + plan(r);
             case healed -> done + ". " + outage;
             case recovered -> alone + outage;
             case still_down -> done + ", but " + name + " is still down: " + why;
             case gave_up -> limitReached(r) + " " + found + why;
             default -> "Down for " + time + ": " + why;
         };
+    }
+
+    private static String lastHealthy(WatchResult r) {
+        return r.lastHealthy == null ? ""
+            : " Last seen healthy at " + Text.at(r.lastHealthy) + ".";
     }
 
     private static String plan(WatchResult r) {
@@ -2237,10 +2405,9 @@ final class MessageText {
 
     private static String limitReached(WatchResult r) {
         RestartPolicy policy = r.watch.policy();
-        List<RestartRecord> restarts = r.decision.state().restarts();
-        Instant next = restarts.get(restarts.size() - policy.limit()).at().plus(policy.per());
         return Text.count(policy.limit(), "restart") + " in " + Text.time(policy.per())
-            + " did not last; the next one is possible at " + Text.at(next) + ".";
+            + " did not last; the next one is possible at "
+            + Text.at(r.decision.state().nextRestart(policy)) + ".";
     }
 
     private static String time(Instant since, Instant now) {
@@ -2266,11 +2433,15 @@ final class MessageText {
             first.since());
     }
 
+    /** Of an incident only what came after its last recovery, and that. */
     private static List<Model.Event> withoutClosedIncidents(List<Model.Event> events) {
-        Set<String> closed = events.stream().filter(event -> ENDS.contains(event.kind()))
-            .map(MessageText::incidentKey).collect(Collectors.toSet());
-        return events.stream().filter(event -> ENDS.contains(event.kind())
-            || !closed.contains(incidentKey(event))).toList();
+        Map<String, Integer> ends = new HashMap<>();
+        for (int i = 0; i < events.size(); i++)
+            if (ENDS.contains(events.get(i).kind())) ends.put(incidentKey(events.get(i)), i);
+        List<Model.Event> kept = new ArrayList<>();
+        for (int i = 0; i < events.size(); i++)
+            if (i >= ends.getOrDefault(incidentKey(events.get(i)), 0)) kept.add(events.get(i));
+        return kept;
     }
 
     private static String incidentKey(Model.Event event) { return event.watch() + event.since(); }
@@ -2319,7 +2490,7 @@ record CommandSender(List<String> words) implements Sender {
 
 /** What passes remember. A damaged file is renamed, an unwritable one is reported. */
 final class StateStore {
-    private static final int FORMAT = 1, MAX_HISTORY_BYTES = 2 << 20;
+    private static final int FORMAT = 2, MAX_HISTORY_BYTES = 2 << 20;
 
     /** The content of memory.json. */
     private record StateFile(int format, String brokenRules, Map<String, WatchState> watches,
@@ -2490,6 +2661,15 @@ final class StateStore {
         return Files.writeString(history, line, StandardOpenOption.APPEND);
     }
 
+    /** The time of the last healthy pass, or null. */
+    Instant lastHealthy(String name) {
+        Instant last = null;
+        for (Map<?, ?> line : readHistory())
+            if (line.get(name) instanceof String check && check.startsWith("h")
+                && line.get("t") instanceof Number time) last = Instant.ofEpochSecond(time.longValue());
+        return last;
+    }
+
     /** The share of healthy checks in the last days, in per cent; null: there was no check. */
     Double uptime(String name, int days) {
         if (history == null) history = readHistory();
@@ -2658,12 +2838,13 @@ final class Json implements JsonGenerator.Converter {
 
     /** Throws a RuntimeException when the JSON is not of that type. */
     static Object as(Type type, Object json) {
+        if (json == null) return null;
         if (type instanceof ParameterizedType generic) return elements(generic, json);
         Class<?> target = (Class<?>) type;
         if (target == Instant.class) return Instant.parse((String) json);
         if (target.isEnum()) return Stream.of(target.getEnumConstants())
             .filter(constant -> constant.toString().equals(json)).findFirst().orElseThrow();
-        return target.isRecord() && json != null ? record(target, (Map<?, ?>) json) : json;
+        return target.isRecord() ? record(target, (Map<?, ?>) json) : json;
     }
 
     private static Object elements(ParameterizedType generic, Object json) {
@@ -2686,7 +2867,7 @@ final class Json implements JsonGenerator.Converter {
             constructor.setAccessible(true);
             return constructor.newInstance(values);
         } catch (ReflectiveOperationException e) {
-            throw new IllegalStateException(e);
+            throw new IllegalArgumentException(e);
         }
     }
 
@@ -2734,7 +2915,8 @@ interface Language {
         RulesLoader loader;
         public final Model.EventKind down = Model.EventKind.down, healed = Model.EventKind.healed,
             still_down = Model.EventKind.still_down, gave_up = Model.EventKind.gave_up,
-            recovered = Model.EventKind.recovered, reminder = Model.EventKind.reminder,
+            flapping = Model.EventKind.flapping, recovered = Model.EventKind.recovered,
+            reminder = Model.EventKind.reminder, inconclusive = Model.EventKind.inconclusive,
             rules_broken = Model.EventKind.rules_broken;
 
         protected abstract Object run();
@@ -4288,7 +4470,8 @@ record WatchJson(String name, String verdict, String reason, int status, long mi
         Map<String, Double> phases = new LinkedHashMap<>();
         response.phases().forEach((phase, time) -> phases.put(phase, time.toNanos() / 1e6));
         Action action = result.needsRestart() ? Action.nothing : result.decision.action();
-        return new WatchJson(result.watch.name(), result.verdict().word(), result.verdict().reason(),
+        Verdict verdict = result.verdict();
+        return new WatchJson(result.watch.name(), verdict.word(), verdict.reason(),
             response.status(), response.time().toMillis(), action, result.healed, phases);
     }
 }
@@ -4302,15 +4485,15 @@ record WatchStatus(String name, String state, Instant since, Instant pausedUntil
                    RestartRecord lastRestart, int budgetLeft, int budget, Duration per,
                    Map<String, Double> uptime) {
     String inWords() {
-        StringBuilder text = new StringBuilder(name + ": " + state);
-        if (pausedUntil != null) text.append(" ").append(Text.until(pausedUntil));
-        else text.append(since == null ? ", not checked yet" : " since " + Text.at(since));
-        if (reason != null) text.append("\n    down: ").append(reason);
-        if (lastRestart != null) text.append("\n    last restart ").append(Text.at(lastRestart.at()))
-            .append(": ").append(lastRestart.what()).append(" (")
-            .append(Objects.requireNonNullElse(lastRestart.result(), "interrupted")).append(")");
-        if (per != null) text.append("\n    restarts left: ").append(budgetLeft).append(" of ")
-            .append(budget).append(" per ").append(Text.time(per));
+        String text = name + ": " + state;
+        if (pausedUntil != null) text += " " + Text.until(pausedUntil);
+        else text += since == null ? ", not checked yet" : " since " + Text.at(since);
+        if (reason != null) text += "\n    down: " + reason;
+        if (lastRestart != null) text += "\n    last restart " + Text.at(lastRestart.at()) + ": "
+            + lastRestart.what() + " ("
+            + Objects.requireNonNullElse(lastRestart.result(), "interrupted") + ")";
+        if (per != null) text += "\n    restarts left: " + budgetLeft + " of " + budget + " per "
+            + Text.time(per);
         return text + "\n    uptime: " + uptime.entrySet().stream()
             .map(span -> percent(span.getValue()) + " in " + span.getKey())
             .collect(Collectors.joining(", "));
@@ -4351,7 +4534,8 @@ final class Printer {
     }
 
     private void results(Collection<WatchResult> results) {
-        int width = results.stream().mapToInt(result -> result.watch.name().length()).max().orElse(1);
+        int width = results.stream().mapToInt(result -> result.watch.name().length()).max()
+            .orElse(1);
         for (WatchResult result : results) {
             boolean news = result.verdict().exitCode() != 0 || result.healed;
             if (options.quiet && !news) continue;
@@ -4438,7 +4622,8 @@ final class Printer {
 /** Values as people read them. Nothing from outside keeps its control characters. */
 final class Text {
     static final Instant ALWAYS = Instant.parse("9999-01-01T00:00:00Z");
-    private static final DateTimeFormatter MINUTES = DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
+    private static final DateTimeFormatter MINUTES =
+        DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
 
     static String time(Duration time) {
         long millis = time.toMillis(), seconds = time.toSeconds(), hours = time.toHours();
@@ -4448,7 +4633,8 @@ final class Text {
         if (seconds < 120) return seconds + " s";
         if (seconds < 7200 && seconds % 3600 > 0) return time.toMinutes() + " min";
         if (hours >= 48) return time.toDays() + " days";
-        return hours + " h" + (time.toMinutesPart() == 0 ? "" : " " + time.toMinutesPart() + " min");
+        int minutes = time.toMinutesPart();
+        return hours + " h" + (minutes == 0 ? "" : " " + minutes + " min");
     }
 
     static Duration parseDuration(String text) {
@@ -4502,11 +4688,7 @@ final class Text {
         return String.join(", ", words.subList(0, last)) + " and " + words.get(last);
     }
 
-    static String names(List<WatchResult> results) {
-        return list(results.stream().map(result -> result.watch.name()).toList());
-    }
-
-    static String count(int number, String singular) { return count(number, singular, singular + "s"); }
+    static String count(int number, String noun) { return count(number, noun, noun + "s"); }
     static String count(int number, String singular, String plural) {
         return number + " " + (number == 1 ? singular : plural);
     }
@@ -4530,14 +4712,18 @@ final class Text {
         return ": " + (end.length() > 240 ? "…" + end.substring(end.length() - 239) : end);
     }
 
+    /** The message of an exception, with its name where the message alone says too little. */
     static String thrown(Throwable thrown) {
         String name = thrown.getClass().getSimpleName(), message = thrown.getMessage();
         if (thrown instanceof UndeclaredThrowableException && thrown.getCause() != null)
             return thrown(thrown.getCause());
-        if (thrown instanceof FileSystemException) return name.replace("Exception", "") + " " + message;
         if (message == null || message.isEmpty()) return name;
-        boolean speaks = name.matches("IO.*|IllegalStateException|StepFailedException|MissingSecretException");
-        return speaks ? message : name + ": " + message;
+        if (thrown instanceof FileSystemException)
+            return name.replace("Exception", "") + " " + message;
+        boolean clear = thrown instanceof StepFailedException
+            || thrown instanceof MissingSecretException || thrown instanceof IllegalStateException
+            || name.startsWith("IO");
+        return clear ? message : name + ": " + message;
     }
 
     static Stream<Throwable> causes(Throwable thrown) {
@@ -4565,11 +4751,11 @@ final class Text {
     }
 
     static String upperFirst(String text) {
-        return text.isEmpty() ? "" : text.substring(0, 1).toUpperCase(Locale.ROOT) + text.substring(1);
+        return text.isEmpty() ? "" : Character.toUpperCase(text.charAt(0)) + text.substring(1);
     }
 
     static String lowerFirst(String text) {
-        return text.isEmpty() ? "" : text.substring(0, 1).toLowerCase(Locale.ROOT) + text.substring(1);
+        return text.isEmpty() ? "" : Character.toLowerCase(text.charAt(0)) + text.substring(1);
     }
 
     /** Groovy's distance: 10 for a letter too many, missing or wrong, 5 for two swapped. */

@@ -44,7 +44,7 @@ class NotifyTest {
             + "but status was 530. Healthy 0 ms later."),
         entry("gave up, title", "plex is still down; watchdog has stopped restarting it"),
         entry("gave up, both", "a and b are still down; watchdog has stopped restarting them"),
-        entry("gave up", "3 restarts in 1 h did not last; the next one is possible at 2026-03-01 09:00. "
+        entry("gave up", "3 restarts in 1 h did not last; the next one is possible at 2026-03-01 09:10. "
             + "Found down at 2026-03-01 08:00: expected status == 200, but status was 401."),
         entry("recovered, title", "plex is healthy again, 15 min after its last restart"),
         entry("recovered", "Found down at 2026-03-01 08:00: expected status == 200, but status was 530. "

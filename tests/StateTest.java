@@ -45,7 +45,7 @@ class StateTest {
         entry("unreadable, kept", "watchdog: memory.json could not be read (%s); watchdog "
             + "starts with an empty one, so restart limits start from zero\n"),
         entry("damage", "it is damaged"),
-        entry("other format", "its format is 99, not 1"),
+        entry("other format", "its format is 99, not 2"),
         entry("no folder", "watchdog: cannot write to the state folder %s (%s), so restart limits may not "
             + "hold and messages may be repeated; make it writable or use --state DIR\n"),
         entry("read-only", "it is read-only"),
@@ -127,9 +127,13 @@ class StateTest {
     @Test void theStateIsATextThatPeopleCanRead() throws IOException {
         pass();
         assertEquals("""
-            {"format": 1, "brokenRules": "", "watches": {
-            "plex": {"state":"healthy","since":"2026-03-01T08:00:00Z","failures":0,"restarts":[\
-            {"at":"2026-03-01T08:00:00Z","what":"run 'tests/heal'","result":"helped"}]}
+            {"format": 2, "brokenRules": "", "watches": {
+            "plex": {"state":"healthy","since":"2026-03-01T08:00:00Z","recent":"h",\
+            "reportedInconclusive":false,"incident":{"since":"2026-03-01T08:00:00Z",\
+            "reason":"expected status == 200, but status was 530","restarts":1,"relapses":0,\
+            "healthySince":"2026-03-01T08:00:00Z","healthyPasses":1,"reported":["down","healed"],\
+            "lastReport":"2026-03-01T08:00:00Z"},"restarts":[{"at":"2026-03-01T08:00:00Z",\
+            "remedy":0,"what":"run 'tests/heal'","result":"helped"}]}
             }, "outbox": [
             ]}
             """, memory());
@@ -177,9 +181,9 @@ class StateTest {
     // ---- when it is damaged -----------------------------------------------------------------------------
 
     private static final List<String> DAMAGES = List.of("", " ", "{", "null", "[]", "42", "'text'", "{}",
-        "{'format':1}", "{'format':'one'}", "{'format':1,'watches':[],'outbox':[]}",
-        "{'format':1,'watches':{'plex':{}},'outbox':[]}", "{'format':1,'watches':{'plex':null},'outbox':[]}",
-        "{'format':1,'watches':{},'outbox':[{}]}", "{'format':1,'watches':{'plex':{'state':'healthy',"
+        "{'format':2}", "{'format':'one'}", "{'format':2,'watches':[],'outbox':[]}",
+        "{'format':2,'watches':{'plex':{}},'outbox':[]}", "{'format':2,'watches':{'plex':null},'outbox':[]}",
+        "{'format':2,'watches':{},'outbox':[{}]}", "{'format':2,'watches':{'plex':{'state':'healthy',"
             + "'since':'yesterday','failures':0,'restarts':[]}},'outbox':[]}",
         "\0\0\0\0", "[".repeat(100_000), "{'format':99}");
 
@@ -439,7 +443,8 @@ class StateTest {
         pass();
         var all = new BigDecimal("100.0");
         Map<String, ?> restart =
-            Map.of("at", "2026-03-01T08:00:00Z", "what", "run 'tests/heal'", "result", "helped");
+            Map.of("at", "2026-03-01T08:00:00Z", "remedy", 0, "what", "run 'tests/heal'",
+                "result", "helped");
         Map<String, ?> watch = Map.of("name", "plex", "state", "healthy", "since", "2026-03-01T08:00:00Z",
             "lastRestart", restart, "budgetLeft", 1, "budget", 2, "per", "PT1H",
             "uptime", Map.of("24h", all, "7d", all, "30d", all));
