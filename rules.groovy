@@ -49,7 +49,7 @@ watch('plex') {
 
 // At the top of the file:
 
-//- path '~/bin', '/opt/tools'      // where to search for programs, before PATH and the usual folders
+//- path '~/bin', '/opt/tools'      // folders to search for programs first
 //- deadline 4.minutes              // the longest time that a whole pass may take
 //- heartbeat 'https://hc-ping.com/your-uuid'  // a URL to request at the end of each pass
 //- notify ntfy(topic: 'my-topic')  // notifications of every watch
