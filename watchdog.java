@@ -205,7 +205,7 @@ record RestartRecord(Instant at, int remedy, String what, String result) {
  * {@code healthySince}: null while it is unhealthy; {@code relapses}: how often it failed again.
  */
 record Incident(Instant since, String reason, int restarts, int relapses, Instant healthySince,
-                int healthyPasses, List<Model.EventKind> reported, Instant lastReport) {
+                List<Model.EventKind> reported, Instant lastReport) {
     static final Duration HOLD = Duration.ofMinutes(10);
 
     Incident {
@@ -213,40 +213,30 @@ record Incident(Instant since, String reason, int restarts, int relapses, Instan
     }
 
     static Incident open(Instant since, String reason, Instant now) {
-        return new Incident(since, reason, 0, 0, null, 0, List.of(), now);
+        return new Incident(since, reason, 0, 0, null, List.of(), now);
     }
 
-    Incident restarted() {
-        return new Incident(since, reason, restarts + 1, relapses, healthySince, healthyPasses,
-            reported, lastReport);
-    }
+    boolean isHealthy() { return healthySince != null; }
+    boolean hasHeld(Instant now) { return !now.isBefore(healthySince.plus(HOLD)); }
 
-    Incident healthy(Instant now) {
-        Instant from = healthySince == null ? now : healthySince;
-        return new Incident(since, reason, restarts, relapses, from, healthyPasses + 1, reported,
-            lastReport);
-    }
+    Incident restarted() { return with(restarts + 1, relapses, healthySince); }
+    Incident relapsed() { return with(restarts, relapses + 1, null); }
+    Incident healthy(Instant now) { return isHealthy() ? this : with(restarts, relapses, now); }
 
-    /** Healthy for 10 minutes and two passes, whichever is longer. */
-    boolean hasHeld(Instant now) {
-        return healthyPasses >= 2 && !now.isBefore(healthySince.plus(HOLD));
-    }
-
-    Incident relapsed() {
-        return new Incident(since, reason, restarts, relapses + 1, null, 0, reported, lastReport);
+    private Incident with(int nextRestarts, int nextRelapses, Instant healthy) {
+        return new Incident(since, reason, nextRestarts, nextRelapses, healthy, reported, lastReport);
     }
 
     Incident withReport(Model.EventKind kind, Instant now) {
         List<Model.EventKind> kinds = new ArrayList<>(reported);
         kinds.add(kind);
-        return new Incident(since, reason, restarts, relapses, healthySince, healthyPasses, kinds,
-            now);
+        return new Incident(since, reason, restarts, relapses, healthySince, kinds, now);
     }
 
     Incident clampTo(Instant now) {
-        Instant from = healthySince == null ? null : WatchState.earlier(healthySince, now);
-        return new Incident(WatchState.earlier(since, now), reason, restarts, relapses, from,
-            healthyPasses, reported, WatchState.earlier(lastReport, now));
+        Instant healthy = isHealthy() ? WatchState.earlier(healthySince, now) : null;
+        return new Incident(WatchState.earlier(since, now), reason, restarts, relapses, healthy,
+            reported, WatchState.earlier(lastReport, now));
     }
 }
 
@@ -859,7 +849,7 @@ record StatusCommand(Context context) {
     }
 
     private static String reason(Incident open) {
-        return open == null || open.healthySince() != null ? null : open.reason();
+        return open == null || open.isHealthy() ? null : open.reason();
     }
 }
 
@@ -1616,7 +1606,7 @@ record Healthy(String reason) implements Verdict {
         if (restartHelped) next = next.withLastResult(RestartRecord.HELPED);
         Incident healthy = open.healthy(now);
         Decision decision = Decision.none(Action.nothing, "", next.withIncident(healthy));
-        if (open.relapses() == 0 && open.healthySince() == null) decision = decision.report(
+        if (open.relapses() == 0 && !open.isHealthy()) decision = decision.report(
             restartHelped ? Model.EventKind.healed : Model.EventKind.recovered, now);
         return (healthy.hasHeld(now) ? decision.close() : decision).afterInconclusive();
     }
@@ -1631,7 +1621,7 @@ record Unhealthy(String reason, String diagram, List<Integer> remedies, String w
     public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
         WatchState next = state.clampTo(now).withState(this, now).withPass('u', policy);
         Incident open = next.incident();
-        boolean continues = open != null && open.healthySince() == null;
+        boolean continues = open != null && !open.isHealthy();
         if (!continues && next.failures() < policy.failures())
             return Decision.none(Action.held, "unhealthy in " + next.failures() + " of "
                 + policy.failures() + " passes before a restart", next).afterInconclusive();

@@ -257,7 +257,7 @@ class DecideTest {
             assertEquals(Action.restarted, decision.action());
             assertTrue(verdict instanceof Unhealthy, "restarted although " + met);
             assertTrue(decision.state().incident() != null, "restarted without an incident");
-            assertTrue(state.incident() != null && state.incident().healthySince() == null
+            assertTrue(state.incident() != null && !state.incident().isHealthy()
                 || decision.state().failures() >= policy.failures(), "restarted below the threshold");
             if (state.incident() == null && !met.equals("dns"))
                 assertEquals(0, decision.remedy(), "the first remedy comes first");

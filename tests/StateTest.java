@@ -131,7 +131,7 @@ class StateTest {
             "plex": {"state":"healthy","since":"2026-03-01T08:00:00Z","recent":"h",\
             "reportedInconclusive":false,"incident":{"since":"2026-03-01T08:00:00Z",\
             "reason":"expected status == 200, but status was 530","restarts":1,"relapses":0,\
-            "healthySince":"2026-03-01T08:00:00Z","healthyPasses":1,"reported":["down","healed"],\
+            "healthySince":"2026-03-01T08:00:00Z","reported":["down","healed"],\
             "lastReport":"2026-03-01T08:00:00Z"},"restarts":[{"at":"2026-03-01T08:00:00Z",\
             "remedy":0,"what":"run 'tests/heal'","result":"helped"}]}
             }, "outbox": [
