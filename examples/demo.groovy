@@ -1,4 +1,4 @@
-// A small web server to try watchdog with: DemoService.java in this folder. It ends after 10 minutes.
+// A small web server to try watchdog with: DemoService.java in this folder. It ends in 10 minutes.
 // Run each command in the checkout.
 //
 //   1. ./jbangw demo
