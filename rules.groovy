@@ -9,7 +9,7 @@ watch('internet') { tcp '1.1.1.1:443' }     // unhealthy when this machine is of
 
 watch('plex') {
     url "$plex/identity"
-    needs 'internet'                        // no check and no restart while internet is unhealthy
+    needs 'internet'                        // while internet is unhealthy, plex is not restarted
     healthy {                               // every line must be true
         status == 200
         body.contains('machineIdentifier')
@@ -55,9 +55,16 @@ watch('plex') {
 //- notify ntfy(topic: 'my-topic')  // notifications of every watch
 //- def web = restart { run 'true' }  // a remedy for several watches; it runs once a pass
 
-// Notifications. Two lines are two notifications; a line inside a watch is for that watch only.
-// `on:` selects kinds of message; default: all. `orElse:` is used if the first one is not accepted.
-// `url:` is another server of the same kind, without a path: https://ntfy.example.com
+// Each `notify` line is one way to notify you. Inside a watch the line is for that watch only.
+// `orElse:` is used when the first way does not accept the message.
+// `url:` of pushover, ntfy and telegram is the server without a path.
+// `url:` of slack and discord is the whole address of the webhook.
+// `on:` selects the kinds of message; default: all kinds.
+//     down          before the first restart
+//     healed        healthy after a restart           recovered     healthy without a restart
+//     still_down    the first restart did not help    gave_up       the restart limit is reached
+//     flapping      down again soon after recovery    reminder      see `remind`
+//     inconclusive  not judged for an hour            rules_broken  this file has mistakes
 
 //- notify pushover(token: secret('T'), user: secret('U'), priority: 0, sound: 'pushover',
 //-     device: 'phone')
@@ -71,7 +78,8 @@ watch('plex') {
 //- notify webhook('https://example.com/hook', headers: ['X-Key': secret('KEY')]) { event ->
 //-     [text: event.title]                         // the JSON to send
 //- }
-//- notify command('/usr/bin/logger')               // the message is the last argument
+//- notify command('/usr/bin/logger')               // the message is the last argument, and in
+//-     // WATCHDOG_EVENT, WATCHDOG_WATCH, WATCHDOG_TITLE, WATCHDOG_TEXT, _AT and _SINCE
 //- notify { event ->                               // custom Groovy code
 //-     println "$event.watch: $event.kind: $event.title. $event.text ($event.at, $event.since)"
 //- }
@@ -85,9 +93,9 @@ watch('plex') {
 //-     send '{"ping": true}', type: 'application/json'
 //-     followRedirects sameHost                    // or none, any; never from https to http
 //-     timeout 10.seconds                          // the whole check: DNS, connection, TLS, body
-//-     attempts 2, every: 2.seconds                // how often to try before it is unhealthy
+//-     attempts 2, every: 2.seconds                // tries before it counts as unhealthy
 //-     samples 5, good: 3                          // 5 connections, 3 must be healthy; default: 1
-//-     failures 1                                  // unhealthy passes before a restart
+//-     failures 1                                  // unhealthy passes before a restart or message
 //-     needs 'internet'                            // a watch that stands above this one
 //-     healthy {                                   // default: status in 200..299
 //-         status in [200, 204]                    // of a command: its exit code
@@ -104,8 +112,8 @@ watch('plex') {
 
 // The first restart whose `when` is true is used. If there is none, the restarts without `when`
 // are used in the order of this file: the next one when the last one did not help.
-// A restart with no steps means: do not restart for this cause. No restart is made for a TLS error,
-// unless a `when` names it. `error` is `none` if there was a response.
+// A restart without steps means: do not restart for this cause. For a TLS error watchdog restarts
+// nothing unless a `when` names `tls`. `error` is `none` if there was a response.
 
 //-     restart(when: { error in [refused, unreachable, timeout, reset, closed, tls] }) {
 //-         stop 'my-server --port 80', grace: 10.seconds  // SIGTERM, then SIGKILL after `grace`
@@ -118,8 +126,8 @@ watch('plex') {
 //-     restart(when: { error != none }) { run 'true' }
 //-     restart web                                 // the remedy from the top of the file
 
-// The steps are collected when the rules are loaded, so if and for work there. `call { }` is
-// different: its code runs as a step during the restart.
+// The steps of a restart are collected when the rules are loaded; if and for work there. Only the
+// code in `call { }` runs during the restart, as one of the steps.
 
 //-     within 30.seconds                           // time to be healthy after a restart
 //-     limit 3, per: 1.hour                        // the restart limit
