@@ -44,7 +44,7 @@ watch('plex') {
 //
 // Write times as 300.milliseconds, 10.seconds, 2.minutes, 1.hour or 7.days.
 // Rules are Groovy: variables, if, for and functions work. Give the types of a function:
-//     String web(String name) { "https://$name.example.com/" }
+//     String web(String name) { "https://${name}.example.com/" }
 // `host` is the name of this machine:  if (host == 'mini') watch('disk') { command './disk.sh' }
 
 // At the top of the file:
