@@ -1,106 +1,140 @@
-// What watchdog looks after: Plex at home, published by a Cloudflare Tunnel.
-// Edit, then run `watchdog validate`. The next pass takes the edit; nothing needs to be built.
+// The rules of watchdog: which services to check, and how to restart them.
+// The example is a Plex server at home that a Cloudflare Tunnel publishes.
+// After each edit run `watchdog validate`. The next pass uses the new rules; there is no build.
 
-def plex   = 'https://plex.example.com'     // 1. your public address
-def tunnel = 'cloudflared tunnel run'       // 2. how the tunnel is started
-path '/usr/local/bin', '/opt/homebrew/bin'  // 3. where that program lives; cron looks in /usr/bin and /bin only
+def plex   = 'https://plex.example.com'     // edit: your public address
+def tunnel = 'cloudflared tunnel run'       // edit: the command that starts your tunnel
 
-watch('internet') { tcp '1.1.1.1:443' }     // is it us who are offline?
+watch('internet') { tcp '1.1.1.1:443' }     // unhealthy when this machine is offline
 
 watch('plex') {
     url "$plex/identity"
-    needs 'internet'                        // offline: nothing is restarted, and no message is lost
-    healthy {
+    needs 'internet'                        // while internet is unhealthy, plex is not restarted
+    healthy {                               // every line must be true
         status == 200
         body.contains('machineIdentifier')
     }
-    restart(when: { status == 502 }) {      // the tunnel is up, but Plex does not answer it
-        sh 'sudo -n systemctl restart plexmediaserver'
+    restart(when: { status == 502 }) {      // the tunnel works, but Plex does not answer it
+        run 'sudo -n systemctl restart plexmediaserver'
     }
-    restart(when: { error == unknownHost || status in [403, 429] }) { }  // nothing that a restart could mend
-    restart {                               // 530 and everything else: the tunnel
-        stop tunnel
+    restart(when: { error == unknownHost || status in [403, 429] }) { }  // a restart cannot help
+    restart {                               // every other cause: restart the tunnel
+        stop  tunnel
         start tunnel
     }
     notify pushover(token: secret('PUSHOVER_TOKEN'), user: secret('PUSHOVER_USER'))
 }
 
-// `secret` looks in the environment, then in rules.secrets beside this file (chmod 600), which has lines NAME=value.
+// secret('NAME') is taken from the environment, or else from the file rules.secrets beside this
+// file. Each line of that file is NAME=value. Protect it with: chmod 600 rules.secrets
 //
-// The scripts that watchdog replaces asked for / and took Plex's answer to strangers for health:
+// Plex answers a request for its start page without a login with 401. To check that page instead:
 //     url plex
 //     healthy { body.contains('401 Unauthorized') }
-// /identity is better: it needs no token either, is meant for health checks, and does not change with the login page.
-// On macOS, restart Plex by:  sh 'killall "Plex Media Server"; sleep 3; open -a "Plex Media Server"'
-// If cloudflared runs as a service, a second one must not be started beside it. The remedy is then one line:
+//
+// If cloudflared is installed as a service, do not start a second one. The steps are then:
 //     Linux:  run 'sudo -n systemctl restart cloudflared'
 //     macOS:  run 'sudo -n launchctl kickstart -k system/com.cloudflare.cloudflared'
+// Restart Plex on macOS with:
+//     sh 'killall "Plex Media Server"; sleep 3; open -a "Plex Media Server"'
 
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Every other word of the language, with its default or an example. Remove the "//- " in front to use a line.
-// Times are 300.milliseconds, 10.seconds, 2.minutes, 1.hour, 7.days. The rest is plain Groovy: def, loops, functions
-// such as  String web(String name) { "https://$name.example.com/" },  if (host == 'mini') all work. (A pass does a
-// third more work when a block is none of watchdog's, as in list.each { }: that starts Groovy's runtime; for does not)
+// -------------------------------------------------------------------------------------------------
+// The reference: every other word with its default or an example. To use a line, remove "//- ".
+//
+// Write times as 300.milliseconds, 10.seconds, 2.minutes, 1.hour or 7.days.
+// Rules are Groovy: variables, if, for and functions work. Give the types of a function:
+//     String web(String name) { "https://${name}.example.com/" }
+// `host` is the name of this machine:  if (host == 'mini') watch('disk') { command './disk.sh' }
 
 // At the top of the file:
 
-//- deadline 4.minutes                          // how long a whole pass may take
-//- heartbeat 'https://hc-ping.com/your-uuid'   // a dead man's switch that is pinged at the end of each pass
-//- notify ntfy(topic: 'my-topic')              // a hook for every watch
-//- def web = restart { run 'true' }            // a remedy for several watches; it runs once a pass for all of them
+//- path '~/bin', '/opt/tools'      // folders to search for programs first
+//- deadline 4.minutes              // the longest time that a whole pass may take
+//- heartbeat 'https://hc-ping.com/your-uuid'  // a URL to request at the end of each pass
+//- notify ntfy(topic: 'my-topic')  // notifications of every watch
+//- def web = restart { run 'true' }  // a remedy for several watches; it runs once a pass
 
-// Hooks. Each takes `url:` to point elsewhere; `on:` picks kinds of message, `orElse:` is for when it is not taken:
+// Each `notify` line is one way to notify you. Inside a watch the line is for that watch only.
+// `orElse:` is used when the first way does not accept the message.
+// `url:` of pushover, ntfy and telegram is the server without a path.
+// `url:` of slack and discord is the whole address of the webhook.
+// `on:` selects the kinds of message; default: all kinds.
+//     down          before the first restart
+//     healed        healthy after a restart           recovered     healthy without a restart
+//     still_down    the first restart did not help    gave_up       the restart limit is reached
+//     flapping      down again soon after recovery    reminder      see `remind`
+//     inconclusive  not judged for an hour            rules_broken  this file has mistakes
 
-//- notify pushover(token: secret('T'), user: secret('U'), priority: 0, sound: 'pushover', device: 'phone')
-//- notify ntfy(topic: 'my-topic', token: secret('NTFY'), priority: 3, tags: ['house'], url: 'https://ntfy.sh')
-//- notify slack(url: secret('SLACK')), on: [down, healed, still_down, gave_up, flapping, recovered, reminder, inconclusive, rules_broken]
+//- notify pushover(token: secret('T'), user: secret('U'), priority: 0, sound: 'pushover',
+//-     device: 'phone')
+//- notify ntfy(topic: 'my-topic', token: secret('NTFY'), priority: 3, tags: ['house'],
+//-     url: 'https://ntfy.sh')
+//- notify slack(url: secret('SLACK')), on: [down, healed, still_down, gave_up, flapping, recovered,
+//-     reminder, inconclusive, rules_broken]
 //- notify discord(url: secret('DISCORD')), on: [healed, gave_up], orElse: command('/bin/echo')
 //- notify telegram(token: secret('BOT'), chat: '12345')
-//- notify webhook('https://example.com/hook')
-//- notify webhook('https://example.com/hook', headers: ['X-Key': secret('KEY')]) { event -> [text: event.title] }
-//- notify command('/usr/bin/logger')           // the message comes as last argument and in WATCHDOG_* variables
-//- notify { event -> println "$event.watch: $event.kind: $event.title. $event.text ($event.at, since $event.since)" }
+//- notify webhook('https://example.com/hook')      // JSON: kind, watch, title, text, at, since
+//- notify webhook('https://example.com/hook', headers: ['X-Key': secret('KEY')]) { event ->
+//-     [text: event.title]                         // the JSON to send
+//- }
+//- notify command('/usr/bin/logger')               // the message is the last argument, and in
+//-     // WATCHDOG_EVENT, WATCHDOG_WATCH, WATCHDOG_TITLE, WATCHDOG_TEXT, _AT and _SINCE
+//- notify { event ->                               // custom Groovy code
+//-     println "$event.watch: $event.kind: $event.title. $event.text ($event.at, $event.since)"
+//- }
 
 //- watch("everything on $host") {
-//-     url 'https://example.com/health'        // or: tcp 'localhost:32400', or: command './check.sh'
-//-     method 'POST'                           // default: GET, or POST with send
+//-     url 'https://example.com/health'            // or tcp 'localhost:32400'
+//-                                                 // or command './check.sh'
+//-     method 'POST'                               // default: GET; with send: POST
 //-     header 'Accept', 'application/json'
-//-     basicAuth 'user', secret('PASSWORD')    // or: bearer secret('TOKEN')
+//-     basicAuth 'user', secret('PASSWORD')        // or bearer secret('TOKEN')
 //-     send '{"ping": true}', type: 'application/json'
-//-     followRedirects sameHost                // or: none, any; never from https to http
-//-     timeout 10.seconds                      // the whole exchange: name, connection, TLS, body
-//-     attempts 2, every: 2.seconds            // a bad look is repeated before it counts
-//-     samples 5, good: 3                      // default 1: looks on fresh connections, and how many must be good
-//-     failures 1                              // unhealthy passes in a row before a restart
-//-     needs 'internet'
-//-     healthy {                               // default: status in 200..299
-//-         status in [200, 204]
-//-         body ==~ /(?s).*pong.*/
+//-     followRedirects sameHost                    // or none, any; never from https to http
+//-     timeout 10.seconds                          // the whole check: DNS, connection, TLS, body
+//-     attempts 2, every: 2.seconds                // tries before it counts as unhealthy
+//-     samples 5, good: 3                          // 5 connections, 3 must be healthy; default: 1
+//-     failures 1                                  // unhealthy passes before a restart or message
+//-     needs 'internet'                            // a watch that stands above this one
+//-     healthy {                                   // default: status in 200..299
+//-         status in [200, 204]                    // of a command: its exit code
+//-         body ==~ /(?s).*pong.*/                 // of a command: what it printed
 //-         header('Content-Type') != null
-//-         headers['server'] != 'teapot'
-//-         json('a.b[0].c') == 'ok'
+//-         headers['server'] != 'teapot'           // names in lower case
+//-         json('a.b[0].c') == 'ok'                // a value of a JSON body
 //-         json('queue.size') < 10
 //-         time < 2.seconds
-//-         url.startsWith('https://')          // where redirects led
+//-         url.startsWith('https://')              // the URL after redirects
 //-         protocol in ['h2', 'http/1.1']
-//-         certificate.expiresIn > 14.days     // also certificate.subject, certificate.issuer
+//-         certificate.expiresIn > 14.days         // also certificate.subject, certificate.issuer
 //-     }
-//-     restart web                             // a shared remedy
-//-     restart(when: { error in [refused, unreachable, timeout, tls, reset, closed] && error != none }) {
-//-         stop 'my-server --port 80', grace: 10.seconds
-//-         start 'my-server --port 80', log: 'my-server.log'   // no log: the output goes nowhere
-//-         run 'systemctl --user restart my-server', timeout: 1.minute
-//-         sh 'ip link | grep -q wlan0'        // a shell, for when one is meant
+
+// The first restart whose `when` is true is used. If there is none, the restarts without `when`
+// are used in the order of this file: the next one when the last one did not help.
+// A restart without steps means: do not restart for this cause. For a TLS error watchdog restarts
+// nothing unless a `when` names `tls`. `error` is `none` if there was a response.
+
+//-     restart(when: { error in [refused, unreachable, timeout, reset, closed, tls] }) {
+//-         stop 'my-server --port 80', grace: 10.seconds  // SIGTERM, then SIGKILL after `grace`
+//-         start 'my-server --port 80', log: 'my-server.log'  // runs on; default: no log
+//-         run 'systemctl --user restart my-server', timeout: 1.minute  // runs to its end
+//-         sh 'ip link | grep -q wlan0'            // run by /bin/sh, for pipes and variables
 //-         pause 3.seconds
-//-         call { println 'custom Groovy' }  // the other words of restart are read when the rules are loaded
+//-         call { println 'custom Groovy code' }
 //-     }
-//-     within 30.seconds                       // how long it may take to be healthy after a restart
-//-     limit 3, per: 1.hour                    // the restart budget
-//-     remind 6.hours                          // default: never
+//-     restart(when: { error != none }) { run 'true' }
+//-     restart web                                 // the remedy from the top of the file
+
+// The steps of a restart are collected when the rules are loaded; if and for work there. Only the
+// code in `call { }` runs during the restart, as one of the steps.
+
+//-     within 30.seconds                           // time to be healthy after a restart
+//-     limit 3, per: 1.hour                        // the restart limit
+//-     remind 6.hours                              // repeats "still down"; default: never
 //- }
-//- watch('own CA') {
+//- watch('own certificate authority') {
 //-     url 'https://nas.local/'
 //-     bearer secret('TOKEN')
-//-     trust 'ca.pem'                          // a certificate authority of your own, beside the system's
+//-     trust 'ca.pem'                              // trusted in addition to the system's
 //- }

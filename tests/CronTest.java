@@ -46,8 +46,8 @@ class CronTest {
         createUser();
         installJBang();
         world = EdgeWorld.open(EdgeWorld.Kind.SCRIPT, "cron-tunnel");
-        Files.createDirectory(home.folder.resolve("watchdog"));
-        home.file("watchdog/rules.groovy", """
+        Files.createDirectories(home.folder.resolve(".config/watchdog"));
+        home.file(".config/watchdog/rules.groovy", """
             path '%s'
             watch('plex') {
                 url '%s/identity'
@@ -57,7 +57,7 @@ class CronTest {
             """.formatted(world.bin(), world.url()));
         run("find", home.folder.toString(), "-type", "d", "-exec", "chown", USER, "{}", "+").exits(0);
         asUser("checkout/jbangw catalog add --name catalog checkout/jbang-catalog.json").exits(0);
-        asUser("checkout/jbangw --offline watchdog@catalog --rules watchdog/rules.groovy").exits(0);
+        asUser("checkout/jbangw --offline watchdog@catalog").exits(0);
         world.awaitConnected();
     }
 
@@ -108,7 +108,7 @@ class CronTest {
         assertTrue(nextPass(2).startsWith("plex  healthy"), printed()::toString);
         assertEquals(daemons, world.daemons());
         Wait.until("cron's jobs to have ended", () -> cron.descendants().findAny().isEmpty());
-        assertFalse(Files.exists(home.folder.resolve("watchdog/rules.class")));
+        assertFalse(Files.exists(home.folder.resolve(".config/watchdog/rules.class")));
     }
 
     private String nextPass(int number) {
@@ -122,7 +122,9 @@ class CronTest {
     private Path crontab() throws IOException {
         List<String> lines = new ArrayList<>();
         for (String line : Files.readAllLines(Path.of("crontab.example"))) {
-            if (line.matches("[A-Z_]+=.*")) lines.add(line.startsWith("PATH=") ? PATH : line);
+            if (line.startsWith("JBANG=")) lines.add("JBANG=" + home.folder + "/checkout/jbangw");
+            else if (line.startsWith("PATH=")) lines.add(PATH);
+            else if (line.matches("[A-Z_]+=.*")) lines.add(line);
             if (line.startsWith("*/5 ")) lines.addAll(twiceAMinute(line));
         }
         assertTrue(lines.stream().anyMatch(line -> line.startsWith("* * * * * ")), lines.toString());
@@ -131,10 +133,8 @@ class CronTest {
 
     /** The second pass comes half a minute later, because cron's next turn would cost another minute. */
     private static List<String> twiceAMinute(String line) {
-        String shipped = "/usr/local/bin/jbang --offline watchdog@catalog --quiet --rules $HOME/";
-        assertTrue(line.contains(shipped), line);
-        String pass = line.replace("*/5 ", "* ").replace("/usr/local/bin/jbang", "$HOME/checkout/jbangw")
-            .replace(" --quiet", "") + " >>$HOME/printed 2>&1";
+        assertEquals("*/5 * * * * $JBANG --offline watchdog@catalog --quiet", line);
+        String pass = line.replace("*/5 ", "* ").replace(" --quiet", "") + " >>$HOME/printed 2>&1";
         return List.of(pass, pass.replace("* * * * * ", "* * * * * sleep 30; "));
     }
 

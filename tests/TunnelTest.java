@@ -163,10 +163,9 @@ class TunnelTest {
         String hook = ", url: '" + pushover.url().replaceAll("/$", "") + "')";
         String rules = Files.readString(Path.of("rules.groovy"));
         rules = replace(rules, "https://plex.example.com", world.url());
-        rules = replace(rules, "path '/usr/local/bin', '/opt/homebrew/bin'", "path '" + world.bin() + "'");
         rules = replace(rules, "tcp '1.1.1.1:443'", "tcp '127.0.0.1:" + port + "'; attempts 1");
         rules = replace(rules, "user: secret('PUSHOVER_USER'))", "user: secret('PUSHOVER_USER')" + hook);
-        home = new TestFolder(world.folder()).rules(rules)
+        home = new TestFolder(world.folder()).rules("path '" + world.bin() + "'\n" + rules)
             .env("PUSHOVER_TOKEN", "a-token").env("PUSHOVER_USER", "a-user");
     }
 
