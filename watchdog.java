@@ -13,7 +13,7 @@
 
 // watchdog: one check-and-heal pass over the services that rules.groovy names; cron is its clock.
 // The file is in reading order. A pass is followed by scrolling down only: main, command, checks,
-// verdict, decision, restart, message, state on disk. Sections 9 to 11 read the rules, 12 prints.
+// verdict, decision, restart, message, state on disk. Sections 10 to 12 read the rules, 13 prints.
 // `grep -n '// ===' watchdog.java` prints its table of contents.
 
 import static groovy.lang.Closure.DELEGATE_FIRST;
@@ -369,7 +369,7 @@ public final class watchdog implements Callable<Integer> {
     @Option(names = "--json", scope = ScopeType.INHERIT, description = "Print JSON for programs.")
     boolean json;
     @Option(names = {"-q", "--quiet"}, scope = ScopeType.INHERIT,
-        description = "Print nothing while everything is healthy.")
+        description = "Print only what is wrong and has changed since the last pass.")
     boolean quiet;
     @Option(names = {"-v", "--verbose"}, scope = ScopeType.INHERIT,
         description = "Print each step as it happens.")
@@ -916,6 +916,9 @@ final class DrillCommand {
         ExitException.mistakeIf(work.store().pausedUntil(name) != null, name + " is paused, so "
             + "nothing would restart it; end the pause with: watchdog resume "
             + Text.command(List.of(name)));
+        ExitException.mistakeIf(work.store().of(watch).restartsInWindow(watch.policy(), work.now())
+            >= watch.policy().limit(), name + " has reached its restart limit, so nothing would"
+            + " restart it; try again later");
         String question = "This stops " + name + " on purpose: "
             + stops.stream().map(Step::inWords).collect(Collectors.joining(", ")) + ".";
         ExitException.mistakeIf(!confirmed && !context.env.terminal(), question
@@ -987,13 +990,20 @@ final class WatchResult {
     String reasonBefore = "", actions = "";
     Duration healTime = Duration.ZERO;
     Instant lastHealthy;
-    boolean healed;
+    boolean healed, changed;
 
     WatchResult(Watch watch) { this.watch = watch; }
 
     Verdict verdict() { return check.verdict(); }
     boolean isHealthy() { return check.isHealthy(); }
     boolean needsRestart() { return decision.remedy() >= 0; }
+
+    /** What --quiet prints: something is wrong, or was healed, and the last pass did not say so. */
+    boolean isNews() {
+        boolean wrong = healed || verdict().exitCode() != 0;
+        return wrong && (changed || !actions.isEmpty() || !decision.events().isEmpty());
+    }
+
     Model.Remedy remedy() { return watch.remedies().get(decision.remedy()); }
 }
 
@@ -1040,6 +1050,7 @@ final class Pass {
             results.put(watch.name(), result);
             result.check = considerPauseAndDependencies(watch, checks.get(watch));
             WatchState state = store.of(watch);
+            result.changed = !result.verdict().word().equals(state.state());
             applyDecision(result, result.verdict().decide(watch.policy(), state, work.now()));
         }
         return results.values();
@@ -3001,7 +3012,7 @@ interface Language {
             samples = loader.atLeastOne("samples", number);
             this.good = good == null ? number : loader.atLeastOne("good", good);
         }
-        /** Unhealthy passes in a row before a restart and a message; default 1. */
+        /** How many of the last 2n-1 passes are unhealthy before a restart and a message; default 1. */
         public void failures(int passes) { failures = loader.atLeastOne("failures", passes); }
         /** Watches above this one; while one of them is unhealthy, this one is not judged. */
         public void needs(String... watches) {
@@ -3025,7 +3036,8 @@ interface Language {
         }
         /** How long the service may take to be healthy after a restart; default 30.seconds. */
         public void within(Duration time) { within = loader.positive("within", time); }
-        /** The restart limit: default 3 in any `per:`, default 1.hour. */
+        /** The restart limit: default 3 in any `per:`, default 1.hour. Beyond it, the pause before
+         *  each further restart of the same incident doubles, up to a day. */
         public void limit(int restarts, @Named Duration per) {
             limit = loader.atLeastOne("limit", restarts);
             if (per != null) this.per = loader.positive("per", per);
@@ -4463,8 +4475,7 @@ final class Printer {
         int width = results.stream().mapToInt(result -> result.watch.name().length()).max()
             .orElse(1);
         for (WatchResult result : results) {
-            boolean news = result.verdict().exitCode() != 0 || result.healed;
-            if (options.quiet && !news) continue;
+            if (options.quiet && !result.isNews()) continue;
             String name = String.format("%-" + width + "s", result.watch.name());
             line(name + "  " + verdict(result) + " " + what(result));
             if (options.verbose) details(result);
