@@ -41,13 +41,13 @@ import java.lang.reflect.Type;
 import java.lang.reflect.UndeclaredThrowableException;
 import java.math.BigDecimal;
 import java.net.*;
-import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.*;
 import java.nio.file.*;
 import java.nio.file.attribute.FileAttribute;
 import java.nio.file.attribute.PosixFileAttributes;
+import java.nio.file.attribute.PosixFilePermission;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.security.GeneralSecurityException;
 import java.security.KeyStore;
@@ -1696,8 +1696,7 @@ record CommandRunner(Path folder, Path tempFolder, List<String> extraPath, Map<S
             Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
             if (started.failure() != null) throw new StepFailedException(started.failure());
             SecureFiles.folder(pidFile(words).getParent());
-            byte[] identity = identityOf(process.toHandle()).getBytes(StandardCharsets.UTF_8);
-            SecureFiles.write(pidFile(words), identity);
+            SecureFiles.write(pidFile(words), identityOf(process.toHandle()));
             return started;
         } catch (IOException | OutOfMemoryError e) { // a failed fork is either
             throw cannot("start", words, e);
@@ -2044,15 +2043,16 @@ record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
     static final DeliveryResult ACCEPTED = new DeliveryResult(true, "accepted", null);
     static final Duration NEXT_PASS = Duration.ofMillis(1);
 
-    static DeliveryResult failed(String why) {
-        return new DeliveryResult(false, "not accepted: " + Text.plain(why, 200), NEXT_PASS);
+    static DeliveryResult failed(String why) { return failed(why, NEXT_PASS); }
+
+    static DeliveryResult failed(String why, Duration retryAfter) {
+        return new DeliveryResult(false, "not accepted: " + Text.plain(why, 200), retryAfter);
     }
 }
 
 /** Delivers messages, each hook in its own thread: no hook delays a restart or another hook. */
 final class Notifier {
     static final Duration TIMEOUT = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
-    private static final int MAX_WAITING = 50;
     private final StateStore store;
     private final Map<String, Model.Hook> hooks = new HashMap<>();
     private final Environment env;
@@ -2069,8 +2069,14 @@ final class Notifier {
         this.clients = clients;
         this.runner = runner;
         this.started = env.now();
-        for (Model.Hook hook : hooks) // also by label: its settings may change while a message waits
-            for (String key : List.of(hook.id(), hook.label())) this.hooks.putIfAbsent(key, hook);
+        for (Model.Hook hook : hooks) register(hook);
+        for (Model.Hook hook : hooks) if (hook.orElse() != null) register(hook.orElse());
+    }
+
+    /** Also by its label: the settings of a hook may change while a message waits. */
+    private void register(Model.Hook hook) {
+        hooks.putIfAbsent(hook.id(), hook);
+        hooks.putIfAbsent(hook.label(), hook);
     }
 
     void post(Model.Event event, Collection<Model.Hook> hooks) {
@@ -2099,8 +2105,16 @@ final class Notifier {
         if (waiting.stream().anyMatch(this::isDeferred)) return;
 
         Model.Hook hook = hooks.getOrDefault(id, hooks.get(Text.hook(id)));
-        List<OutboxEntry> current = dropStale(id, waiting, hook != null);
-        if (!current.isEmpty()) sendMerged(hook, current);
+        Instant oldest = env.now().minus(EXPIRY);
+        var stale = waiting.stream()
+            .filter(entry -> hook == null || !entry.event().at().isAfter(oldest)).toList();
+        var current = waiting.stream().filter(entry -> !stale.contains(entry)).toList();
+        store.drop(stale);
+        if (!stale.isEmpty()) warnings.add(Text.hook(id) + ": dropped "
+            + Text.count(stale.size(), "message") + (hook == null
+                ? ", because this hook is no longer in the rules"
+                : " that could not be delivered in time") + ": " + stale.get(0).event().title());
+        if (!current.isEmpty()) deliver(hook, current);
         store.save();
     }
 
@@ -2110,33 +2124,27 @@ final class Notifier {
         return millis > 0 && millis < 2 * EXPIRY.toMillis(); // longer if the clock was set back
     }
 
-    private List<OutboxEntry> dropStale(String id, List<OutboxEntry> waiting, boolean known) {
-        Instant oldest = env.now().minus(EXPIRY);
-        List<OutboxEntry> current = waiting.stream().skip(Math.max(0, waiting.size() - MAX_WAITING))
-            .filter(entry -> known && entry.event().at().isAfter(oldest)).toList();
-        List<OutboxEntry> stale = new ArrayList<>(waiting);
-        stale.removeAll(current);
-        store.drop(stale);
-        if (!stale.isEmpty()) warnings.add(Text.hook(id) + ": dropped "
-            + Text.count(stale.size(), "message") + (known ? " that could not be delivered in time"
-                : ", because this hook is no longer in the rules") + ": "
-            + stale.get(0).event().title());
-        return current;
-    }
-
-    private void sendMerged(Model.Hook hook, List<OutboxEntry> entries) {
+    /** A message that the hook has rejected waits for the fallback alone. */
+    private void deliver(Model.Hook hook, List<OutboxEntry> entries) {
         List<Model.Event> events = entries.stream().map(OutboxEntry::event).toList();
         Model.Event event = MessageText.merged(events, env.now());
-        DeliveryResult result = attempt(hook, event);
-        boolean instead = !result.accepted() && hook.orElse() != null
-            && attempt(hook.orElse(), event).accepted();
-        boolean retry = !instead && result.retryAfter() != null;
-        if (retry) store.postpone(entries, env.now().plus(result.retryAfter()));
+        Model.Hook fallback = hook.orElse();
+        DeliveryResult first = attempt(hook, event);
+        DeliveryResult last = first.accepted() || fallback == null ? first
+            : attempt(fallback, event);
+
+        boolean rejected = first.retryAfter() == null;
+        Duration wait = rejected ? last.retryAfter() : first.retryAfter();
+        boolean retry = !last.accepted() && wait != null;
+        if (retry)
+            store.postpone(entries, (rejected ? fallback : hook).id(), env.now().plus(wait));
         else store.drop(entries);
 
-        String next = retry ? "watchdog will send it again" : "watchdog will not send it again";
-        if (instead) next = hook.orElse().label() + " accepted it instead";
-        if (!result.accepted()) warnings.add(hook.label() + ": " + result.text() + "; " + next);
+        if (first.accepted()) return;
+        String second = last == first ? "" : fallback.label() + ": " + last.text() + "; ";
+        warnings.add(hook.label() + ": " + first.text() + "; " + (last.accepted()
+            ? fallback.label() + " accepted it instead"
+            : second + "watchdog will " + (retry ? "" : "not ") + "send it again"));
     }
 
     /** Whatever a hook throws, also custom Groovy code, is only a failed delivery. */
@@ -2148,23 +2156,16 @@ final class Notifier {
             .completeOnTimeout(late, TIMEOUT.toSeconds() + 1, TimeUnit.SECONDS).join();
     }
 
-    DeliveryResult post(String url, Map<?, ?> headers, Object json, boolean pushover) {
-        RequestBody body = RequestBody.create(Json.text(json), MediaType.get("application/json"));
-        Request.Builder request = new Request.Builder().url(url).post(body);
-        headers.forEach((name, value) -> request.header(name.toString(), value.toString()));
-        return exchange(request.build(), pushover);
-    }
-
     /** A ping that fails never fails the pass: the receiver notices that it is missing. */
     void heartbeat(String url) {
-        DeliveryResult result = exchange(new Request.Builder().url(url).build(), false);
+        DeliveryResult result = exchange(new Request.Builder().url(url).build());
         if (!result.accepted()) warnings.add("heartbeat: " + result.text());
     }
 
-    private DeliveryResult exchange(Request request, boolean pushover) {
+    DeliveryResult exchange(Request request) {
         ExchangeTimer timer = new ExchangeTimer();
         try (var response = clients.call(request, Deadline.in(TIMEOUT), null, timer).execute()) {
-            return result(response, response.peekBody(4096).string(), pushover);
+            return result(response, response.peekBody(4096).string());
         } catch (IOException | RuntimeException thrown) {
             var response = HttpClients.failure(thrown, request.url().host(), TIMEOUT, timer);
             return DeliveryResult.failed(response.failureText());
@@ -2172,50 +2173,35 @@ final class Notifier {
     }
 
     /** No other 4xx is repeated: the same message would be rejected again. */
-    private static DeliveryResult result(okhttp3.Response response, String body, boolean pushover) {
+    private static DeliveryResult result(okhttp3.Response response, String body) {
+        if (response.isSuccessful()) return DeliveryResult.ACCEPTED;
+
         int code = response.code();
-        boolean accepted = !pushover || Integer.valueOf(1).equals(Json.at(body, "status"));
-        if (response.isSuccessful() && accepted) return DeliveryResult.ACCEPTED;
-
-        boolean retry = code >= 500 || code == 408 || code == 429 && !pushover;
-        String text = "not accepted: " + Text.plain(code + " " + body, 120);
-        return new DeliveryResult(false, text, retry ? retryAfter(response, body) : null);
-    }
-
-    /** In seconds: in a header, or in the body of Telegram and Discord; at most a day. */
-    private static Duration retryAfter(okhttp3.Response response, String body) {
-        var inBody = Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
-        String asked = response.header("Retry-After", inBody.find() ? inBody.group(1) : "");
-        if (!asked.matches("0*[1-9]\\d{0,5}")) return DeliveryResult.NEXT_PASS;
-        return Duration.ofSeconds(Math.min(Long.parseLong(asked), EXPIRY.toSeconds()));
+        boolean retry = code >= 500 || code == 408 || code == 429;
+        String seconds = response.header("Retry-After", "");
+        Duration wait = !seconds.matches("0*[1-9]\\d{0,5}") ? DeliveryResult.NEXT_PASS
+            : Duration.ofSeconds(Math.min(Long.parseLong(seconds), EXPIRY.toSeconds()));
+        return DeliveryResult.failed(Text.plain(code + " " + body, 120), retry ? wait : null);
     }
 }
 
 /** What a message says: what happened, why, what was done, and how long it took. */
 final class MessageText {
-    private static final Set<Model.EventKind> ENDS =
-        EnumSet.of(Model.EventKind.healed, Model.EventKind.recovered);
-
     static Model.Event about(Model.EventKind kind, WatchResult r, Incident incident, Instant now) {
-        String name = r.watch.name(), title = switch (kind) {
+        String name = r.watch.name(), why = r.verdict().reason() + ".";
+        String time = time(incident.since(), now);
+        String found = "Found down at " + Text.at(incident.since()) + ": ";
+        String outage = found + incident.reason() + ". Healthy " + time + " later.";
+        String alone = incident.restarts() > 0 ? "" : name + " recovered without a restart. ";
+        String done = r.actions.isEmpty() ? name + " was restarted" : Text.upperFirst(r.actions);
+        String title = switch (kind) {
             case down -> " is down";
             case healed -> " is healthy again";
             case recovered -> " is healthy again" + afterRestart(r, incident, now);
             case gave_up -> " is still down; watchdog has stopped restarting it";
             default -> " is still down";
         };
-        String text = text(kind, r, incident, now);
-        return new Model.Event(kind, name, name + title, text, now, incident.since());
-    }
-
-    private static String text(Model.EventKind kind, WatchResult r, Incident incident, Instant now) {
-        String name = r.watch.name(), why = r.verdict().reason() + ".";
-        String found = "Found down at " + Text.at(incident.since()) + ": ";
-        String time = time(incident.since(), now);
-        String outage = found + incident.reason() + ". Healthy " + time + " later.";
-        String alone = incident.restarts() > 0 ? "" : name + " recovered without a restart. ";
-        String done = r.actions.isEmpty() ? name + " was restarted" : Text.upperFirst(r.actions);
-        return switch (kind) {
+        String text = switch (kind) {
             case down -> why + plan(r);
             case healed -> done + ". " + outage;
             case recovered -> alone + outage;
@@ -2223,16 +2209,17 @@ final class MessageText {
             case gave_up -> limitReached(r) + " " + found + why;
             default -> "Down for " + time + ": " + why;
         };
-    }
-
-    private static String plan(WatchResult r) {
-        if (r.needsRestart()) return " Restarting it: " + r.remedy().inWords() + ".";
-        return r.decision.why().isEmpty() ? "" : " Not restarted: " + r.decision.why() + ".";
+        return new Model.Event(kind, name, name + title, text, now, incident.since());
     }
 
     private static String afterRestart(WatchResult r, Incident incident, Instant now) {
         return incident.restarts() == 0 ? "" : ", "
             + time(r.decision.state().lastRestart().at(), now) + " after its last restart";
+    }
+
+    private static String plan(WatchResult r) {
+        if (r.needsRestart()) return " Restarting it: " + r.remedy().inWords() + ".";
+        return r.decision.why().isEmpty() ? "" : " Not restarted: " + r.decision.why() + ".";
     }
 
     private static String limitReached(WatchResult r) {
@@ -2253,49 +2240,29 @@ final class MessageText {
             now, incident.since());
     }
 
-    /** All messages that wait for one hook as one; of an incident that is over, only the end. */
-    static Model.Event merged(List<Model.Event> waiting, Instant now) {
-        List<Model.Event> events = withoutClosedIncidents(waiting);
+    /** All messages that wait for one hook as one; its title has the latest of each watch. */
+    static Model.Event merged(List<Model.Event> events, Instant now) {
         Model.Event first = events.get(0), last = events.get(events.size() - 1);
+        Map<String, String> titles = new LinkedHashMap<>();
+        for (Model.Event event : events) titles.put(event.watch(), event.title());
         boolean late = first.at().isBefore(now.minus(Duration.ofMinutes(10)));
         String text = events.stream().map(event -> (late ? "At " + Text.at(event.at()) + ": " : "")
                 + (events.size() == 1 ? "" : event.title() + ". ") + event.text())
             .collect(Collectors.joining("\n"));
-        String watches = String.join(", ", watches(events));
-        return new Model.Event(last.kind(), watches, mergedTitle(events), text, first.at(),
-            first.since());
-    }
-
-    private static List<Model.Event> withoutClosedIncidents(List<Model.Event> events) {
-        Set<String> closed = events.stream().filter(event -> ENDS.contains(event.kind()))
-            .map(MessageText::incidentKey).collect(Collectors.toSet());
-        return events.stream().filter(event -> ENDS.contains(event.kind())
-            || !closed.contains(incidentKey(event))).toList();
-    }
-
-    private static String incidentKey(Model.Event event) { return event.watch() + event.since(); }
-
-    private static List<String> watches(List<Model.Event> events) {
-        return events.stream().map(Model.Event::watch).distinct().toList();
-    }
-
-    private static String mergedTitle(List<Model.Event> events) {
-        List<String> names = watches(events);
-        if (names.size() == 1) return events.get(events.size() - 1).title();
-
-        List<String> news = events.stream()
-            .map(event -> event.title().substring(event.watch().length())).distinct().toList();
-        if (news.size() > 1) return events.size() + " messages about " + Text.list(names);
-        return Text.list(names) + news.get(0).replaceFirst("^ is ", " are ")
-            .replaceFirst("restarting it$", "restarting them");
+        return new Model.Event(last.kind(), String.join(", ", titles.keySet()),
+            String.join(", ", titles.values()), text, first.at(), first.since());
     }
 }
 
-/** POSTs JSON. {@code pushover}: a 200 may carry an error, and 429 means: no quota left. */
-record JsonSender(String url, Map<String, String> headers, Function<Model.Event, ?> json,
-                  boolean pushover) implements Sender {
+/** POSTs what {@code json} makes of the message. */
+record JsonSender(String url, Map<?, ?> headers, Function<Model.Event, ?> json)
+        implements Sender {
     public DeliveryResult send(Notifier notifier, Model.Event event) {
-        return notifier.post(url, headers, json.apply(event), pushover);
+        String body = Json.text(json.apply(event));
+        Request.Builder request = new Request.Builder().url(url)
+            .post(RequestBody.create(body, MediaType.get("application/json")));
+        headers.forEach((name, value) -> request.header(name.toString(), value.toString()));
+        return notifier.exchange(request.build());
     }
 }
 
@@ -2351,9 +2318,8 @@ final class StateStore {
 
     private void read() throws IOException {
         if (!Files.isRegularFile(file)) throw new IllegalStateException("it is not a file");
-        Object json = new JsonSlurper().parseText(Files.readString(file));
-        Object format = json instanceof Map<?, ?> map ? map.get("format") : null;
-        if (format instanceof Integer && !format.equals(FORMAT))
+        Map<?, ?> json = (Map<?, ?>) new JsonSlurper().parseText(Files.readString(file));
+        if (json.get("format") instanceof Integer format && format != FORMAT)
             throw new IllegalStateException("its format is " + format + ", not " + FORMAT);
         StateFile content = (StateFile) Json.as(StateFile.class, json);
         if (content.watches.containsValue(null) || content.outbox.contains(null))
@@ -2363,15 +2329,16 @@ final class StateStore {
         outbox.addAll(content.outbox);
     }
 
+    /** The last damaged file is kept for a person to look at. */
     private void quarantine(Throwable damage) {
         boolean clear = damage instanceof FileSystemException
             || damage instanceof IllegalStateException;
         String why = clear ? Text.plain(Text.thrown(damage), 120) : "it is damaged";
-        long slot = env.now().getEpochSecond() % 3; // at most three are kept
-        Path renamed = folder.resolve("memory.broken-" + slot + ".json");
+        Path renamed = folder.resolve("memory.broken.json");
+        boolean moved = writable && file.toFile().renameTo(renamed.toFile());
         warnings.add("memory.json could not be read (" + why + "); watchdog "
-            + (writable && file.toFile().renameTo(renamed.toFile()) ? "renamed it to " + renamed
-                + " and " : "") + "starts with an empty one, so restart limits start from zero");
+            + (moved ? "renamed it to " + renamed + " and " : "")
+            + "starts with an empty one, so restart limits start from zero");
     }
 
     Collection<String> warnings() { return warnings; }
@@ -2379,14 +2346,13 @@ final class StateStore {
     synchronized WatchState of(Watch watch) {
         return states.getOrDefault(watch.name(), WatchState.NEW);
     }
-
     synchronized void put(Watch watch, WatchState state) { states.put(watch.name(), state); }
     synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
     synchronized void drop(List<OutboxEntry> entries) { outbox.removeAll(entries); }
 
-    synchronized void postpone(List<OutboxEntry> entries, Instant until) {
+    synchronized void postpone(List<OutboxEntry> entries, String hook, Instant until) {
         outbox.replaceAll(entry -> !entries.contains(entry) ? entry
-            : new OutboxEntry(entry.event(), entry.hook(), until));
+            : new OutboxEntry(entry.event(), hook, until));
     }
 
     synchronized void post(OutboxEntry entry) {
@@ -2445,32 +2411,30 @@ final class StateStore {
     }
 
     Path pause(String name, Instant until) throws IOException {
-        return writeFile(fileOf("paused", name), until.toString());
+        Path file = fileOf("paused", name);
+        SecureFiles.folder(file.getParent());
+        return SecureFiles.write(file, until.toString());
     }
 
     boolean resume(String name) throws IOException {
         return Files.deleteIfExists(fileOf("paused", name));
     }
 
+    /** File names are limited to 255 bytes, and the temporary one is longer. */
+    private Path fileOf(String kind, String name) {
+        String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
+        return folder.resolve(kind).resolve(safe.length() < 200 ? safe : Text.hash(name));
+    }
+
     /** What a service answered when it was found down: one file a watch, to look into later. */
     void saveEvidence(String name, Response response) {
         String text = response.url() + "\n" + response.status() + " " + response.failureText()
             + "\n" + response.headers() + "\n" + Text.cut(response.body(), 1 << 16);
-        if (writable) SecureFiles.orElse(
-            () -> writeFile(fileOf("evidence", name + ".txt"), secrets.mask(text)),
-            e -> warnings.add("the response of " + name + " cannot be saved: " + Text.thrown(e)));
-    }
-
-    /** File names are limited to 255 bytes, and the temporary one is longer. */
-    private Path fileOf(String kind, String name) {
-        String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
-        String shortened = safe.length() < 200 ? safe : Text.hash(name);
-        return folder.resolve(kind).resolve(shortened);
-    }
-
-    private static Path writeFile(Path file, String text) throws IOException {
-        SecureFiles.folder(file.getParent());
-        return SecureFiles.write(file, text);
+        writeOrWarn("the response of " + name, () -> {
+            Path file = fileOf("evidence", name + ".txt");
+            SecureFiles.folder(file.getParent());
+            return SecureFiles.write(file, secrets.mask(text));
+        });
     }
 
     /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds. */
@@ -2478,16 +2442,20 @@ final class StateStore {
         Map<String, Object> line = new LinkedHashMap<>(Map.of("t", env.now().getEpochSecond()));
         for (WatchResult r : results) line.putIfAbsent(r.watch.name(),
             r.verdict().word().charAt(0) + "" + r.check.response().time().toMillis());
-        if (writable) SecureFiles.orElse(() -> append(Json.text(line) + "\n"),
-            e -> warnings.add("history.jsonl cannot be written: " + Text.thrown(e)));
+        Path file = folder.resolve("history.jsonl"), old = folder.resolve("history.old.jsonl");
+        writeOrWarn("history.jsonl", () -> {
+            if (file.toFile().length() > MAX_HISTORY_BYTES)
+                Files.move(file, old, StandardCopyOption.REPLACE_EXISTING);
+            if (!Files.exists(file)) Files.createFile(file, SecureFiles.PRIVATE);
+            return Files.writeString(file, Json.text(line) + "\n", StandardOpenOption.APPEND);
+        });
     }
 
-    private Path append(String line) throws IOException {
-        Path history = folder.resolve("history.jsonl");
-        if (history.toFile().length() > MAX_HISTORY_BYTES) Files.move(history,
-            folder.resolve("history.old.jsonl"), StandardCopyOption.REPLACE_EXISTING);
-        if (!Files.exists(history)) Files.createFile(history, SecureFiles.PRIVATE);
-        return Files.writeString(history, line, StandardOpenOption.APPEND);
+    private void writeOrWarn(String what, SecureFiles.IOSupplier<Path> writing) {
+        if (writable) SecureFiles.orElse(writing, e -> {
+            warnings.add(what + " cannot be written: " + Text.thrown(e));
+            return null;
+        });
     }
 
     /** The share of healthy checks in the last days, in per cent; null: there was no check. */
@@ -2515,10 +2483,11 @@ final class StateStore {
 
 /** Keeps files whole, and safe from other users. */
 final class SecureFiles {
-    static final FileAttribute<?> PRIVATE = mode("rw-------");
+    static final FileAttribute<Set<PosixFilePermission>> PRIVATE = mode("rw-------");
+    private static final FileAttribute<Set<PosixFilePermission>> FOLDER = mode("rwx------");
     private static final String ME = System.getProperty("user.name");
 
-    private static FileAttribute<?> mode(String mode) {
+    private static FileAttribute<Set<PosixFilePermission>> mode(String mode) {
         return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(mode));
     }
 
@@ -2565,30 +2534,26 @@ final class SecureFiles {
 
     /** Made if it is missing; throws when it is not ours, or cannot be written. */
     static Path folder(Path folder) throws IOException {
-        if (!Files.isDirectory(folder)) Files.createDirectories(folder, mode("rwx------"));
+        if (!Files.isDirectory(folder)) Files.createDirectories(folder, FOLDER);
         if (!isOurs(folder)) throw new IOException("it belongs to another user");
         if (!Files.isWritable(folder)) throw new IOException("it is read-only");
-        return Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwx------"));
+        return Files.setPosixFilePermissions(folder, FOLDER.value());
     }
 
     static void makePrivate(Path file) throws IOException {
-        Files.setPosixFilePermissions(file, PosixFilePermissions.fromString("rw-------"));
+        Files.setPosixFilePermissions(file, PRIVATE.value());
     }
 
     static boolean isOurs(Path folder) {
         return orElse(() -> Files.getOwner(folder).getName().equals(ME), missing -> false);
     }
 
-    static Path write(Path file, String text) throws IOException {
-        return write(file, text.getBytes(StandardCharsets.UTF_8));
-    }
-
     /** To a temporary file, forced to disk, then moved; the folder is forced too, for the move. */
-    static Path write(Path file, byte[] content) throws IOException {
+    static Path write(Path file, String text) throws IOException {
         Path temporary = Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp");
         try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE);
              FileChannel folder = FileChannel.open(file.getParent())) {
-            channel.write(ByteBuffer.wrap(content));
+            channel.write(StandardCharsets.UTF_8.encode(text));
             channel.force(true);
             Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE);
             folder.force(true);
@@ -2636,9 +2601,8 @@ final class Json implements JsonGenerator.Converter {
     }
 
     @Override public boolean handles(Class<?> type) {
-        var known = Stream.of(CharSequence.class, Number.class, Map.class, Collection.class,
-            Boolean.class);
-        return known.noneMatch(supertype -> supertype.isAssignableFrom(type));
+        return Stream.of(CharSequence.class, Number.class, Boolean.class, Map.class,
+            Collection.class).noneMatch(known -> known.isAssignableFrom(type));
     }
 
     @Override public Object convert(Object value, String key) {
@@ -2677,12 +2641,10 @@ final class Json implements JsonGenerator.Converter {
     }
 
     private static Object record(Class<?> type, Map<?, ?> json) {
-        RecordComponent[] components = type.getRecordComponents();
-        var types = Stream.of(components).map(RecordComponent::getType).toArray(Class[]::new);
-        var values = Stream.of(components)
+        var values = Stream.of(type.getRecordComponents())
             .map(part -> as(part.getGenericType(), json.get(part.getName()))).toArray();
         try {
-            var constructor = type.getDeclaredConstructor(types);
+            var constructor = type.getDeclaredConstructors()[0]; // our records have only one
             constructor.setAccessible(true);
             return constructor.newInstance(values);
         } catch (ReflectiveOperationException e) {
@@ -3339,13 +3301,13 @@ final class RulesLoader {
         Map<String, String> headers = bearer == null ? Map.of()
             : Map.of("Authorization", "Bearer " + bearer);
         return hook(label, address + headers + json.apply(SAMPLE),
-            new JsonSender(address, headers, json, label.equals("pushover")));
+            new JsonSender(address, headers, json));
     }
 
     Model.Hook webhook(String address, Map<String, String> headers, Function<Model.Event, ?> json) {
         Map<String, String> given = headers == null ? Map.of() : headers;
         return hook("webhook", url("webhook", address) + given,
-            new JsonSender(address, given, json, false));
+            new JsonSender(address, given, json));
     }
 
     Model.Hook blockHook(Closure<?> block) {

@@ -43,7 +43,8 @@ class NotifyTest {
         entry("healed", "Ran 'touch plex.up'. Found down at 2026-03-01 08:00: expected status == 200, "
             + "but status was 530. Healthy 0 ms later."),
         entry("gave up, title", "plex is still down; watchdog has stopped restarting it"),
-        entry("gave up, both", "a and b are still down; watchdog has stopped restarting them"),
+        entry("gave up, both", "a is still down; watchdog has stopped restarting it, "
+            + "b is still down; watchdog has stopped restarting it"),
         entry("gave up", "3 restarts in 1 h did not last; the next one is possible at 2026-03-01 09:00. "
             + "Found down at 2026-03-01 08:00: expected status == 200, but status was 401."),
         entry("recovered, title", "plex is healthy again, 15 min after its last restart"),
@@ -55,6 +56,8 @@ class NotifyTest {
         entry("waits", "watchdog: %s: not accepted: %s; watchdog will send it again\n"),
         entry("rejected", "watchdog: %s: not accepted: %s; watchdog will not send it again\n"),
         entry("orElse", "watchdog: %s: not accepted: %s; webhook accepted it instead\n"),
+        entry("both fail", "watchdog: webhook: not accepted: %s; webhook: not accepted: %s; watchdog will "
+            + "%s it again\n"),
         entry("too old", "watchdog: webhook: dropped 1 message that could not be delivered in time: "
             + "plex is down\n"),
         entry("removed hook", "watchdog: webhook: dropped 1 message, because this hook is no longer in the "
@@ -256,7 +259,7 @@ class NotifyTest {
             watch('other') { tcp '127.0.0.1:1'; attempts 1 }
             """.formatted(plex.url()).replace("@", inbox.url("")));
         pass();
-        assertEquals(List.of("plex and other are down", "plex is healthy again"), inbox.titles("/all"));
+        assertEquals(List.of("plex is down, other is down", "plex is healthy again"), inbox.titles("/all"));
         assertEquals(List.of("plex is healthy again"), inbox.titles("/good"));
         assertEquals(List.of("plex is down"), inbox.titles("/bad"));
     }
@@ -278,12 +281,45 @@ class NotifyTest {
         assertEquals(1, inbox.titles("/second").size(), "and it is delivered");
     }
 
+    @Test void aMessageThatTheHookRejectsWaitsForItsFallbackAlone() {
+        answer("/first", 400, "bad");
+        answer("/second", 503, "busy");
+        watched("notify webhook('@/first'), orElse: webhook('@/second')", "");
+        assertEquals(sentence("both fail", "400 bad", "503 busy", "send"), pass().err());
+        assertEquals(1, waiting());
+        inbox.answers.clear();
+        assertEquals("", pass().err());
+        assertEquals(1, all("/first").size(), "a rejected message is never repeated");
+        assertEquals(2, all("/second").size());
+        assertEquals(0, waiting());
+    }
+
+    @Test void aMessageThatOnlyTheFallbackRejectsWaitsForTheHook() {
+        answer("/first", 503, "busy");
+        answer("/second", 400, "bad");
+        watched("notify webhook('@/first'), orElse: webhook('@/second')", "");
+        assertEquals(sentence("both fail", "503 busy", "400 bad", "send"), pass().err());
+        inbox.answers.clear();
+        assertEquals("", pass().err());
+        assertEquals(2, all("/first").size());
+        assertEquals(0, waiting());
+    }
+
+    @Test void aMessageThatBothRejectIsReportedAndNeverSentAgain() {
+        answer("/first", 400, "bad");
+        answer("/second", 400, "bad");
+        watched("notify webhook('@/first'), orElse: webhook('@/second')", "");
+        assertEquals(sentence("both fail", "400 bad", "400 bad", "not send"), pass().err());
+        assertEquals("", pass().err());
+        assertEquals(2, inbox.requests.size());
+    }
+
     @Test void threeWatchesThatGoDownTogetherAreOneMessageToEachHook() {
         home.rules("notify webhook('@/one')\nnotify webhook('@/two')\n".replace("@", inbox.url(""))
             + "for (name in ['a', 'b', 'c']) { watch(name) { tcp '127.0.0.1:1'; attempts 1 } }\n");
         pass();
-        assertEquals(List.of("a, b and c are down"), inbox.titles("/one"));
-        assertEquals(List.of("a, b and c are down"), inbox.titles("/two"));
+        assertEquals(List.of("a is down, b is down, c is down"), inbox.titles("/one"));
+        assertEquals(List.of("a is down, b is down, c is down"), inbox.titles("/two"));
         pass();
         assertEquals(2, inbox.requests.size(), "no message each five minutes");
     }
@@ -304,8 +340,8 @@ class NotifyTest {
         Run run = pass();
         assertEquals(0, run.exit());
         assertEquals(1, plex.restarts());
-        assertEquals(List.of("web, films and mail are down", "web, films and mail are healthy again"),
-            inbox.titles("/hook"));
+        assertEquals(List.of("web is down, films is down, mail is down",
+            "web is healthy again, films is healthy again, mail is healthy again"), inbox.titles("/hook"));
         assertEquals(3, run.out().lines().filter(line -> line.matches("\\w+ +healed .*")).count(), run.out());
     }
 
@@ -445,17 +481,6 @@ class NotifyTest {
         }));
     }
 
-    @Test void discordAndTelegramAskForTheirPauseInTheBody() {
-        answer("/discord", 429, "{\"message\":\"You are being rate limited.\",\"retry_after\": 650.57}");
-        watched("notify discord(url: '@/discord')", "");
-        pass();
-        pass();
-        pass();
-        assertEquals(1, inbox.requests.size());
-        pass();
-        assertEquals(2, inbox.requests.size());
-    }
-
     @Test void afterTheClockWasSetBackAMessageDoesNotWaitForTheOldTime() {
         answer("/hook", 500, "sorry");
         watched("notify webhook('@/hook')");
@@ -466,21 +491,7 @@ class NotifyTest {
         assertEquals(2, all("/hook").size());
     }
 
-    @Test void pushoversUsedUpQuotaIsARejection() {
-        String body = "{\"status\":0,\"errors\":[\"monthly limit\"]}";
-        answer("/1/messages.json", 429, body);
-        watched("notify pushover(token: 'a', user: 'u', url: '@')", "");
-        assertEquals(sentence("rejected", "pushover", "429 " + body), pass().err());
-        assertEquals("", pass().err());
-    }
-
-    @Test void a200OfPushoverThatSaysNoIsARejection() {
-        answer("/1/messages.json", 200, "{\"status\":0}");
-        watched("notify pushover(token: 'a', user: 'u', url: '@')", "");
-        assertEquals(sentence("rejected", "pushover", "200 {\"status\":0}"), pass().err());
-    }
-
-    @Test void ofAnIncidentThatIsOverOnlyItsEndIsDelivered() {
+    @Test void whatWaitedIsOneMessageWithTheLastTitleAndAllTexts() {
         answer("/hook", 503, "");
         watched("notify webhook('@/hook')", "restart { run 'touch plex.up' }");
         pass();
@@ -488,7 +499,9 @@ class NotifyTest {
         inbox.answers.remove("/hook");
         pass();
         assertEquals("plex is healthy again", json(last("/hook")).get("title"));
-        assertEquals(sentence("late", sentence("healed")), json(last("/hook")).get("text"));
+        assertEquals(sentence("late", "plex is down. " + sentence("down")) + "\n"
+            + sentence("late", "plex is healthy again. " + sentence("healed")),
+            json(last("/hook")).get("text"));
     }
 
     @Test void aMessageThatCouldNotBeDeliveredForADayIsDroppedAndThatIsReported() {
