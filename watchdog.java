@@ -41,13 +41,13 @@ import java.lang.reflect.Type;
 import java.lang.reflect.UndeclaredThrowableException;
 import java.math.BigDecimal;
 import java.net.*;
-import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.*;
 import java.nio.file.*;
 import java.nio.file.attribute.FileAttribute;
 import java.nio.file.attribute.PosixFileAttributes;
+import java.nio.file.attribute.PosixFilePermission;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.security.GeneralSecurityException;
 import java.security.KeyStore;
@@ -1816,8 +1816,7 @@ record CommandRunner(Path folder, Path tempFolder, String path, Map<String, Stri
             Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
             if (started.failure() != null) throw new StepFailedException(started.failure());
             SecureFiles.folder(pidFile(words).getParent());
-            byte[] identity = identityOf(process.toHandle()).getBytes(StandardCharsets.UTF_8);
-            SecureFiles.write(pidFile(words), identity);
+            SecureFiles.write(pidFile(words), identityOf(process.toHandle()));
             return started;
         } catch (IOException | OutOfMemoryError e) { // a failed fork is either
             throw cannotRun(words, e);
@@ -2128,15 +2127,16 @@ record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
     static final DeliveryResult ACCEPTED = new DeliveryResult(true, "accepted", null);
     static final Duration NEXT_PASS = Duration.ofMillis(1);
 
-    static DeliveryResult failed(String why) {
-        return new DeliveryResult(false, "not accepted: " + Text.plain(why, 200), NEXT_PASS);
+    static DeliveryResult failed(String why) { return failed(why, NEXT_PASS); }
+
+    static DeliveryResult failed(String why, Duration retryAfter) {
+        return new DeliveryResult(false, "not accepted: " + Text.plain(why, 200), retryAfter);
     }
 }
 
 /** Delivers messages, each hook in its own thread: no hook delays a restart or another hook. */
 final class Notifier {
     static final Duration TIMEOUT = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
-    private static final int MAX_WAITING = 50;
     private final StateStore store;
     private final Map<String, Model.Hook> hooks = new HashMap<>();
     private final Environment env;
@@ -2153,21 +2153,30 @@ final class Notifier {
         this.clients = clients;
         this.runner = runner;
         this.started = env.now();
-        for (Model.Hook hook : hooks) // also by label: its settings may change while a message waits
-            for (String key : List.of(hook.id(), hook.label())) this.hooks.putIfAbsent(key, hook);
+        for (Model.Hook hook : hooks) register(hook);
+        for (Model.Hook hook : hooks) if (hook.orElse() != null) register(hook.orElse());
+    }
+
+    /** Also by its label: the settings of a hook may change while a message waits. */
+    private void register(Model.Hook hook) {
+        hooks.putIfAbsent(hook.id(), hook);
+        hooks.putIfAbsent(hook.label(), hook);
     }
 
     void post(Model.Event event, Collection<Model.Hook> hooks) {
-        for (Model.Hook hook : new LinkedHashSet<>(hooks))
-            if (hook.on().contains(event.kind()))
-                store.post(new OutboxEntry(event, hook.id(), started));
+        hooks.stream().filter(hook -> hook.on().contains(event.kind())).map(Model.Hook::id)
+            .distinct().forEach(id -> store.post(new OutboxEntry(event, id, Instant.EPOCH)));
     }
 
     /** Returns at once; messages posted later are sent by the next call. */
     void send() {
         for (String id : new HashSet<>(store.outbox().stream().map(OutboxEntry::hook).toList())) {
             var previous = deliveries.getOrDefault(id, CompletableFuture.completedFuture(null));
-            deliveries.put(id, previous.thenRunAsync(() -> deliverTo(id), DaemonThreads::begin));
+            deliveries.put(id, previous.thenRunAsync(() -> deliverTo(id), DaemonThreads::begin)
+                .exceptionally(thrown -> {
+                    warnings.add(Text.hook(id) + ": " + Text.thrown(thrown.getCause()));
+                    return null;
+                }));
         }
     }
 
@@ -2183,8 +2192,16 @@ final class Notifier {
         if (waiting.stream().anyMatch(this::isDeferred)) return;
 
         Model.Hook hook = hooks.getOrDefault(id, hooks.get(Text.hook(id)));
-        List<OutboxEntry> current = dropStale(id, waiting, hook != null);
-        if (!current.isEmpty()) sendMerged(hook, current);
+        Instant oldest = env.now().minus(EXPIRY);
+        var stale = waiting.stream()
+            .filter(entry -> hook == null || !entry.event().at().isAfter(oldest)).toList();
+        var current = waiting.stream().filter(entry -> !stale.contains(entry)).toList();
+        store.drop(stale);
+        if (!stale.isEmpty()) warnings.add(Text.hook(id) + ": dropped "
+            + Text.count(stale.size(), "message") + (hook == null
+                ? ", because this hook is no longer in the rules"
+                : " that could not be delivered in time") + ": " + stale.get(0).event().title());
+        if (!current.isEmpty()) deliver(hook, current);
         store.save();
     }
 
@@ -2194,33 +2211,27 @@ final class Notifier {
         return millis > 0 && millis < 2 * EXPIRY.toMillis(); // longer if the clock was set back
     }
 
-    private List<OutboxEntry> dropStale(String id, List<OutboxEntry> waiting, boolean known) {
-        Instant oldest = env.now().minus(EXPIRY);
-        List<OutboxEntry> current = waiting.stream().skip(Math.max(0, waiting.size() - MAX_WAITING))
-            .filter(entry -> known && entry.event().at().isAfter(oldest)).toList();
-        List<OutboxEntry> stale = new ArrayList<>(waiting);
-        stale.removeAll(current);
-        store.drop(stale);
-        if (!stale.isEmpty()) warnings.add(Text.hook(id) + ": dropped "
-            + Text.count(stale.size(), "message") + (known ? " that could not be delivered in time"
-                : ", because this hook is no longer in the rules") + ": "
-            + stale.get(0).event().title());
-        return current;
-    }
-
-    private void sendMerged(Model.Hook hook, List<OutboxEntry> entries) {
+    /** A message that the hook has rejected waits for the fallback alone. */
+    private void deliver(Model.Hook hook, List<OutboxEntry> entries) {
         List<Model.Event> events = entries.stream().map(OutboxEntry::event).toList();
         Model.Event event = MessageText.merged(events, env.now());
-        DeliveryResult result = attempt(hook, event);
-        boolean instead = !result.accepted() && hook.orElse() != null
-            && attempt(hook.orElse(), event).accepted();
-        boolean retry = !instead && result.retryAfter() != null;
-        if (retry) store.postpone(entries, env.now().plus(result.retryAfter()));
+        Model.Hook fallback = hook.orElse();
+        DeliveryResult first = attempt(hook, event);
+        DeliveryResult last = first.accepted() || fallback == null ? first
+            : attempt(fallback, event);
+
+        boolean rejected = first.retryAfter() == null;
+        Duration wait = rejected ? last.retryAfter() : first.retryAfter();
+        boolean retry = !last.accepted() && wait != null;
+        if (retry)
+            store.postpone(entries, (rejected ? fallback : hook).id(), env.now().plus(wait));
         else store.drop(entries);
 
-        String next = retry ? "watchdog will send it again" : "watchdog will not send it again";
-        if (instead) next = hook.orElse().label() + " accepted it instead";
-        if (!result.accepted()) warnings.add(hook.label() + ": " + result.text() + "; " + next);
+        if (first.accepted()) return;
+        String second = last == first ? "" : fallback.label() + ": " + last.text() + "; ";
+        warnings.add(hook.label() + ": " + first.text() + "; " + (last.accepted()
+            ? fallback.label() + " accepted it instead"
+            : second + "watchdog will " + (retry ? "" : "not ") + "send it again"));
     }
 
     /** Whatever a hook throws, also custom Groovy code, is only a failed delivery. */
@@ -2232,20 +2243,13 @@ final class Notifier {
             .completeOnTimeout(late, TIMEOUT.toSeconds() + 1, TimeUnit.SECONDS).join();
     }
 
-    DeliveryResult post(String url, Map<?, ?> headers, Object json, boolean pushover) {
-        RequestBody body = RequestBody.create(Json.text(json), MediaType.get("application/json"));
-        Request.Builder request = new Request.Builder().url(url).post(body);
-        headers.forEach((name, value) -> request.header(name.toString(), value.toString()));
-        return exchange(request.build(), pushover);
-    }
-
     /** A ping that fails never fails the pass: the receiver notices that it is missing. */
     void heartbeat(String url) {
         DeliveryResult result = exchange(new Request.Builder().url(url).build(), false);
         if (!result.accepted()) warnings.add("heartbeat: " + result.text());
     }
 
-    private DeliveryResult exchange(Request request, boolean pushover) {
+    DeliveryResult exchange(Request request, boolean pushover) {
         ExchangeTimer timer = new ExchangeTimer();
         try (var response = clients.call(request, Deadline.in(TIMEOUT), null, timer).execute()) {
             return result(response, response.peekBody(4096).string(), pushover);
@@ -2255,52 +2259,56 @@ final class Notifier {
         }
     }
 
-    /** No other 4xx is repeated: the same message would be rejected again. */
+    /** Pushover: a 200 may carry an error, and 429 means that no quota is left. */
     private static DeliveryResult result(okhttp3.Response response, String body, boolean pushover) {
         int code = response.code();
         boolean accepted = !pushover || Integer.valueOf(1).equals(Json.at(body, "status"));
         if (response.isSuccessful() && accepted) return DeliveryResult.ACCEPTED;
 
+        // No other 4xx is repeated: the same message would be rejected again.
         boolean retry = code >= 500 || code == 408 || code == 429 && !pushover;
-        String text = "not accepted: " + Text.plain(code + " " + body, 120);
-        return new DeliveryResult(false, text, retry ? retryAfter(response, body) : null);
+        String text = Text.plain(code + " " + body, 120);
+        return DeliveryResult.failed(text, retry ? retryAfter(response, body) : null);
     }
 
-    /** In seconds: in a header, or in the body of Telegram and Discord; at most a day. */
+    /** In seconds, in a header, or in the body of Discord and Telegram; at most a day. */
     private static Duration retryAfter(okhttp3.Response response, String body) {
-        var inBody = Pattern.compile("\"retry_after\"\\s*:\\s*(\\d{1,6})").matcher(body);
-        String asked = response.header("Retry-After", inBody.find() ? inBody.group(1) : "");
-        if (!asked.matches("0*[1-9]\\d{0,5}")) return DeliveryResult.NEXT_PASS;
-        return Duration.ofSeconds(Math.min(Long.parseLong(asked), EXPIRY.toSeconds()));
+        for (Object asked : Arrays.asList(response.header("Retry-After"),
+                Json.at(body, "retry_after"), Json.at(body, "parameters.retry_after")))
+            if (String.valueOf(asked).matches("0*[1-9]\\d{0,5}(\\.\\d+)?")) return Duration.ofSeconds(
+                Math.min((long) Double.parseDouble(asked.toString()), EXPIRY.toSeconds()));
+        return DeliveryResult.NEXT_PASS;
     }
 }
 
-/** What a message says: what happened, why, what was done, and how long it took. */
+/** What a message says: what happened, why, since when, what was done. */
 final class MessageText {
     private static final Set<Model.EventKind> ENDS =
         EnumSet.of(Model.EventKind.healed, Model.EventKind.recovered);
 
     static Model.Event about(Model.EventKind kind, WatchResult r, Incident incident, Instant now) {
-        String name = r.watch.name(), title = switch (kind) {
+        String name = r.watch.name();
+        if (kind == Model.EventKind.inconclusive) return inconclusive(r, now);
+        String title = switch (kind) {
             case down -> " is down";
             case healed -> " is healthy again";
             case recovered -> " is healthy again" + afterRestart(r, incident, now);
             case gave_up -> " is still down; watchdog has stopped restarting it";
             case flapping -> " comes and goes";
-            case inconclusive -> r.verdict() instanceof Inconclusive ? " cannot be checked"
-                : " is checked again";
             default -> " is still down";
         };
-        boolean blind = kind == Model.EventKind.inconclusive;
-        return new Model.Event(kind, name, name + title, blind ? blind(r) : text(kind, r, incident,
-            now), now, blind ? r.decision.state().since() : incident.since());
+        String text = text(kind, r, incident, now);
+        return new Model.Event(kind, name, name + title, text, now, incident.since());
     }
 
-    private static String blind(WatchResult r) {
-        if (!(r.verdict() instanceof Inconclusive)) return "It is " + r.verdict().word() + " now: "
-            + r.verdict().reason() + ".";
-        return "Not judged since " + Text.at(r.decision.state().since()) + ": "
-            + r.verdict().reason() + ".";
+    private static Model.Event inconclusive(WatchResult r, Instant now) {
+        String name = r.watch.name(), reason = r.verdict().reason() + ".";
+        Instant since = r.decision.state().since();
+        boolean ended = !(r.verdict() instanceof Inconclusive);
+        return new Model.Event(Model.EventKind.inconclusive, name,
+            name + (ended ? " is checked again" : " cannot be checked"),
+            ended ? "It is " + r.verdict().word() + ": " + reason
+                : "It could not be checked since " + Text.at(since) + ": " + reason, now, since);
     }
 
     private static String text(Model.EventKind kind, WatchResult r, Incident incident, Instant now) {
@@ -2309,13 +2317,15 @@ final class MessageText {
         String time = time(incident.since(), now);
         String outage = found + incident.reason() + ". Healthy " + time + " later.";
         String alone = incident.restarts() > 0 ? "" : name + " recovered without a restart. ";
+        String often = incident.relapses() == 0 ? ""
+            : "It failed " + (incident.relapses() + 1) + " times. ";
         String done = r.actions.isEmpty() ? name + " was restarted" : Text.upperFirst(r.actions);
         return switch (kind) {
             case down -> why + lastHealthy(r) + plan(r);
             case flapping -> "It has failed " + (incident.relapses() + 1) + " times since "
                 + Text.at(incident.since()) + ": " + why + plan(r);
             case healed -> done + ". " + outage;
-            case recovered -> alone + outage;
+            case recovered -> alone + often + outage;
             case still_down -> done + ", but " + name + " is still down: " + why;
             case gave_up -> limitReached(r) + " " + found + why;
             default -> "Down for " + time + ": " + why;
@@ -2349,25 +2359,27 @@ final class MessageText {
     }
 
     static Model.Event unwatched(String name, Incident incident, Instant now) {
+        String text = incident.isHealthy() ? " was removed from the rules soon after it was down: "
+            : " was removed from the rules while it was down: ";
         return new Model.Event(Model.EventKind.recovered, name, name + " is no longer watched",
-            name + " was removed from the rules while it was down: " + incident.reason() + ".",
-            now, incident.since());
+            name + text + incident.reason() + ".", now, incident.since());
     }
 
-    /** All messages that wait for one hook as one; of an incident that is over, only the end. */
+    /** All messages that wait for one hook as one, what is still open first. */
     static Model.Event merged(List<Model.Event> waiting, Instant now) {
         List<Model.Event> events = withoutClosedIncidents(waiting);
-        Model.Event first = events.get(0), last = events.get(events.size() - 1);
-        boolean late = first.at().isBefore(now.minus(Duration.ofMinutes(10)));
+        events.sort(Comparator.comparing(event -> ENDS.contains(event.kind())));
+        Model.Event first = events.get(0);
+        boolean late = waiting.get(0).at().isBefore(now.minus(Duration.ofMinutes(10)));
         String text = events.stream().map(event -> (late ? "At " + Text.at(event.at()) + ": " : "")
                 + (events.size() == 1 ? "" : event.title() + ". ") + event.text())
             .collect(Collectors.joining("\n"));
-        String watches = String.join(", ", watches(events));
-        return new Model.Event(last.kind(), watches, mergedTitle(events), text, first.at(),
-            first.since());
+        String watches = events.stream().map(Model.Event::watch).distinct()
+            .collect(Collectors.joining(", "));
+        return new Model.Event(first.kind(), watches, title(events), text, first.at(), first.since());
     }
 
-    /** Of an incident only what came after its last recovery, and that. */
+    /** Of an incident its last recovery, and what came after that. */
     private static List<Model.Event> withoutClosedIncidents(List<Model.Event> events) {
         Map<String, Integer> ends = new HashMap<>();
         for (int i = 0; i < events.size(); i++)
@@ -2380,27 +2392,33 @@ final class MessageText {
 
     private static String incidentKey(Model.Event event) { return event.watch() + event.since(); }
 
-    private static List<String> watches(List<Model.Event> events) {
-        return events.stream().map(Model.Event::watch).distinct().toList();
+    /** The latest news of each watch, in one sentence if all have the same. */
+    private static String title(List<Model.Event> events) {
+        Map<String, String> titles = new LinkedHashMap<>();
+        for (Model.Event event : events) titles.put(event.watch(), event.title());
+        String name = events.get(0).watch(), news = titles.get(name).substring(name.length());
+        boolean same = titles.entrySet().stream().allMatch(e -> e.getValue().equals(e.getKey() + news));
+        if (titles.size() == 1 || !same) return listed(titles.values());
+        return listed(titles.keySet()) + news.replaceFirst("^ is ", " are ")
+            .replaceFirst("restarting it$", "restarting them");
     }
 
-    private static String mergedTitle(List<Model.Event> events) {
-        List<String> names = watches(events);
-        if (names.size() == 1) return events.get(events.size() - 1).title();
-
-        List<String> news = events.stream()
-            .map(event -> event.title().substring(event.watch().length())).distinct().toList();
-        if (news.size() > 1) return events.size() + " messages about " + Text.list(names);
-        return Text.list(names) + news.get(0).replaceFirst("^ is ", " are ")
-            .replaceFirst("restarting it$", "restarting them");
+    private static String listed(Collection<String> items) {
+        if (items.size() <= 3) return Text.list(items);
+        return items.stream().limit(3).collect(Collectors.joining(", ")) + " and "
+            + (items.size() - 3) + " more";
     }
 }
 
-/** POSTs JSON. {@code pushover}: a 200 may carry an error, and 429 means: no quota left. */
+/** POSTs what {@code json} makes of the message. */
 record JsonSender(String url, Map<String, String> headers, Function<Model.Event, ?> json,
                   boolean pushover) implements Sender {
     public DeliveryResult send(Notifier notifier, Model.Event event) {
-        return notifier.post(url, headers, json.apply(event), pushover);
+        String body = Json.text(json.apply(event));
+        Request.Builder request = new Request.Builder().url(url)
+            .post(RequestBody.create(body, MediaType.get("application/json")));
+        headers.forEach(request::header);
+        return notifier.exchange(request.build(), pushover);
     }
 }
 
@@ -2456,9 +2474,8 @@ final class StateStore {
 
     private void read() throws IOException {
         if (!Files.isRegularFile(file)) throw new IllegalStateException("it is not a file");
-        Object json = new JsonSlurper().parseText(Files.readString(file));
-        Object format = json instanceof Map<?, ?> map ? map.get("format") : null;
-        if (format instanceof Integer && !format.equals(FORMAT))
+        Map<?, ?> json = (Map<?, ?>) new JsonSlurper().parseText(Files.readString(file));
+        if (json.get("format") instanceof Integer format && format != FORMAT)
             throw new IllegalStateException("its format is " + format + ", not " + FORMAT);
         StateFile content = (StateFile) Json.as(StateFile.class, json);
         if (content.watches.containsValue(null) || content.outbox.contains(null))
@@ -2468,15 +2485,16 @@ final class StateStore {
         outbox.addAll(content.outbox);
     }
 
+    /** The last damaged file is kept for a person to look at. */
     private void quarantine(Throwable damage) {
         boolean clear = damage instanceof FileSystemException
             || damage instanceof IllegalStateException;
         String why = clear ? Text.plain(Text.thrown(damage), 120) : "it is damaged";
-        long slot = env.now().getEpochSecond() % 3; // at most three are kept
-        Path renamed = folder.resolve("memory.broken-" + slot + ".json");
+        Path renamed = folder.resolve("memory.broken.json");
+        boolean moved = writable && file.toFile().renameTo(renamed.toFile());
         warnings.add("memory.json could not be read (" + why + "); watchdog "
-            + (writable && file.toFile().renameTo(renamed.toFile()) ? "renamed it to " + renamed
-                + " and " : "") + "starts with an empty one, so restart limits start from zero");
+            + (moved ? "renamed it to " + renamed + " and " : "")
+            + "starts with an empty one, so restart limits start from zero");
     }
 
     Collection<String> warnings() { return warnings; }
@@ -2484,14 +2502,13 @@ final class StateStore {
     synchronized WatchState of(Watch watch) {
         return states.getOrDefault(watch.name(), WatchState.NEW);
     }
-
     synchronized void put(Watch watch, WatchState state) { states.put(watch.name(), state); }
     synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
     synchronized void drop(List<OutboxEntry> entries) { outbox.removeAll(entries); }
 
-    synchronized void postpone(List<OutboxEntry> entries, Instant until) {
+    synchronized void postpone(List<OutboxEntry> entries, String hook, Instant until) {
         outbox.replaceAll(entry -> !entries.contains(entry) ? entry
-            : new OutboxEntry(entry.event(), entry.hook(), until));
+            : new OutboxEntry(entry.event(), hook, until));
     }
 
     synchronized void post(OutboxEntry entry) {
@@ -2550,32 +2567,30 @@ final class StateStore {
     }
 
     Path pause(String name, Instant until) throws IOException {
-        return writeFile(fileOf("paused", name), until.toString());
+        Path file = fileOf("paused", name);
+        SecureFiles.folder(file.getParent());
+        return SecureFiles.write(file, until.toString());
     }
 
     boolean resume(String name) throws IOException {
         return Files.deleteIfExists(fileOf("paused", name));
     }
 
+    /** File names are limited to 255 bytes, and the temporary one is longer. */
+    private Path fileOf(String kind, String name) {
+        String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
+        return folder.resolve(kind).resolve(safe.length() < 200 ? safe : Text.hash(name));
+    }
+
     /** What a service answered when it was found down: one file a watch, to look into later. */
     void saveEvidence(String name, Response response) {
         String text = response.url() + "\n" + response.status() + " " + response.failureText()
             + "\n" + response.headers() + "\n" + Text.cut(response.body(), 1 << 16);
-        if (writable) SecureFiles.orElse(
-            () -> writeFile(fileOf("evidence", name + ".txt"), secrets.mask(text)),
-            e -> warnings.add("the response of " + name + " cannot be saved: " + Text.thrown(e)));
-    }
-
-    /** File names are limited to 255 bytes, and the temporary one is longer. */
-    private Path fileOf(String kind, String name) {
-        String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
-        String shortened = safe.length() < 200 ? safe : Text.hash(name);
-        return folder.resolve(kind).resolve(shortened);
-    }
-
-    private static Path writeFile(Path file, String text) throws IOException {
-        SecureFiles.folder(file.getParent());
-        return SecureFiles.write(file, text);
+        writeOrWarn("the response of " + name, () -> {
+            Path file = fileOf("evidence", name + ".txt");
+            SecureFiles.folder(file.getParent());
+            return SecureFiles.write(file, secrets.mask(text));
+        });
     }
 
     /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds. */
@@ -2583,16 +2598,20 @@ final class StateStore {
         Map<String, Object> line = new LinkedHashMap<>(Map.of("t", env.now().getEpochSecond()));
         for (WatchResult r : results) line.putIfAbsent(r.watch.name(),
             r.verdict().word().charAt(0) + "" + r.check.response().time().toMillis());
-        if (writable) SecureFiles.orElse(() -> append(Json.text(line) + "\n"),
-            e -> warnings.add("history.jsonl cannot be written: " + Text.thrown(e)));
+        Path file = folder.resolve("history.jsonl"), old = folder.resolve("history.old.jsonl");
+        writeOrWarn("history.jsonl", () -> {
+            if (file.toFile().length() > MAX_HISTORY_BYTES)
+                Files.move(file, old, StandardCopyOption.REPLACE_EXISTING);
+            if (!Files.exists(file)) Files.createFile(file, SecureFiles.PRIVATE);
+            return Files.writeString(file, Json.text(line) + "\n", StandardOpenOption.APPEND);
+        });
     }
 
-    private Path append(String line) throws IOException {
-        Path history = folder.resolve("history.jsonl");
-        if (history.toFile().length() > MAX_HISTORY_BYTES) Files.move(history,
-            folder.resolve("history.old.jsonl"), StandardCopyOption.REPLACE_EXISTING);
-        if (!Files.exists(history)) Files.createFile(history, SecureFiles.PRIVATE);
-        return Files.writeString(history, line, StandardOpenOption.APPEND);
+    private void writeOrWarn(String what, SecureFiles.IOSupplier<Path> writing) {
+        if (writable) SecureFiles.orElse(writing, e -> {
+            warnings.add(what + " cannot be written: " + Text.thrown(e));
+            return null;
+        });
     }
 
     /** The time of the last healthy pass, or null. */
@@ -2629,10 +2648,11 @@ final class StateStore {
 
 /** Keeps files whole, and safe from other users. */
 final class SecureFiles {
-    static final FileAttribute<?> PRIVATE = mode("rw-------");
+    static final FileAttribute<Set<PosixFilePermission>> PRIVATE = mode("rw-------");
+    private static final FileAttribute<Set<PosixFilePermission>> FOLDER = mode("rwx------");
     private static final String ME = System.getProperty("user.name");
 
-    private static FileAttribute<?> mode(String mode) {
+    private static FileAttribute<Set<PosixFilePermission>> mode(String mode) {
         return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(mode));
     }
 
@@ -2679,30 +2699,26 @@ final class SecureFiles {
 
     /** Made if it is missing; throws when it is not ours, or cannot be written. */
     static Path folder(Path folder) throws IOException {
-        if (!Files.isDirectory(folder)) Files.createDirectories(folder, mode("rwx------"));
+        if (!Files.isDirectory(folder)) Files.createDirectories(folder, FOLDER);
         if (!isOurs(folder)) throw new IOException("it belongs to another user");
         if (!Files.isWritable(folder)) throw new IOException("it is read-only");
-        return Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwx------"));
+        return Files.setPosixFilePermissions(folder, FOLDER.value());
     }
 
     static void makePrivate(Path file) throws IOException {
-        Files.setPosixFilePermissions(file, PosixFilePermissions.fromString("rw-------"));
+        Files.setPosixFilePermissions(file, PRIVATE.value());
     }
 
     static boolean isOurs(Path folder) {
         return orElse(() -> Files.getOwner(folder).getName().equals(ME), missing -> false);
     }
 
-    static Path write(Path file, String text) throws IOException {
-        return write(file, text.getBytes(StandardCharsets.UTF_8));
-    }
-
     /** To a temporary file, forced to disk, then moved; the folder is forced too, for the move. */
-    static Path write(Path file, byte[] content) throws IOException {
+    static Path write(Path file, String text) throws IOException {
         Path temporary = Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp");
         try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE);
              FileChannel folder = FileChannel.open(file.getParent())) {
-            channel.write(ByteBuffer.wrap(content));
+            channel.write(StandardCharsets.UTF_8.encode(text));
             channel.force(true);
             Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE);
             folder.force(true);
@@ -2750,9 +2766,8 @@ final class Json implements JsonGenerator.Converter {
     }
 
     @Override public boolean handles(Class<?> type) {
-        var known = Stream.of(CharSequence.class, Number.class, Map.class, Collection.class,
-            Boolean.class);
-        return known.noneMatch(supertype -> supertype.isAssignableFrom(type));
+        return Stream.of(CharSequence.class, Number.class, Boolean.class, Map.class,
+            Collection.class).noneMatch(known -> known.isAssignableFrom(type));
     }
 
     @Override public Object convert(Object value, String key) {
@@ -2792,12 +2807,10 @@ final class Json implements JsonGenerator.Converter {
     }
 
     private static Object record(Class<?> type, Map<?, ?> json) {
-        RecordComponent[] components = type.getRecordComponents();
-        var types = Stream.of(components).map(RecordComponent::getType).toArray(Class[]::new);
-        var values = Stream.of(components)
+        var values = Stream.of(type.getRecordComponents())
             .map(part -> as(part.getGenericType(), json.get(part.getName()))).toArray();
         try {
-            var constructor = type.getDeclaredConstructor(types);
+            var constructor = type.getDeclaredConstructors()[0]; // our records have only one
             constructor.setAccessible(true);
             return constructor.newInstance(values);
         } catch (ReflectiveOperationException e) {

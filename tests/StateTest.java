@@ -238,15 +238,15 @@ class StateTest {
         assertEquals(sentence("unreadable", sentence("damage"), broken().get(0)), run.err());
     }
 
-    @Test void ofDamagedFilesAtMostThreeAreKept() throws IOException {
+    @Test void ofDamagedFilesTheLastIsKept() throws IOException {
         plex.start();
         pass();
-        for (int i = 0; i < 8; i++) {
-            Files.writeString(memoryFile(), "broken");
-            clock.add(Duration.ofSeconds(301));
+        for (int i = 0; i < 3; i++) {
+            Files.writeString(memoryFile(), "broken " + i);
             pass();
         }
-        assertEquals(3, broken().size());
+        assertEquals(1, broken().size());
+        assertEquals("broken 2", Files.readString(broken().get(0)));
     }
 
     @Test void aDamagedFileIsNoReasonToRestartMoreThanTheLimit() throws IOException {
