@@ -2724,7 +2724,7 @@ final class Json implements JsonGenerator.Converter {
 // and their comments are its reference.
 
 /** The words of rules.groovy. Public, because a script lives in another class loader. */
-interface Language {
+interface Language extends Model {
     /** A parameter that is given by name, as in `limit 3, per: 1.hour`; null if it is not given. */
     @Retention(RetentionPolicy.RUNTIME) @Target(ElementType.PARAMETER)
     @interface Named { boolean required() default false; }
@@ -2732,10 +2732,10 @@ interface Language {
     /** The words at the top of the file. They can be used in every block. */
     abstract class RulesScript {
         RulesLoader loader;
-        public final Model.EventKind down = Model.EventKind.down, healed = Model.EventKind.healed,
-            still_down = Model.EventKind.still_down, gave_up = Model.EventKind.gave_up,
-            recovered = Model.EventKind.recovered, reminder = Model.EventKind.reminder,
-            rules_broken = Model.EventKind.rules_broken;
+        public final EventKind down = EventKind.down, healed = EventKind.healed,
+            still_down = EventKind.still_down, gave_up = EventKind.gave_up,
+            recovered = EventKind.recovered, reminder = EventKind.reminder,
+            rules_broken = EventKind.rules_broken;
 
         protected abstract Object run();
 
@@ -2748,12 +2748,12 @@ interface Language {
         }
         /** A hook for every watch. `on:` lists the kinds of event, default all; `orElse:` is a
          *  second hook for when this one fails. */
-        public void notifying(Model.Hook hook, @Named List<?> on, @Named Model.Hook orElse) {
+        public void notifying(Hook hook, @Named List<?> on, @Named Hook orElse) {
             loader.attach(loader.globalHooks, hook, on, orElse, "every watch");
         }
         /** Custom Groovy code as a hook: `notify { event -> … }`. */
         public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
-                Closure<?> block, @Named List<?> on, @Named Model.Hook orElse) {
+                Closure<?> block, @Named List<?> on, @Named Hook orElse) {
             notifying(loader.blockHook(block), on, orElse);
         }
         /** Folders to search for programs before PATH: absolute, or beginning with ~/. */
@@ -2763,9 +2763,9 @@ interface Language {
         /** How long a whole pass may take; default 4.minutes. */
         public void deadline(Duration time) { loader.deadline = loader.positive("deadline", time); }
         /** A remedy for several watches: `def tunnel = restart { … }`, then `restart tunnel`. */
-        public Model.Remedy restart(
+        public Remedy restart(
                 @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST) Closure<?> steps) {
-            return new Model.Remedy(null, loader.steps(steps));
+            return new Remedy(null, loader.steps(steps));
         }
         /** A value from the environment, or else from the secrets file; it is never printed. */
         public String secret(String name) { return loader.secrets.get(name); }
@@ -2773,7 +2773,7 @@ interface Language {
         public String getHost() { return loader.host(); }
 
         /** pushover.net; both keys are on its dashboard; `priority:` -2 to 2. */
-        public Model.Hook pushover(@Named(required = true) String token,
+        public Hook pushover(@Named(required = true) String token,
                 @Named(required = true) String user, @Named Integer priority, @Named String sound,
                 @Named String device, @Named String url) {
             boolean urgent = priority != null && priority == 2; // needs to know how to insist
@@ -2784,42 +2784,42 @@ interface Language {
                     "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null));
         }
         /** ntfy.sh, or your own server with `url:`; `priority:` 1 to 5. */
-        public Model.Hook ntfy(@Named(required = true) String topic, @Named String token,
+        public Hook ntfy(@Named(required = true) String topic, @Named String token,
                 @Named Integer priority, @Named List<String> tags, @Named String url) {
             return loader.hook("ntfy", url, "https://ntfy.sh", "/", token, event -> Json.fields(
                 "topic", topic, "title", Text.cut(event.title(), 250), "priority", priority,
                 "message", Text.cut(event.text(), 1300), "tags", tags));
         }
         /** A Slack incoming webhook. */
-        public Model.Hook slack(@Named(required = true) String url) {
+        public Hook slack(@Named(required = true) String url) {
             return loader.hook("slack", url, "", "", null, event -> Map.of("text",
                 Text.cut(event.title() + "\n" + event.text(), 3000).replace("&", "&amp;")
                     .replace("<", "&lt;").replace(">", "&gt;")));
         }
         /** A Discord webhook. */
-        public Model.Hook discord(@Named(required = true) String url) {
+        public Hook discord(@Named(required = true) String url) {
             return loader.hook("discord", url, "", "", null, event -> Map.of("content",
                 Text.cut(event.title() + "\n" + event.text(), 2000),
                 "allowed_mentions", Map.of("parse", List.of())));
         }
         /** A Telegram bot, and the chat that it writes to. */
-        public Model.Hook telegram(@Named(required = true) String token,
+        public Hook telegram(@Named(required = true) String token,
                 @Named(required = true) String chat, @Named String url) {
             return loader.hook("telegram", url, "https://api.telegram.org",
                 "/bot" + token + "/sendMessage", null, event -> Map.of("chat_id", chat,
                 "text", Text.cut(event.title() + "\n" + event.text(), 4096)));
         }
         /** POSTs {kind, watch, title, text, at, since} as JSON. */
-        public Model.Hook webhook(String url, @Named Map<String, String> headers) {
+        public Hook webhook(String url, @Named Map<String, String> headers) {
             return loader.webhook(url, headers, event -> event);
         }
         /** POSTs what the block returns: `webhook(url) { event -> [text: event.title] }`. */
-        public Model.Hook webhook(String url, @ClosureParams(value = SimpleType.class,
+        public Hook webhook(String url, @ClosureParams(value = SimpleType.class,
                 options = "Model$Event") Closure<?> json, @Named Map<String, String> headers) {
             return loader.webhook(url, headers, Blocks.keepValues(json)::call);
         }
         /** Runs a command with the message as last argument, and in WATCHDOG_* variables. */
-        public Model.Hook commandHook(String command) {
+        public Hook commandHook(String command) {
             return RulesLoader.hook("command", command, new CommandSender(loader.words(command)));
         }
     }
@@ -2830,13 +2830,14 @@ interface Language {
             sameHost = RedirectPolicy.sameHost;
         final String name;
         final int line = RulesLoader.currentLine();
+        final Map<String, Integer> dependencies = new LinkedHashMap<>(); // each with its line
         private final RulesLoader loader;
-        private final List<Model.Remedy> remedies = new ArrayList<>();
-        private final List<Model.Hook> hooks = new ArrayList<>();
-        private final List<String> dependencies = new ArrayList<>();
+        private final List<Remedy> remedies = new ArrayList<>();
+        private final List<Hook> hooks = new ArrayList<>();
         private final Map<String, String> headers = new LinkedHashMap<>();
-        private String url, tcp, method, body, mediaType = "application/json";
-        private List<String> command;
+        private int targets;
+        private Probe probe;
+        private String url, method, body, mediaType = "application/json";
         private RedirectPolicy redirects = sameHost;
         private Path trust;
         private Expectation healthy;
@@ -2850,12 +2851,23 @@ interface Language {
         }
 
         /** What to request; http or https. */
-        public void url(String address) { url = setOnce("url", url, loader.url("url", address)); }
+        public void url(String address) {
+            targets++;
+            url = loader.url("url", address);
+        }
         /** A port that must accept a connection, as 'host:port'. */
-        public void tcp(String address) { tcp = setOnce("tcp", tcp, address); }
+        public void tcp(String address) {
+            targets++;
+            int colon = address.lastIndexOf(':');
+            String port = address.substring(colon + 1);
+            boolean valid = colon > 0 && port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535;
+            if (valid) probe = new TcpProbe(address.substring(0, colon), Integer.parseInt(port));
+            else loader.mistake("tcp '" + address + "' needs a port, as in 'localhost:32400'");
+        }
         /** A command that must exit with 0. In healthy, status is its exit code, body its output. */
         public void command(String text) {
-            command = setOnce("command", command, loader.words(text));
+            targets++;
+            probe = new CommandProbe(loader.words(text));
         }
         /** The HTTP method; default GET, or POST with send. */
         public void method(String verb) { method = verb; }
@@ -2881,7 +2893,8 @@ interface Language {
         /** Conditions that must all be true, one a line; default `status in 200..299`. */
         public void healthy(
                 @DelegatesTo(value = Conditions.class, strategy = DELEGATE_FIRST) Closure<?> block) {
-            healthy = setOnce("healthy", healthy, Blocks.expectation(block, Conditions::new));
+            refuse(healthy != null, "has two healthy blocks; write one");
+            healthy = Blocks.expectation(block, Conditions::new);
         }
         /** How long a check may take: DNS, connection, TLS and body; default 10.seconds. */
         public void timeout(Duration time) { timeout = loader.positive("timeout", time); }
@@ -2900,8 +2913,7 @@ interface Language {
         public void failures(int passes) { failures = loader.atLeastOne("failures", passes); }
         /** Watches above this one; while one of them is unhealthy, this one is not judged. */
         public void needs(String... watches) {
-            for (String dependency : watches) loader.checkDependency(name, dependency);
-            dependencies.addAll(List.of(watches));
+            for (String watch : watches) dependencies.put(watch, RulesLoader.currentLine());
         }
         /** The remedy. Of several the next one is used when the last did not help. `when:` a block
          *  of conditions: this remedy is only for that cause, and comes before those without. */
@@ -2909,14 +2921,14 @@ interface Language {
                 @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST) Closure<?> steps,
                 @Named @DelegatesTo(value = CauseConditions.class, strategy = DELEGATE_FIRST)
                 Closure<?> when) {
-            restart(new Model.Remedy(null, loader.steps(steps)), when);
+            restart(new Remedy(null, loader.steps(steps)), when);
         }
         /** A remedy that was made at the top of the file. */
-        public void restart(Model.Remedy remedy, @Named
+        public void restart(Remedy remedy, @Named
                 @DelegatesTo(value = CauseConditions.class, strategy = DELEGATE_FIRST)
                 Closure<?> when) {
             Expectation cause = when == null ? null : Blocks.expectation(when, CauseConditions::new);
-            remedies.add(new Model.Remedy(cause, remedy.steps()));
+            remedies.add(new Remedy(cause, remedy.steps()));
         }
         /** How long the service may take to be healthy after a restart; default 30.seconds. */
         public void within(Duration time) { within = loader.positive("within", time); }
@@ -2928,17 +2940,12 @@ interface Language {
         /** How often to report again that the service is still down; default never. */
         public void remind(Duration time) { remind = loader.positive("remind", time); }
         /** A hook for this watch, with the same options as at the top of the file. */
-        public void notifying(Model.Hook hook, @Named List<?> on, @Named Model.Hook orElse) {
+        public void notifying(Hook hook, @Named List<?> on, @Named Hook orElse) {
             loader.attach(hooks, hook, on, orElse, name);
         }
         public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
-                Closure<?> block, @Named List<?> on, @Named Model.Hook orElse) {
+                Closure<?> block, @Named List<?> on, @Named Hook orElse) {
             notifying(loader.blockHook(block), on, orElse);
-        }
-
-        private <T> T setOnce(String word, T before, T value) {
-            refuse(before != null, "has two " + word + " lines; write one");
-            return value;
         }
 
         private void refuse(boolean wrong, String why) {
@@ -2947,37 +2954,30 @@ interface Language {
 
         /** Reports everything that is missing or contradictory, not only the first mistake. */
         Watch build() {
-            long targets = Stream.of(url, tcp, command).filter(Objects::nonNull).count();
             refuse(targets == 0, "checks nothing; add url, tcp or command");
-            refuse(targets > 1, "has more than one of url, tcp and command; write one");
+            refuse(targets > 1, "needs one url, tcp or command; found " + targets);
             refuse(url == null && (method != null || body != null || trust != null
                 || !headers.isEmpty()), "has no url, so method, header, send and trust mean nothing");
             refuse(name.isBlank() || !Text.plain(name, 60).equals(name),
                 "needs a name of one line and at most 60 characters");
             refuse(good > samples, "has samples " + samples + ", good: " + good
                 + "; good cannot be more than samples");
-            List<Model.Hook> all = new ArrayList<>(loader.globalHooks);
-            all.addAll(hooks);
-            return new Watch(name, probe(), healthy, List.copyOf(remedies),
-                List.copyOf(dependencies), new CheckSettings(timeout, attempts, every, samples, good),
-                new RestartPolicy(failures, limit, per, within, remind), all);
-        }
-
-        private Probe probe() {
-            String missing = MissingSecretException.in("" + url + headers.values() + body + command);
+            String missing = MissingSecretException.in("" + url + headers.values() + body + probe);
             if (missing != null) loader.reportMissing(line, missing, name + " is not checked");
-            if (command != null) return new CommandProbe(command);
-            if (tcp != null) return tcpProbe();
-            String address = url == null ? "" : MissingSecretException.withPlaceholders(url);
-            return HttpUrl.parse(address) == null ? null : httpProbe(address, missing);
+            return new Watch(name, url == null ? probe : httpProbe(missing), healthy,
+                List.copyOf(remedies), List.copyOf(dependencies.keySet()),
+                new CheckSettings(timeout, attempts, every, samples, good),
+                new RestartPolicy(failures, limit, per, within, remind),
+                Stream.concat(loader.globalHooks.stream(), hooks.stream()).toList());
         }
 
-        private Probe httpProbe(String address, String missing) {
+        private Probe httpProbe(String missing) {
+            String address = MissingSecretException.withPlaceholders(url);
             String verb = body == null ? "GET" : "POST";
             if (method != null) verb = method.toUpperCase(Locale.ROOT);
             boolean sends = body != null || Set.of("POST", "PUT", "PATCH").contains(verb);
-            byte[] bytes = MissingSecretException.withPlaceholders(body == null ? "" : body)
-                .getBytes(StandardCharsets.UTF_8);
+            String text = body == null ? "" : MissingSecretException.withPlaceholders(body);
+            byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
             try {
                 Request.Builder request = new Request.Builder().url(address);
                 headers.forEach((header, value) ->
@@ -2985,19 +2985,10 @@ interface Language {
                 request.method(verb, sends ? RequestBody.create(bytes, MediaType.get(mediaType)) : null);
                 return new HttpProbe(request.build(), redirects, trust, missing);
             } catch (IllegalArgumentException e) {
-                refuse(true, "cannot be requested: "
+                refuse(HttpUrl.parse(address) != null, "cannot be requested: "
                     + Text.lowerFirst(Text.plain(e.getMessage(), 120)));
                 return null;
             }
-        }
-
-        private Probe tcpProbe() {
-            int colon = tcp.lastIndexOf(':');
-            String port = tcp.substring(colon + 1);
-            if (colon > 0 && port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535)
-                return new TcpProbe(tcp.substring(0, colon), Integer.parseInt(port));
-            refuse(true, "has tcp '" + tcp + "'; write host:port, for example 'localhost:32400'");
-            return null;
         }
     }
 
@@ -3063,11 +3054,11 @@ interface Language {
     /** The words of restart(when: { }): those of healthy, and why there is no response. */
     class CauseConditions extends Conditions {
         /** none if there was a response; otherwise one of the words below. */
-        public final Model.Failure error;
-        public final Model.Failure none = Model.Failure.none, refused = Model.Failure.refused,
-            unknownHost = Model.Failure.unknownHost, unreachable = Model.Failure.unreachable,
-            timeout = Model.Failure.timeout, tls = Model.Failure.tls,
-            reset = Model.Failure.reset, closed = Model.Failure.closed;
+        public final Failure error;
+        public final Failure none = Failure.none, refused = Failure.refused,
+            unknownHost = Failure.unknownHost, unreachable = Failure.unreachable,
+            timeout = Failure.timeout, tls = Failure.tls,
+            reset = Failure.reset, closed = Failure.closed;
 
         CauseConditions(Response response) {
             super(response);
@@ -3291,6 +3282,7 @@ final class RulesLoader {
             throw ExitException.mistake(file.getFileName() + ": the rules were still running after "
                 + Text.time(MAX_LOADING) + "; is there an endless loop?");
         if (thrown != null) mistakeAt(lineIn(thrown), describe(thrown));
+        checkDependencies();
         List<Watch> built = watches.values().stream().map(Language.WatchSpec::build).toList();
         if (built.isEmpty() && mistakes.isEmpty())
             mistakeAt(0, "there is no watch; write at least watch('name') { url 'https://…' }");
@@ -3315,20 +3307,42 @@ final class RulesLoader {
     }
 
     /** A watch can only depend on one above it, so there are no circles. */
-    void checkDependency(String watch, String dependency) {
-        if (!watches.containsKey(dependency)) mistake("watch '" + watch + "' needs '" + dependency
-            + "', and no watch above it has that name"
-            + Text.didYouMean(dependency, watches.keySet()));
+    private void checkDependencies() {
+        Set<String> above = new HashSet<>();
+        for (Language.WatchSpec watch : watches.values()) {
+            watch.dependencies.forEach((name, line) -> {
+                if (!above.contains(name)) mistakeAt(line, "watch '" + watch.name + "' needs '" + name
+                    + "', and no watch above it has that name" + suggestion(name, above));
+            });
+            above.add(watch.name);
+        }
+    }
+
+    private String suggestion(String name, Set<String> above) {
+        boolean exists = watches.containsKey(name);
+        String similar = exists ? "" : Text.didYouMean(name, watches.keySet());
+        boolean isAbove = above.stream().anyMatch(known -> similar.endsWith("'" + known + "'?"));
+        boolean isBelow = exists || !similar.isEmpty() && !isAbove;
+        return similar + (isBelow ? " (move that watch above this one)" : "");
     }
 
     List<Step> steps(Closure<?> block) {
         Language.RemedySpec spec = new Language.RemedySpec();
-        try {
+        valid(() -> {
             Blocks.run(block, spec);
+            return spec;
+        }, spec);
+        return List.copyOf(spec.steps);
+    }
+
+    /** The value, or a mistake and {@code instead}, so that later mistakes are found too. */
+    private <T> T valid(Supplier<T> value, T instead) {
+        try {
+            return value.get();
         } catch (IllegalArgumentException e) {
             mistakeAt(lineIn(e), e.getMessage());
+            return instead;
         }
-        return List.copyOf(spec.steps);
     }
 
     /** A hook that POSTs JSON to {@code url}, or else to the service's own server. */
@@ -3414,21 +3428,12 @@ final class RulesLoader {
     }
 
     List<String> words(String command) {
-        try {
-            return ShellWords.split(command);
-        } catch (IllegalArgumentException e) {
-            mistake(e.getMessage());
-            return List.of("?");
-        }
+        return valid(() -> ShellWords.split(command), List.of("?"));
     }
 
     Path certificates(String name) {
         Path pem = file.resolveSibling(name);
-        try {
-            HttpClients.trustManager(pem);
-        } catch (IllegalArgumentException e) {
-            mistake("trust: " + e.getMessage());
-        }
+        valid(() -> HttpClients.trustManager(pem), null);
         return pem;
     }
 
@@ -3582,6 +3587,144 @@ final class CompiledRules {
         } catch (IOException | UncheckedIOException e) {
             return; // tried again after the next edit
         }
+    }
+}
+
+/** Values that must never be printed: from the environment, or else from the secrets file. */
+final class Secrets {
+    private final Map<String, String> env;
+    private final Path file;
+    private final Set<String> hidden = Collections.synchronizedSet(new TreeSet<>( // longest first
+        Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder())));
+    private Map<String, String> fromFile;
+    private String refused = "", badLine = "";
+
+    Secrets(Map<String, String> env, Path rules) {
+        this.env = env;
+        String name = rules.getFileName().toString().replaceFirst("\\.groovy$", "");
+        this.file = rules.resolveSibling(name + ".secrets");
+    }
+
+    /** The value, or a marker for a missing one, so that the rest of the rules still works. */
+    String get(String name) {
+        String value = env.getOrDefault(name, "");
+        if (value.isEmpty()) value = file().getOrDefault(name, "");
+        if (value.isEmpty()) return MissingSecretException.marker(name);
+        hide(value);
+        return value;
+    }
+
+    String whereToPut(String name) {
+        if (!refused.isEmpty()) return refused;
+        return badLine + "put " + name + "=… into " + file + " (chmod 600) or into the environment";
+    }
+
+    private Map<String, String> file() {
+        if (fromFile != null) return fromFile;
+        fromFile = new HashMap<>();
+        if (!Files.exists(file)) return fromFile;
+        try {
+            String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
+            if (mode.endsWith("------")) Files.readAllLines(file).forEach(this::readLine);
+            else refused = "other users can read " + file + "; fix it with: chmod 600 '" + file + "'";
+        } catch (IOException e) {
+            refused = "cannot read " + file + ": " + Text.thrown(e);
+        }
+        return fromFile;
+    }
+
+    private void readLine(String line) {
+        if (line.matches("\\s*(#.*)?")) return;
+        if (!line.matches("\\s*\\w+\\s*=.*")) {
+            badLine = "a line of " + file + " is not NAME=value; ";
+            return;
+        }
+        int equals = line.indexOf('=');
+        String value = line.substring(equals + 1).trim();
+        boolean quoted = value.length() > 1 && value.matches("'.*'|\".*\"");
+        fromFile.put(line.substring(0, equals).trim(),
+            quoted ? value.substring(1, value.length() - 1) : value);
+    }
+
+    /** Hides a value, also as it stands in a URL and in JSON. */
+    void hide(String value) {
+        String json = JsonOutput.toJson(value);
+        String encoded = URLEncoder.encode(value, StandardCharsets.UTF_8);
+        String query = String.valueOf(HttpUrl.parse("http://x/?" + value));
+        for (String form : List.of(value, json.substring(1, json.length() - 1), encoded,
+                query.replaceFirst("http://x/\\??", "")))
+            if (value.length() > 2 && form.length() > 2) hidden.add(form);
+    }
+
+    String mask(String text) {
+        String masked = text;
+        for (String value : hidden) {
+            masked = masked.replace(value, "***");
+            // A cut text may end in the beginning of a secret. JSON writes "…" as \u2026.
+            for (String end : List.of("…", "\\u2026"))
+                for (int cut = value.length() - 1; cut > 3 && masked.contains(end); cut--)
+                    masked = masked.replace(value.substring(0, cut) + end, "***" + end);
+        }
+        return masked;
+    }
+}
+
+/** Thrown where a value is needed that `secret` did not find. */
+final class MissingSecretException extends RuntimeException {
+    private static final Pattern MARKER = Pattern.compile("\uE000(\\w*)\uE001");
+
+    MissingSecretException(String name) {
+        super("the secret " + name + " is missing", null, false, false);
+    }
+
+    static String marker(String name) { return "\uE000" + name.replaceAll("\\W", "_") + "\uE001"; }
+
+    /** The name of the first missing secret in a text, or null. */
+    static String in(String text) {
+        Matcher marker = MARKER.matcher(text);
+        return marker.find() ? marker.group(1) : null;
+    }
+
+    static String withPlaceholders(String text) { return MARKER.matcher(text).replaceAll("missing"); }
+
+    static void check(String text) {
+        if (in(text) != null) throw new MissingSecretException(in(text));
+    }
+}
+
+/** Command lines as lists of words. */
+final class ShellWords {
+    /** Splits as a shell would, but expands nothing. */
+    static List<String> split(String command) {
+        List<String> words = new ArrayList<>();
+        StringBuilder word = null;
+        char quote = 0;
+        for (int i = 0; i < command.length(); i++) {
+            char c = command.charAt(i);
+            if (quote == 0 && Character.isWhitespace(c)) {
+                if (word != null) words.add(word.toString());
+                word = null;
+                continue;
+            }
+            if (word == null) word = new StringBuilder();
+            if (quote == 0 && (c == '\'' || c == '"')) quote = c;
+            else if (c == quote) quote = 0;
+            else if (c == '\\' && quote != '\'' && i + 1 < command.length())
+                word.append(command.charAt(++i));
+            else word.append(c);
+        }
+        if (quote != 0) throw new IllegalArgumentException("the command \"" + Text.plain(command, 80)
+            + "\" has a quote that is not closed");
+        if (word != null) words.add(word.toString());
+        return of(words);
+    }
+
+    /** The words of a list; they may be numbers, or texts with a $value. */
+    static List<String> of(List<?> list) {
+        List<String> words = list.stream().map(String::valueOf).toList();
+        if (words.isEmpty() || words.get(0).isBlank()) throw new IllegalArgumentException(
+            "a command is empty; write a program, for example 'cloudflared tunnel run'");
+        return words;
     }
 }
 
@@ -4135,145 +4278,6 @@ final class DslTransformer extends CompilationCustomizer {
                 mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
             return name;
         }
-    }
-}
-
-
-/** Values that must never be printed: from the environment, or else from the secrets file. */
-final class Secrets {
-    private final Map<String, String> env;
-    private final Path file;
-    private final Set<String> hidden = Collections.synchronizedSet(new TreeSet<>( // longest first
-        Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder())));
-    private Map<String, String> fromFile;
-    private String refused = "", badLine = "";
-
-    Secrets(Map<String, String> env, Path rules) {
-        this.env = env;
-        String name = rules.getFileName().toString().replaceFirst("\\.groovy$", "");
-        this.file = rules.resolveSibling(name + ".secrets");
-    }
-
-    /** The value, or a marker for a missing one, so that the rest of the rules still works. */
-    String get(String name) {
-        String value = env.getOrDefault(name, "");
-        if (value.isEmpty()) value = file().getOrDefault(name, "");
-        if (value.isEmpty()) return MissingSecretException.marker(name);
-        hide(value);
-        return value;
-    }
-
-    String whereToPut(String name) {
-        if (!refused.isEmpty()) return refused;
-        return badLine + "put " + name + "=… into " + file + " (chmod 600) or into the environment";
-    }
-
-    private Map<String, String> file() {
-        if (fromFile != null) return fromFile;
-        fromFile = new HashMap<>();
-        if (!Files.exists(file)) return fromFile;
-        try {
-            String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
-            if (mode.endsWith("------")) Files.readAllLines(file).forEach(this::readLine);
-            else refused = "other users can read " + file + "; fix it with: chmod 600 '" + file + "'";
-        } catch (IOException e) {
-            refused = "cannot read " + file + ": " + Text.thrown(e);
-        }
-        return fromFile;
-    }
-
-    private void readLine(String line) {
-        if (line.matches("\\s*(#.*)?")) return;
-        if (!line.matches("\\s*\\w+\\s*=.*")) {
-            badLine = "a line of " + file + " is not NAME=value; ";
-            return;
-        }
-        int equals = line.indexOf('=');
-        String value = line.substring(equals + 1).trim();
-        boolean quoted = value.length() > 1 && value.matches("'.*'|\".*\"");
-        fromFile.put(line.substring(0, equals).trim(),
-            quoted ? value.substring(1, value.length() - 1) : value);
-    }
-
-    /** Hides a value, also as it stands in a URL and in JSON. */
-    void hide(String value) {
-        String json = JsonOutput.toJson(value);
-        String encoded = URLEncoder.encode(value, StandardCharsets.UTF_8);
-        String query = String.valueOf(HttpUrl.parse("http://x/?" + value));
-        for (String form : List.of(value, json.substring(1, json.length() - 1), encoded,
-                query.replaceFirst("http://x/\\??", "")))
-            if (value.length() > 2 && form.length() > 2) hidden.add(form);
-    }
-
-    String mask(String text) {
-        String masked = text;
-        for (String value : hidden) {
-            masked = masked.replace(value, "***");
-            // A cut text may end in the beginning of a secret. JSON writes "…" as \u2026.
-            for (String end : List.of("…", "\\u2026"))
-                for (int cut = value.length() - 1; cut > 3 && masked.contains(end); cut--)
-                    masked = masked.replace(value.substring(0, cut) + end, "***" + end);
-        }
-        return masked;
-    }
-}
-
-/** Thrown where a value is needed that `secret` did not find. */
-final class MissingSecretException extends RuntimeException {
-    private static final Pattern MARKER = Pattern.compile("\uE000(\\w*)\uE001");
-
-    MissingSecretException(String name) {
-        super("the secret " + name + " is missing", null, false, false);
-    }
-
-    static String marker(String name) { return "\uE000" + name.replaceAll("\\W", "_") + "\uE001"; }
-
-    /** The name of the first missing secret in a text, or null. */
-    static String in(String text) {
-        Matcher marker = MARKER.matcher(text);
-        return marker.find() ? marker.group(1) : null;
-    }
-
-    static String withPlaceholders(String text) { return MARKER.matcher(text).replaceAll("missing"); }
-
-    static void check(String text) {
-        if (in(text) != null) throw new MissingSecretException(in(text));
-    }
-}
-
-/** Command lines as lists of words. */
-final class ShellWords {
-    /** Splits as a shell would, but expands nothing. */
-    static List<String> split(String command) {
-        List<String> words = new ArrayList<>();
-        StringBuilder word = null;
-        char quote = 0;
-        for (int i = 0; i < command.length(); i++) {
-            char c = command.charAt(i);
-            if (quote == 0 && Character.isWhitespace(c)) {
-                if (word != null) words.add(word.toString());
-                word = null;
-                continue;
-            }
-            if (word == null) word = new StringBuilder();
-            if (quote == 0 && (c == '\'' || c == '"')) quote = c;
-            else if (c == quote) quote = 0;
-            else if (c == '\\' && quote != '\'' && i + 1 < command.length())
-                word.append(command.charAt(++i));
-            else word.append(c);
-        }
-        if (quote != 0) throw new IllegalArgumentException("the command \"" + Text.plain(command, 80)
-            + "\" has a quote that is not closed");
-        if (word != null) words.add(word.toString());
-        return of(words);
-    }
-
-    /** The words of a list; they may be numbers, or texts with a $value. */
-    static List<String> of(List<?> list) {
-        List<String> words = list.stream().map(String::valueOf).toList();
-        if (words.isEmpty() || words.get(0).isBlank()) throw new IllegalArgumentException(
-            "a command is empty; write a program, for example 'cloudflared tunnel run'");
-        return words;
     }
 }
 
