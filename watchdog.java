@@ -3787,12 +3787,15 @@ enum Block {
             .filter(parameter -> parameter.isAnnotationPresent(Language.Named.class)).toList();
     }
 
+    /** The sentence for a word of this block that stands in another one. */
     String belongs(String word, Block here) {
         return "'" + word + "' belongs in " + inBraces() + ", not in " + here.inBraces();
     }
 
-    String compare(String word) {
-        return "compare '" + word + "' in " + inBraces() + ", for example: " + word + " == …";
+    /** How a word is written, for a line that uses it in another way. */
+    String usage(String found, String word) {
+        return hasConditions() ? "'" + found + "' is not a condition; write: " + word + " == …"
+            : "'" + found + "' is not a line of " + inBraces() + "; write: " + word + " …";
     }
 
     private String inBraces() { return this == file ? title : title + " { }"; }
@@ -3805,7 +3808,7 @@ final class RulesCompiler {
         CompilerConfiguration configuration = new CompilerConfiguration();
         configuration.setTolerance(1000);
         configuration.getOptimizationOptions().put(CompilerConfiguration.INVOKEDYNAMIC, false);
-        configuration.addCompilationCustomizers(new DslTransformer(mistakes));
+        configuration.addCompilationCustomizers(transformer(mistakes));
         if (folder != null) configuration.setTargetDirectory(folder.toFile());
         Class<?> script = null;
         try {
@@ -3822,6 +3825,23 @@ final class RulesCompiler {
         }
         mistakes.throwIfAny();
         return script;
+    }
+
+    private static CompilationCustomizer transformer(Mistakes mistakes) {
+        return new CompilationCustomizer(CompilePhase.CONVERSION) {
+            @Override public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
+                AnnotationNode check = new AnnotationNode(ClassHelper.make(CompileStatic.class));
+                check.setMember("extensions", new ConstantExpression(RulesChecker.class.getName()));
+                type.addAnnotation(check);
+                source.getAST().putNodeMetaData(Mistakes.class, mistakes);
+                if (type.isScript()) {
+                    type.setSuperClass(ClassHelper.make(Language.RulesScript.class));
+                    type.getDeclaredConstructors().clear();
+                    List.copyOf(type.getMethods("main")).forEach(type::removeMethod);
+                }
+                new DslTransformer(source, type, mistakes).visitClass(type);
+            }
+        };
     }
 
     /** An error of Groovy's; on a line with a mistake of ours it is only a consequence. */
@@ -3929,8 +3949,7 @@ final class RulesCompiler {
                 && around.getOperation().getType() == Types.LEFT_SQUARE_BRACKET;
             String problem = unknownWord(word);
             if (block().words().contains(word)) problem = list
-                ? "a list needs parentheses here: " + word + "(['…', '…'])"
-                : "'" + word + "' needs a value, for example: " + word + " …";
+                ? "a list needs parentheses here: " + word + "(['…', '…'])" : block().usage(word, word);
             else if (!problem.contains("; did") && !problem.contains("belongs"))
                 problem += "; if you meant a text, put it in quotes: '" + word + "'";
             mistake(variable, problem);
@@ -3951,7 +3970,7 @@ final class RulesCompiler {
             boolean number = ClassHelper.isNumberType(type) || ClassHelper.isBigDecimalType(type);
             String problem = typeName(type) + " has no '" + name + "'";
             if (number) problem += Text.didYouMean(name, DslTransformer.UNITS.keySet());
-            if (number && DslTransformer.UNITS.containsKey(name)) problem = "'" + name
+            if (number && DslTransformer.nanos(name) != null) problem = "'" + name
                 + "' follows a plain number, as in 3." + name
                 + "; for a variable write Duration.ofSeconds(…)";
             mistake(property, problem);
@@ -4008,276 +4027,248 @@ final class RulesCompiler {
  * becomes an assert, 3.seconds a Duration, an option by name an argument by place. Notes which
  * block is which, and reports what would be valid Groovy but mean something else.
  */
-final class DslTransformer extends CompilationCustomizer {
+final class DslTransformer extends ClassCodeExpressionTransformer {
     static final String STEP = "step", PROBE = "probe";
-    static final Map<String, Long> UNITS = new TreeMap<>();
+    static final Map<String, Long> UNITS = Map.of("milliseconds", 1_000_000L,
+        "seconds", 1_000_000_000L, "minutes", 60_000_000_000L, "hours", 3_600_000_000_000L,
+        "days", 86_400_000_000_000L);
     private static final Set<String> TEXT_WORDS = Set.of("body", "url", "protocol");
+    private final SourceUnit source;
+    private final ClassNode type;
     private final Mistakes mistakes;
+    private Block block = Block.file;
 
-    static {
-        for (ChronoUnit unit : List.of(ChronoUnit.MILLIS, ChronoUnit.SECONDS, ChronoUnit.MINUTES,
-                ChronoUnit.HOURS, ChronoUnit.DAYS)) {
-            String plural = unit == ChronoUnit.MILLIS ? "milliseconds" : Text.lowerFirst(unit.toString());
-            UNITS.put(plural, unit.getDuration().toNanos());
-            UNITS.put(plural.substring(0, plural.length() - 1), unit.getDuration().toNanos());
-        }
+    DslTransformer(SourceUnit source, ClassNode type, Mistakes mistakes) {
+        this.source = source;
+        this.type = type;
+        this.mistakes = mistakes;
     }
+
+    static Long nanos(String unit) { return UNITS.get(unit.endsWith("s") ? unit : unit + "s"); }
 
     static String notStep(String what) {
         return what + " is not a step; for custom Groovy write call { … }";
     }
 
-    DslTransformer(Mistakes mistakes) {
-        super(CompilePhase.CONVERSION);
-        this.mistakes = mistakes;
+    @Override protected SourceUnit getSourceUnit() { return source; }
+
+    private void mistake(ASTNode node, String text) {
+        if (block != Block.unknown)
+            mistakes.add(node.getLineNumber(), node.getColumnNumber(), text);
     }
 
-    @Override public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
-        AnnotationNode compileStatic = new AnnotationNode(ClassHelper.make(CompileStatic.class));
-        compileStatic.setMember("extensions",
-            new ConstantExpression(RulesCompiler.RulesChecker.class.getName()));
-        type.addAnnotation(compileStatic);
-        source.getAST().putNodeMetaData(Mistakes.class, mistakes);
-        if (type.isScript()) {
-            type.setSuperClass(ClassHelper.make(Language.RulesScript.class));
-            type.getDeclaredConstructors().clear();
-            List.copyOf(type.getMethods("main")).forEach(type::removeMethod);
+    /** `url: 'x'` is a label to Groovy, and would silently do nothing. */
+    @Override public void visitBlockStatement(BlockStatement code) {
+        for (Statement line : code.getStatements()) {
+            if (line.getStatementLabels() == null || line instanceof LoopingStatement) continue;
+            String word = line.getStatementLabels().get(0);
+            mistake(line, block.usage(word + ":", word));
         }
-        new BlockVisitor(source, type).visitClass(type);
+        super.visitBlockStatement(code);
     }
 
-    private final class BlockVisitor extends ClassCodeExpressionTransformer {
-        private final SourceUnit source;
-        private final ClassNode type;
-        private Block block = Block.file;
+    @Override public void visitExpressionStatement(ExpressionStatement line) {
+        String word = word(line.getExpression());
+        boolean hook = word != null && line.getExpression().getNodeMetaData(PROBE) == null
+            && Block.file.methods(word).stream().anyMatch(m -> m.getReturnType() == Model.Hook.class);
+        if (hook) mistake(line, "a hook alone does nothing; write: notify " + word + "(…)");
+        super.visitExpressionStatement(line);
+    }
 
-        BlockVisitor(SourceUnit source, ClassNode type) {
-            this.source = source;
-            this.type = type;
+    /** The word that an expression calls, or null. */
+    private static String word(Expression e) {
+        return e instanceof MethodCallExpression call && call.isImplicitThis()
+            ? call.getMethodAsString() : null;
+    }
+
+    @Override public Expression transform(Expression e) {
+        if (e instanceof PropertyExpression property && duration(property) != null)
+            return duration(property);
+        if (e instanceof ClosureExpression closure) return visitBlock(closure);
+        if (e instanceof BinaryExpression binary) checkAssignment(binary);
+        if (word(e) != null) transformCall((MethodCallExpression) e);
+        return super.transform(e);
+    }
+
+    private Expression duration(PropertyExpression e) {
+        Long nanos = nanos(String.valueOf(e.getPropertyAsString()));
+        if (nanos == null || !(e.getObjectExpression() instanceof ConstantExpression c)
+            || !(c.getValue() instanceof Number)) return null;
+        BigDecimal exact = new BigDecimal(c.getText()).multiply(BigDecimal.valueOf(nanos));
+        long bounded = exact.min(BigDecimal.valueOf(Long.MAX_VALUE)).longValue();
+        Expression duration = new StaticMethodCallExpression(ClassHelper.make(Duration.class),
+            "ofNanos", new ArgumentListExpression(new ConstantExpression(bounded, true)));
+        duration.setSourcePosition(e);
+        return duration;
+    }
+
+    private Expression visitBlock(ClosureExpression closure) {
+        Block outer = block, own = closure.getNodeMetaData(Block.class);
+        if (own != null) block = own;
+        closure.getCode().visit(this);
+        block = outer;
+        return closure;
+    }
+
+    private void checkAssignment(BinaryExpression e) {
+        boolean assigns = e.getOperation().getText().equals("=")
+            && !(e instanceof DeclarationExpression);
+        String name = e.getLeftExpression().getText();
+        if (assigns && block.declares(name)) mistake(e, block.usage(name + " =", name));
+    }
+
+    private void transformCall(MethodCallExpression call) {
+        String word = call.getMethodAsString();
+        if (!(call.getArguments() instanceof TupleExpression tuple)) return;
+        List<Expression> arguments = new ArrayList<>(tuple.getExpressions());
+        boolean probe = call.getNodeMetaData(PROBE) != null;
+        Block owner = word.equals("command") && !probe ? Block.file : block.owner(word);
+        checkPlace(word, call, arguments.size());
+        if (owner == null) {
+            if (type.getMethods(word).isEmpty()) nameBlocks(arguments, Block.unknown);
+            return;
         }
+        if (Set.of("watch", "healthy", "restart").contains(word))
+            nameBlocks(arguments, Block.valueOf(word));
+        if (word.equals("call")) nameBlocks(arguments, Block.file);
+        call.setArguments(byPlace(owner, word, arguments, call));
+        if (Block.RENAMED.containsKey(word) && !probe)
+            call.setMethod(new ConstantExpression(Block.RENAMED.get(word)));
+    }
 
-        @Override protected SourceUnit getSourceUnit() { return source; }
-
-        private void mistake(ASTNode node, String text) {
-            if (block != Block.unknown)
-                mistakes.add(node.getLineNumber(), node.getColumnNumber(), text);
+    /** Rejects words of an enclosing block, such as url in restart { }; Groovy would find them. */
+    private void checkPlace(String word, MethodCallExpression call, int arguments) {
+        if (block == Block.file || block == Block.unknown) return;
+        boolean reads = Set.of("header", "json").contains(word) && arguments == 1;
+        if (block.declares(word)) {
+            if (block.hasConditions() && !reads) mistake(call, block.usage(word + " …", word));
+            return;
         }
+        boolean ofFile = Set.of("watch", "heartbeat", "deadline", "path").contains(word);
+        if (ofFile) mistake(call, Block.file.belongs(word, block));
+        else if (Block.watch.declares(word) && !word.equals("command"))
+            mistake(call, Block.watch.belongs(word, block));
+    }
 
-        /** `url: 'x'` is a label to Groovy, and would silently do nothing. */
-        @Override public void visitBlockStatement(BlockStatement code) {
-            for (Statement line : code.getStatements()) {
-                if (line.getStatementLabels() == null || line instanceof LoopingStatement) continue;
-                String word = line.getStatementLabels().get(0);
-                mistake(line, "write '" + word + "' without ':', for example: " + word + " …");
-            }
-            super.visitBlockStatement(code);
-        }
+    private void nameBlocks(List<Expression> arguments, Block name) {
+        for (Expression argument : arguments)
+            if (argument instanceof ClosureExpression closure) nameBlock(closure, name);
+    }
 
-        @Override public void visitExpressionStatement(ExpressionStatement line) {
-            String word = word(line.getExpression());
-            boolean hook = word != null && line.getExpression().getNodeMetaData(PROBE) == null
-                && Block.file.methods(word).stream().anyMatch(m -> m.getReturnType() == Model.Hook.class);
-            if (hook) mistake(line, "a hook alone does nothing; write: notify " + word + "(…)");
-            super.visitExpressionStatement(line);
-        }
+    private void nameBlock(ClosureExpression closure, Block name) {
+        closure.putNodeMetaData(Block.class, name);
+        BlockStatement code = (BlockStatement) closure.getCode();
+        if (name.hasConditions() && code.getStatements().stream().allMatch(this::declares))
+            mistake(closure, "there is no condition in " + name.title
+                + " { }; write, for example, status == 200");
+        if (name.hasConditions()) replaceLines(code, line -> condition(line, name));
+        if (name == Block.restart) replaceLines(code, this::step);
+        if (name == Block.watch) replaceLines(code, this::probe);
+    }
 
-        /** The word that an expression calls, or null. */
-        private static String word(Expression e) {
-            return e instanceof MethodCallExpression call && call.isImplicitThis()
-                ? call.getMethodAsString() : null;
+    /** Every line of a block, also under if and for, with braces or without. */
+    private Statement replaceLines(Statement code,
+                                   Function<ExpressionStatement, Statement> change) {
+        if (code instanceof BlockStatement lines)
+            lines.getStatements().replaceAll(line -> replaceLines(line, change));
+        if (code instanceof LoopingStatement loop)
+            loop.setLoopBlock(replaceLines(loop.getLoopBlock(), change));
+        if (code instanceof IfStatement choice) {
+            choice.setIfBlock(replaceLines(choice.getIfBlock(), change));
+            choice.setElseBlock(replaceLines(choice.getElseBlock(), change));
         }
+        return code instanceof ExpressionStatement line && !declares(line) ? change.apply(line)
+            : code;
+    }
 
-        @Override public Expression transform(Expression e) {
-            if (e instanceof PropertyExpression property && duration(property) != null)
-                return duration(property);
-            if (e instanceof ClosureExpression closure) return visitBlock(closure);
-            if (e instanceof BinaryExpression binary) checkAssignment(binary);
-            if (word(e) != null) transformCall((MethodCallExpression) e);
-            return super.transform(e);
-        }
+    private boolean declares(Statement line) {
+        return line instanceof ExpressionStatement statement
+            && statement.getExpression() instanceof DeclarationExpression;
+    }
 
-        private Expression duration(PropertyExpression e) {
-            Long nanos = UNITS.get(String.valueOf(e.getPropertyAsString()));
-            if (nanos == null || !(e.getObjectExpression() instanceof ConstantExpression c)
-                || !(c.getValue() instanceof Number)) return null;
-            BigDecimal exact = new BigDecimal(c.getText()).multiply(BigDecimal.valueOf(nanos));
-            long bounded = exact.min(BigDecimal.valueOf(Long.MAX_VALUE)).longValue();
-            Expression duration = new StaticMethodCallExpression(ClassHelper.make(Duration.class),
-                "ofNanos", new ArgumentListExpression(new ConstantExpression(bounded, true)));
-            duration.setSourcePosition(e);
-            return duration;
-        }
+    private Statement condition(ExpressionStatement line, Block name) {
+        Expression e = line.getExpression();
+        if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
+        checkCondition(e, name);
+        BooleanExpression truth = new BooleanExpression(e);
+        truth.setSourcePosition(e);
+        AssertStatement condition = new AssertStatement(truth);
+        condition.setSourcePosition(line);
+        if (line.getStatementLabels() != null)
+            line.getStatementLabels().forEach(condition::addStatementLabel);
+        return condition;
+    }
 
-        private Expression visitBlock(ClosureExpression closure) {
-            Block outer = block, own = closure.getNodeMetaData(Block.class);
-            if (own != null) block = own;
-            closure.getCode().visit(this);
-            block = outer;
-            return closure;
-        }
+    /** A condition that is always true, or never. */
+    private void checkCondition(Expression e, Block name) {
+        String text = e.getText();
+        if (e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean))
+            mistake(e, "this is always true; write a comparison, for example status == 200");
+        if (e instanceof VariableExpression && (TEXT_WORDS.contains(text) || text.equals("status")))
+            mistake(e, name.usage(text, text));
+        if (!(e instanceof BinaryExpression b
+            && b.getRightExpression() instanceof ConstantExpression value)) return;
+        String word = b.getLeftExpression().getText();
+        if (word.equals("status") && value.getValue() instanceof String)
+            mistake(value, "status is a whole number; write: " + value.getText());
+        if (TEXT_WORDS.contains(word) && value.getValue() instanceof Number)
+            mistake(value, word + " is a text; write: '" + value.getText() + "'");
+    }
 
-        private void checkAssignment(BinaryExpression e) {
-            boolean assigns = e.getOperation().getText().equals("=")
-                && !(e instanceof DeclarationExpression);
-            String name = e.getLeftExpression().getText();
-            if (assigns && block.declares(name)) mistake(e, block.hasConditions()
-                ? "compare '" + name + "' with '==', not with '='"
-                : "write '" + name + "' without '=', for example: " + name + " …");
-        }
+    /** A line of restart { } is a step, a loop, or a counter that a loop needs. */
+    private Statement step(ExpressionStatement line) {
+        Expression e = line.getExpression();
+        boolean counts = e instanceof PostfixExpression || e instanceof PrefixExpression
+            || e instanceof BinaryExpression b && b.getOperation().getText().matches("[-+*/]?=");
+        boolean loops = e instanceof MethodCallExpression call
+            && call.getArguments() instanceof TupleExpression arguments
+            && arguments.getExpressions().stream().anyMatch(ClosureExpression.class::isInstance);
+        if (word(e) != null) ((MethodCallExpression) e).getMethod().putNodeMetaData(STEP, true);
+        else if (!counts && !loops) mistake(e, notStep("this line"));
+        return line;
+    }
 
-        private void transformCall(MethodCallExpression call) {
-            String word = call.getMethodAsString();
-            if (!(call.getArguments() instanceof TupleExpression tuple)) return;
-            List<Expression> arguments = new ArrayList<>(tuple.getExpressions());
-            boolean probe = call.getNodeMetaData(PROBE) != null;
-            Block owner = word.equals("command") && !probe ? Block.file : block.owner(word);
-            checkPlace(word, call, arguments.size());
-            if (owner == null) {
-                if (type.getMethods(word).isEmpty()) nameBlocks(arguments, Block.unknown);
-                return;
-            }
-            if (Set.of("watch", "healthy", "restart").contains(word))
-                nameBlocks(arguments, Block.valueOf(word));
-            if (word.equals("call")) nameBlocks(arguments, Block.file);
-            call.setArguments(byPlace(owner, word, arguments, call));
-            if (Block.RENAMED.containsKey(word) && !probe)
-                call.setMethod(new ConstantExpression(Block.RENAMED.get(word)));
-        }
+    /** `command` is a check as a line of watch { }, and a hook anywhere else. */
+    private Statement probe(ExpressionStatement line) {
+        if ("command".equals(word(line.getExpression())))
+            line.getExpression().putNodeMetaData(PROBE, true);
+        return line;
+    }
 
-        /** Rejects words of an enclosing block, such as url in restart { }; Groovy would find them. */
-        private void checkPlace(String word, MethodCallExpression call, int arguments) {
-            if (block == Block.file || block == Block.unknown) return;
-            boolean reads = Set.of("header", "json").contains(word) && arguments == 1;
-            if (block.declares(word)) {
-                if (block.hasConditions() && !reads) mistake(call, block.compare(word));
-                return;
-            }
-            boolean ofFile = Set.of("watch", "heartbeat", "deadline", "path").contains(word);
-            boolean ofWatch = block != Block.watch && Block.watch.declares(word);
-            if (ofFile) mistake(call, Block.file.belongs(word, block));
-            else if (ofWatch && !word.equals("command")) mistake(call, Block.watch.belongs(word, block));
+    /** Options become arguments by place, in the order of the word's declaration. */
+    private ArgumentListExpression byPlace(Block owner, String word, List<Expression> arguments,
+                                           ASTNode call) {
+        Map<String, Expression> given = new LinkedHashMap<>();
+        var options = owner.options(word);
+        List<String> known = options.stream().map(java.lang.reflect.Parameter::getName).toList();
+        ASTNode place = call;
+        if (!arguments.isEmpty() && arguments.get(0) instanceof MapExpression map) {
+            place = arguments.remove(0);
+            for (MapEntryExpression entry : map.getMapEntryExpressions())
+                given.put(option(entry, word, known), entry.getValueExpression());
         }
+        for (var option : options) {
+            String name = option.getName();
+            boolean required = option.getAnnotation(Language.Named.class).required();
+            if (required && !given.containsKey(name))
+                mistake(place, "the option '" + name + "' is missing; write " + name + ": …");
+            arguments.add(given.getOrDefault(name, new ConstantExpression(null)));
+        }
+        return new ArgumentListExpression(arguments);
+    }
 
-        private void nameBlocks(List<Expression> arguments, Block name) {
-            for (Expression argument : arguments)
-                if (argument instanceof ClosureExpression closure) nameBlock(closure, name);
-        }
-
-        private void nameBlock(ClosureExpression closure, Block name) {
-            closure.putNodeMetaData(Block.class, name);
-            BlockStatement code = (BlockStatement) closure.getCode();
-            if (name.hasConditions() && code.getStatements().stream().allMatch(this::declares))
-                mistake(closure, "there is no condition in " + name.title
-                    + " { }; write, for example, status == 200");
-            if (name.hasConditions()) replaceLines(code, line -> condition(line, name));
-            if (name == Block.restart) replaceLines(code, this::step);
-            if (name == Block.watch) replaceLines(code, this::probe);
-        }
-
-        /** Every line of a block, also under if and for, with braces or without. */
-        private Statement replaceLines(Statement code,
-                                       Function<ExpressionStatement, Statement> change) {
-            if (code instanceof BlockStatement lines)
-                lines.getStatements().replaceAll(line -> replaceLines(line, change));
-            if (code instanceof LoopingStatement loop)
-                loop.setLoopBlock(replaceLines(loop.getLoopBlock(), change));
-            if (code instanceof IfStatement choice) {
-                choice.setIfBlock(replaceLines(choice.getIfBlock(), change));
-                choice.setElseBlock(replaceLines(choice.getElseBlock(), change));
-            }
-            return code instanceof ExpressionStatement line && !declares(line) ? change.apply(line)
-                : code;
-        }
-
-        private boolean declares(Statement line) {
-            return line instanceof ExpressionStatement statement
-                && statement.getExpression() instanceof DeclarationExpression;
-        }
-
-        private Statement condition(ExpressionStatement line, Block name) {
-            Expression e = line.getExpression();
-            if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
-            checkCondition(e, name);
-            BooleanExpression truth = new BooleanExpression(e);
-            truth.setSourcePosition(e);
-            AssertStatement condition = new AssertStatement(truth);
-            condition.setSourcePosition(line);
-            if (line.getStatementLabels() != null)
-                line.getStatementLabels().forEach(condition::addStatementLabel);
-            return condition;
-        }
-
-        /** A condition that is always true, or never. */
-        private void checkCondition(Expression e, Block name) {
-            String text = e.getText();
-            if (e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean))
-                mistake(e, "this is always true; write a comparison, for example status == 200");
-            if (e instanceof VariableExpression && (TEXT_WORDS.contains(text) || text.equals("status")))
-                mistake(e, name.compare(text));
-            if (!(e instanceof BinaryExpression b
-                && b.getRightExpression() instanceof ConstantExpression value)) return;
-            String word = b.getLeftExpression().getText();
-            if (word.equals("status") && value.getValue() instanceof String)
-                mistake(value, "status is a whole number; write it without quotes: " + value.getText());
-            if (TEXT_WORDS.contains(word) && value.getValue() instanceof Number)
-                mistake(value, word + " is a text; write it in quotes: '" + value.getText() + "'");
-        }
-
-        /** A line of restart { } is a step, a loop, or a counter that a loop needs. */
-        private Statement step(ExpressionStatement line) {
-            Expression e = line.getExpression();
-            boolean counts = e instanceof PostfixExpression || e instanceof PrefixExpression
-                || e instanceof BinaryExpression b && b.getOperation().getText().matches("[-+*/]?=");
-            boolean loops = e instanceof MethodCallExpression call
-                && call.getArguments() instanceof TupleExpression arguments
-                && arguments.getExpressions().stream().anyMatch(ClosureExpression.class::isInstance);
-            if (word(e) != null) ((MethodCallExpression) e).getMethod().putNodeMetaData(STEP, true);
-            else if (!counts && !loops) mistake(e, notStep("this line"));
-            return line;
-        }
-
-        /** `command` is a check as a line of watch { }, and a hook anywhere else. */
-        private Statement probe(ExpressionStatement line) {
-            if ("command".equals(word(line.getExpression())))
-                line.getExpression().putNodeMetaData(PROBE, true);
-            return line;
-        }
-
-        /** Options become arguments by place, in the order of the word's declaration. */
-        private ArgumentListExpression byPlace(Block owner, String word, List<Expression> arguments,
-                                               ASTNode call) {
-            Map<String, Expression> given = new LinkedHashMap<>();
-            var options = owner.options(word);
-            List<String> known = options.stream().map(java.lang.reflect.Parameter::getName).toList();
-            ASTNode place = call;
-            if (!arguments.isEmpty() && arguments.get(0) instanceof MapExpression map) {
-                place = arguments.remove(0);
-                for (MapEntryExpression entry : map.getMapEntryExpressions())
-                    given.put(option(entry, word, known), entry.getValueExpression());
-            }
-            for (var option : options) {
-                String name = option.getName();
-                boolean required = option.getAnnotation(Language.Named.class).required();
-                if (required && !given.containsKey(name))
-                    mistake(place, "the option '" + name + "' is missing; write " + name + ": …");
-                arguments.add(given.getOrDefault(name, new ConstantExpression(null)));
-            }
-            return new ArgumentListExpression(arguments);
-        }
-
-        /** The name of an option; the conditions of `when:` are a block of watchdog's too. */
-        private String option(MapEntryExpression entry, String word, List<String> known) {
-            String name = entry.getKeyExpression().getText();
-            boolean cause = word.equals("restart") && name.equals("when")
-                && entry.getValueExpression() instanceof ClosureExpression;
-            if (cause) nameBlock((ClosureExpression) entry.getValueExpression(), Block.when);
-            if (cause && !known.contains(name))
-                mistake(entry.getValueExpression(), "'when:' belongs to a restart in watch { }, for"
-                    + " example: restart(when: { … }, name)");
-            else if (!known.contains(name))
-                mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
-            return name;
-        }
+    /** The name of an option; the conditions of `when:` are a block of watchdog's too. */
+    private String option(MapEntryExpression entry, String word, List<String> known) {
+        String name = entry.getKeyExpression().getText();
+        boolean cause = word.equals("restart") && name.equals("when")
+            && entry.getValueExpression() instanceof ClosureExpression;
+        if (cause) nameBlock((ClosureExpression) entry.getValueExpression(), Block.when);
+        if (cause && !known.contains(name))
+            mistake(entry.getValueExpression(), "'when:' belongs to a restart in watch { }, for"
+                + " example: restart(when: { … }, name)");
+        else if (!known.contains(name))
+            mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
+        return name;
     }
 }
 
