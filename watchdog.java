@@ -2764,7 +2764,8 @@ interface Language extends Model {
         public void deadline(Duration time) { loader.deadline = loader.positive("deadline", time); }
         /** A remedy for several watches: `def tunnel = restart { … }`, then `restart tunnel`. */
         public Remedy restart(
-                @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST) Closure<?> steps) {
+                @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST)
+                Closure<?> steps) {
             return new Remedy(null, loader.steps(steps));
         }
         /** A value from the environment, or else from the secrets file; it is never printed. */
@@ -2777,8 +2778,8 @@ interface Language extends Model {
                 @Named(required = true) String user, @Named Integer priority, @Named String sound,
                 @Named String device, @Named String url) {
             boolean urgent = priority != null && priority == 2; // needs to know how to insist
-            return loader.hook("pushover", url, "https://api.pushover.net", "/1/messages.json", null,
-                event -> Json.fields("token", token, "user", user, "priority", priority,
+            return loader.hook("pushover", url, "https://api.pushover.net", "/1/messages.json",
+                null, event -> Json.fields("token", token, "user", user, "priority", priority,
                     "title", Text.cut(event.title(), 250), "message", Text.cut(event.text(), 1024),
                     "sound", sound, "device", device, "timestamp", event.at().getEpochSecond(),
                     "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null));
@@ -2860,11 +2861,12 @@ interface Language extends Model {
             targets++;
             int colon = address.lastIndexOf(':');
             String port = address.substring(colon + 1);
-            boolean valid = colon > 0 && port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535;
-            if (valid) probe = new TcpProbe(address.substring(0, colon), Integer.parseInt(port));
+            boolean number = port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535;
+            if (colon > 0 && number)
+                probe = new TcpProbe(address.substring(0, colon), Integer.parseInt(port));
             else loader.mistake("tcp '" + address + "' needs a port, as in 'localhost:32400'");
         }
-        /** A command that must exit with 0. In healthy, status is its exit code, body its output. */
+        /** Must exit with 0. In healthy, status is the exit code and body is the output. */
         public void command(String text) {
             targets++;
             probe = new CommandProbe(loader.words(text));
@@ -2892,7 +2894,8 @@ interface Language extends Model {
         public void followRedirects(RedirectPolicy policy) { redirects = policy; }
         /** Conditions that must all be true, one a line; default `status in 200..299`. */
         public void healthy(
-                @DelegatesTo(value = Conditions.class, strategy = DELEGATE_FIRST) Closure<?> block) {
+                @DelegatesTo(value = Conditions.class, strategy = DELEGATE_FIRST)
+                Closure<?> block) {
             refuse(healthy != null, "has two healthy blocks; write one");
             healthy = Blocks.expectation(block, Conditions::new);
         }
@@ -2904,7 +2907,7 @@ interface Language extends Model {
             attempts = loader.atLeastOne("attempts", number);
             if (every != null) this.every = loader.positive("every", every);
         }
-        /** Checks on fresh connections, default 1; `good:` how many must be healthy, default all. */
+        /** Checks on fresh connections, default 1; `good:` how many must be good, default all. */
         public void samples(int number, @Named Integer good) {
             samples = loader.atLeastOne("samples", number);
             this.good = good == null ? number : loader.atLeastOne("good", good);
@@ -2927,7 +2930,8 @@ interface Language extends Model {
         public void restart(Remedy remedy, @Named
                 @DelegatesTo(value = CauseConditions.class, strategy = DELEGATE_FIRST)
                 Closure<?> when) {
-            Expectation cause = when == null ? null : Blocks.expectation(when, CauseConditions::new);
+            Expectation cause = null;
+            if (when != null) cause = Blocks.expectation(when, CauseConditions::new);
             remedies.add(new Remedy(cause, remedy.steps()));
         }
         /** How long the service may take to be healthy after a restart; default 30.seconds. */
@@ -2956,8 +2960,9 @@ interface Language extends Model {
         Watch build() {
             refuse(targets == 0, "checks nothing; add url, tcp or command");
             refuse(targets > 1, "needs one url, tcp or command; found " + targets);
-            refuse(url == null && (method != null || body != null || trust != null
-                || !headers.isEmpty()), "has no url, so method, header, send and trust mean nothing");
+            boolean http = method != null || body != null || trust != null || !headers.isEmpty();
+            refuse(url == null && http,
+                "has no url, so method, header, send and trust mean nothing");
             refuse(name.isBlank() || !Text.plain(name, 60).equals(name),
                 "needs a name of one line and at most 60 characters");
             refuse(good > samples, "has samples " + samples + ", good: " + good
@@ -2977,12 +2982,14 @@ interface Language extends Model {
             if (method != null) verb = method.toUpperCase(Locale.ROOT);
             boolean sends = body != null || Set.of("POST", "PUT", "PATCH").contains(verb);
             String text = body == null ? "" : MissingSecretException.withPlaceholders(body);
-            byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
+            RequestBody content = null;
             try {
                 Request.Builder request = new Request.Builder().url(address);
                 headers.forEach((header, value) ->
                     request.header(header, MissingSecretException.withPlaceholders(value)));
-                request.method(verb, sends ? RequestBody.create(bytes, MediaType.get(mediaType)) : null);
+                if (sends) content = RequestBody.create(text.getBytes(StandardCharsets.UTF_8),
+                    MediaType.get(mediaType));
+                request.method(verb, content);
                 return new HttpProbe(request.build(), redirects, trust, missing);
             } catch (IllegalArgumentException e) {
                 refuse(HttpUrl.parse(address) != null, "cannot be requested: "
@@ -3109,7 +3116,7 @@ interface Language extends Model {
         public void sh(String script, @Named Duration timeout) {
             running(List.of("/bin/sh", "-c", script), timeout);
         }
-        /** Waits. Rarely needed: after the last step watchdog waits until the service is healthy. */
+        /** Waits. Rarely needed: after the last step watchdog waits for the service anyway. */
         public void pause(Duration time) { add(new PauseStep(time)); }
         /** Custom Groovy code, run as a step in its turn. */
         public void calling(Closure<?> code) { add(new CallStep(Blocks.keepValues(code)::call)); }
@@ -3136,7 +3143,8 @@ final class Blocks {
     }
 
     /** A block of conditions, as the rest of watchdog sees it. */
-    static Expectation expectation(Closure<?> block, Function<Response, Language.Conditions> words) {
+    static Expectation expectation(Closure<?> block,
+                                   Function<Response, Language.Conditions> words) {
         Closure<?> conditions = keepValues(block);
         return response -> {
             Language.Conditions values = words.apply(response);
@@ -3177,8 +3185,10 @@ record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Dura
         if (names == null || names.isEmpty()) return watches;
         names.forEach(this::get);
         Set<String> wanted = new HashSet<>(names);
-        for (int i = watches.size() - 1; i >= 0; i--)
-            if (wanted.contains(watches.get(i).name())) wanted.addAll(watches.get(i).dependencies());
+        for (int i = watches.size() - 1; i >= 0; i--) {
+            Watch watch = watches.get(i);
+            if (wanted.contains(watch.name())) wanted.addAll(watch.dependencies());
+        }
         return watches.stream().filter(watch -> wanted.contains(watch.name())).toList();
     }
 
@@ -3262,7 +3272,7 @@ final class RulesLoader {
         }
     }
 
-    /** Runs the script in its own thread, as it may loop for ever. Returns what it threw, or null. */
+    /** Runs the script in its own thread, as it may never end. Returns what it threw, or null. */
     private Throwable run(Class<?> type) {
         Future<Throwable> run = DaemonThreads.run(() -> {
             try {
@@ -3302,8 +3312,8 @@ final class RulesLoader {
 
     void add(Language.WatchSpec watch) {
         var first = watches.putIfAbsent(watch.name, watch);
-        if (first != null) mistakeAt(watch.line, "there are two watches with the name '" + watch.name
-            + "'; the first is in line " + first.line);
+        if (first != null) mistakeAt(watch.line, "there are two watches with the name '"
+            + watch.name + "'; the first is in line " + first.line);
     }
 
     /** A watch can only depend on one above it, so there are no circles. */
@@ -3311,8 +3321,8 @@ final class RulesLoader {
         Set<String> above = new HashSet<>();
         for (Language.WatchSpec watch : watches.values()) {
             watch.dependencies.forEach((name, line) -> {
-                if (!above.contains(name)) mistakeAt(line, "watch '" + watch.name + "' needs '" + name
-                    + "', and no watch above it has that name" + suggestion(name, above));
+                if (!above.contains(name)) mistakeAt(line, "watch '" + watch.name + "' needs '"
+                    + name + "', and no watch above it has that name" + suggestion(name, above));
             });
             above.add(watch.name);
         }
@@ -3348,18 +3358,21 @@ final class RulesLoader {
     /** A hook that POSTs JSON to {@code url}, or else to the service's own server. */
     Model.Hook hook(String label, String url, String server, String path, String bearer,
                     Function<Model.Event, ?> json) {
-        if (url != null && MissingSecretException.in(url) == null) url(label + "'s url", url);
-        String address = (url == null ? server : url).replaceFirst("/+$", "") + path;
+        if (url != null && MissingSecretException.in(url) == null) url(label, url);
+        String base = (url == null ? server : url).replaceFirst("/+$", "");
         Map<String, String> headers = bearer == null ? Map.of()
             : Map.of("Authorization", "Bearer " + bearer);
-        return hook(label, address + headers + json.apply(SAMPLE),
-            new JsonSender(address, headers, json, label.equals("pushover")));
+        return post(label, base + path, headers, json, json.apply(SAMPLE));
     }
 
-    Model.Hook webhook(String address, Map<String, String> headers, Function<Model.Event, ?> json) {
-        Map<String, String> given = headers == null ? Map.of() : headers;
-        return hook("webhook", url("webhook", address) + given,
-            new JsonSender(address, given, json, false));
+    Model.Hook webhook(String url, Map<String, String> headers, Function<Model.Event, ?> json) {
+        return post("webhook", url("webhook", url), headers == null ? Map.of() : headers, json, "");
+    }
+
+    private static Model.Hook post(String label, String address, Map<String, String> headers,
+                                   Function<Model.Event, ?> json, Object sample) {
+        return hook(label, address + headers + sample,
+            new JsonSender(address, headers, json, label.equals("pushover")));
     }
 
     Model.Hook blockHook(Closure<?> block) {
@@ -3374,11 +3387,13 @@ final class RulesLoader {
     static Model.Hook hook(String label, String settings, Sender sender) {
         String id = label + "-" + Text.hash(settings).substring(0, 8);
         String missing = MissingSecretException.in(settings);
-        return new Model.Hook(label, id, sender, EnumSet.allOf(Model.EventKind.class), null, missing);
+        return new Model.Hook(label, id, sender, EnumSet.allOf(Model.EventKind.class), null,
+            missing);
     }
 
     /** A hook whose secret is missing is left out, and reported by each pass. */
-    void attach(List<Model.Hook> target, Model.Hook hook, List<?> on, Model.Hook orElse, String owner) {
+    void attach(List<Model.Hook> target, Model.Hook hook, List<?> on, Model.Hook orElse,
+                String owner) {
         for (Model.Hook each : orElse == null ? List.of(hook) : List.of(hook, orElse))
             if (each.missingSecret() != null) reportMissing(currentLine(), each.missingSecret(),
                 each.label() + " is not used for " + owner);
@@ -3475,7 +3490,9 @@ final class Mistakes {
     private final String fileName;
     private final List<String> lines;
     private final Secrets secrets;
-    private final List<Mistake> found = new ArrayList<>();
+    private final Set<Mistake> found = new TreeSet<>(Comparator.comparingInt(Mistake::line)
+        .thenComparingInt(Mistake::column)
+        .thenComparing(mistake -> mistake.column > 0 ? "" : mistake.text));
 
     Mistakes(String fileName, String text, Secrets secrets) {
         this.fileName = fileName;
@@ -3484,11 +3501,7 @@ final class Mistakes {
     }
 
     /** Column 0: the whole line. Of several mistakes in one column the first is the cause. */
-    void add(int line, int column, String text) {
-        boolean known = found.stream().anyMatch(mistake -> mistake.line == line
-            && mistake.column == column && (column > 0 || mistake.text.equals(text)));
-        if (!known) found.add(new Mistake(line, column, text));
-    }
+    void add(int line, int column, String text) { found.add(new Mistake(line, column, text)); }
 
     boolean isEmpty() { return found.isEmpty(); }
     boolean isOnLine(int line) { return found.stream().anyMatch(mistake -> mistake.line == line); }
@@ -3502,9 +3515,7 @@ final class Mistakes {
     }
 
     void throwIfAny() {
-        if (found.isEmpty()) return;
-        found.sort(Comparator.comparingInt(Mistake::line).thenComparingInt(Mistake::column));
-        throw ExitException.mistakes(found.stream().map(this::show).toList());
+        if (!isEmpty()) throw ExitException.mistakes(found.stream().map(this::show).toList());
     }
 
     private String show(Mistake mistake) {
@@ -3626,7 +3637,8 @@ final class Secrets {
         try {
             String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
             if (mode.endsWith("------")) Files.readAllLines(file).forEach(this::readLine);
-            else refused = "other users can read " + file + "; fix it with: chmod 600 '" + file + "'";
+            else refused = "other users can read " + file + "; fix it with: chmod 600 '" + file
+                + "'";
         } catch (IOException e) {
             refused = "cannot read " + file + ": " + Text.thrown(e);
         }
@@ -3685,7 +3697,9 @@ final class MissingSecretException extends RuntimeException {
         return marker.find() ? marker.group(1) : null;
     }
 
-    static String withPlaceholders(String text) { return MARKER.matcher(text).replaceAll("missing"); }
+    static String withPlaceholders(String text) {
+        return MARKER.matcher(text).replaceAll("missing");
+    }
 
     static void check(String text) {
         if (in(text) != null) throw new MissingSecretException(in(text));
@@ -3713,8 +3727,8 @@ final class ShellWords {
                 word.append(command.charAt(++i));
             else word.append(c);
         }
-        if (quote != 0) throw new IllegalArgumentException("the command \"" + Text.plain(command, 80)
-            + "\" has a quote that is not closed");
+        if (quote != 0) throw new IllegalArgumentException("the command \""
+            + Text.plain(command, 80) + "\" has a quote that is not closed");
         if (word != null) words.add(word.toString());
         return of(words);
     }
@@ -3829,7 +3843,8 @@ final class RulesCompiler {
 
     private static CompilationCustomizer transformer(Mistakes mistakes) {
         return new CompilationCustomizer(CompilePhase.CONVERSION) {
-            @Override public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
+            @Override
+            public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
                 AnnotationNode check = new AnnotationNode(ClassHelper.make(CompileStatic.class));
                 check.setMember("extensions", new ConstantExpression(RulesChecker.class.getName()));
                 type.addAnnotation(check);
@@ -3882,7 +3897,7 @@ final class RulesCompiler {
 
         @Override public List<MethodNode> handleMissingMethod(ClassNode receiver, String name,
                 ArgumentListExpression arguments, ClassNode[] types, MethodCall call) {
-            boolean implicit = call instanceof MethodCallExpression method && method.isImplicitThis();
+            boolean implicit = call instanceof MethodCallExpression m && m.isImplicitThis();
             String word = Block.wordOf(name);
             List<MethodNode> functions = context.getEnclosingClassNode().getMethods(name);
             if (!implicit) mistake((ASTNode) call, noSuchMethod(receiver, name, types));
@@ -3899,9 +3914,9 @@ final class RulesCompiler {
 
         private static String noSuchMethod(ClassNode receiver, String name, ClassNode[] types) {
             String type = typeName(receiver);
-            if (ClassHelper.isObjectType(receiver)) return type + " has no '" + name + "'" + UNTYPED;
-            if (!TEXT_METHODS.contains(name))
-                return type + " has no '" + name + "'" + Text.didYouMean(name, TEXT_METHODS);
+            String missing = type + " has no '" + name + "'";
+            if (ClassHelper.isObjectType(receiver)) return missing + UNTYPED;
+            if (!TEXT_METHODS.contains(name)) return missing + Text.didYouMean(name, TEXT_METHODS);
             return "'" + name + "' of " + type + " does not take " + typeNames(List.of(types));
         }
 
@@ -3913,7 +3928,8 @@ final class RulesCompiler {
             int values = types.length - options.size();
             for (int i = 0; i < options.size(); i++) {
                 Expression value = arguments.get(values + i);
-                ClassNode type = types[values + i], needed = ClassHelper.make(options.get(i).getType());
+                ClassNode type = types[values + i];
+                ClassNode needed = ClassHelper.make(options.get(i).getType());
                 boolean isNull = value instanceof ConstantExpression c && c.isNullExpression();
                 if (isNull || StaticTypeCheckingSupport.isAssignableTo(ClassHelper.getWrapper(type),
                     needed)) continue;
@@ -3933,7 +3949,7 @@ final class RulesCompiler {
         }
 
         private static String parameters(MethodNode function) {
-            return typeNames(Arrays.stream(function.getParameters()).map(Parameter::getType).toList());
+            return typeNames(Stream.of(function.getParameters()).map(Parameter::getType).toList());
         }
 
         private static String parameters(Method method) {
@@ -3945,11 +3961,12 @@ final class RulesCompiler {
         @Override public boolean handleUnresolvedVariableExpression(VariableExpression variable) {
             String word = variable.getName();
             BinaryExpression around = context.getEnclosingBinaryExpression();
-            boolean list = around != null && around.getLeftExpression() == variable
+            boolean list = block().words().contains(word) && around != null
+                && around.getLeftExpression() == variable
                 && around.getOperation().getType() == Types.LEFT_SQUARE_BRACKET;
             String problem = unknownWord(word);
-            if (block().words().contains(word)) problem = list
-                ? "a list needs parentheses here: " + word + "(['…', '…'])" : block().usage(word, word);
+            if (list) problem = "a list needs parentheses here: " + word + "(['…', '…'])";
+            else if (block().words().contains(word)) problem = block().usage(word, word);
             else if (!problem.contains("; did") && !problem.contains("belongs"))
                 problem += "; if you meant a text, put it in quotes: '" + word + "'";
             mistake(variable, problem);
@@ -4070,7 +4087,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     @Override public void visitExpressionStatement(ExpressionStatement line) {
         String word = word(line.getExpression());
         boolean hook = word != null && line.getExpression().getNodeMetaData(PROBE) == null
-            && Block.file.methods(word).stream().anyMatch(m -> m.getReturnType() == Model.Hook.class);
+            && Block.file.methods(word).stream()
+                .anyMatch(method -> method.getReturnType() == Model.Hook.class);
         if (hook) mistake(line, "a hook alone does nothing; write: notify " + word + "(…)");
         super.visitExpressionStatement(line);
     }
