@@ -3322,17 +3322,19 @@ final class RulesLoader {
         for (Language.WatchSpec watch : watches.values()) {
             watch.dependencies.forEach((name, line) -> {
                 if (!above.contains(name)) mistakeAt(line, "watch '" + watch.name + "' needs '"
-                    + name + "', and no watch above it has that name" + suggestion(name, above));
+                    + name + "', and no watch above it has that name"
+                    + suggestion(watch.name, name, above));
             });
             above.add(watch.name);
         }
     }
 
-    private String suggestion(String name, Set<String> above) {
-        boolean exists = watches.containsKey(name);
-        String similar = exists ? "" : Text.didYouMean(name, watches.keySet());
+    private String suggestion(String watch, String name, Set<String> above) {
+        Set<String> others = new LinkedHashSet<>(watches.keySet());
+        others.remove(watch);
+        String similar = others.contains(name) ? "" : Text.didYouMean(name, others);
         boolean isAbove = above.stream().anyMatch(known -> similar.endsWith("'" + known + "'?"));
-        boolean isBelow = exists || !similar.isEmpty() && !isAbove;
+        boolean isBelow = others.contains(name) || !similar.isEmpty() && !isAbove;
         return similar + (isBelow ? " (move that watch above this one)" : "");
     }
 
