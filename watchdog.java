@@ -2852,7 +2852,7 @@ final class Json implements JsonGenerator.Converter {
 // and their comments are its reference.
 
 /** The words of rules.groovy. Public, because a script lives in another class loader. */
-interface Language {
+interface Language extends Model {
     /** A parameter that is given by name, as in `limit 3, per: 1.hour`; null if it is not given. */
     @Retention(RetentionPolicy.RUNTIME) @Target(ElementType.PARAMETER)
     @interface Named { boolean required() default false; }
@@ -2860,11 +2860,11 @@ interface Language {
     /** The words at the top of the file. They can be used in every block. */
     abstract class RulesScript {
         RulesLoader loader;
-        public final Model.EventKind down = Model.EventKind.down, healed = Model.EventKind.healed,
-            still_down = Model.EventKind.still_down, gave_up = Model.EventKind.gave_up,
-            flapping = Model.EventKind.flapping, recovered = Model.EventKind.recovered,
-            reminder = Model.EventKind.reminder, inconclusive = Model.EventKind.inconclusive,
-            rules_broken = Model.EventKind.rules_broken;
+        public final EventKind down = EventKind.down, healed = EventKind.healed,
+            still_down = EventKind.still_down, gave_up = EventKind.gave_up,
+            flapping = EventKind.flapping, recovered = EventKind.recovered,
+            reminder = EventKind.reminder, inconclusive = EventKind.inconclusive,
+            rules_broken = EventKind.rules_broken;
 
         protected abstract Object run();
 
@@ -2877,12 +2877,12 @@ interface Language {
         }
         /** A hook for every watch. `on:` lists the kinds of event, default all; `orElse:` is a
          *  second hook for when this one fails. */
-        public void notifying(Model.Hook hook, @Named List<?> on, @Named Model.Hook orElse) {
+        public void notifying(Hook hook, @Named List<?> on, @Named Hook orElse) {
             loader.attach(loader.globalHooks, hook, on, orElse, "every watch");
         }
         /** Custom Groovy code as a hook: `notify { event -> … }`. */
         public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
-                Closure<?> block, @Named List<?> on, @Named Model.Hook orElse) {
+                Closure<?> block, @Named List<?> on, @Named Hook orElse) {
             notifying(loader.blockHook(block), on, orElse);
         }
         /** Folders to search for programs before PATH: absolute, or beginning with ~/. */
@@ -2892,9 +2892,10 @@ interface Language {
         /** How long a whole pass may take; default 4.minutes. */
         public void deadline(Duration time) { loader.deadline = loader.positive("deadline", time); }
         /** A remedy for several watches: `def tunnel = restart { … }`, then `restart tunnel`. */
-        public Model.Remedy restart(
-                @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST) Closure<?> steps) {
-            return new Model.Remedy(null, loader.steps(steps));
+        public Remedy restart(
+                @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST)
+                Closure<?> steps) {
+            return new Remedy(null, loader.steps(steps));
         }
         /** A value from the environment, or else from the secrets file; it is never printed. */
         public String secret(String name) { return loader.secrets.get(name); }
@@ -2902,53 +2903,53 @@ interface Language {
         public String getHost() { return loader.host(); }
 
         /** pushover.net; both keys are on its dashboard; `priority:` -2 to 2. */
-        public Model.Hook pushover(@Named(required = true) String token,
+        public Hook pushover(@Named(required = true) String token,
                 @Named(required = true) String user, @Named Integer priority, @Named String sound,
                 @Named String device, @Named String url) {
             boolean urgent = priority != null && priority == 2; // needs to know how to insist
-            return loader.hook("pushover", url, "https://api.pushover.net", "/1/messages.json", null,
-                event -> Json.fields("token", token, "user", user, "priority", priority,
+            return loader.hook("pushover", url, "https://api.pushover.net", "/1/messages.json",
+                null, event -> Json.fields("token", token, "user", user, "priority", priority,
                     "title", Text.cut(event.title(), 250), "message", Text.cut(event.text(), 1024),
                     "sound", sound, "device", device, "timestamp", event.at().getEpochSecond(),
                     "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null));
         }
         /** ntfy.sh, or your own server with `url:`; `priority:` 1 to 5. */
-        public Model.Hook ntfy(@Named(required = true) String topic, @Named String token,
+        public Hook ntfy(@Named(required = true) String topic, @Named String token,
                 @Named Integer priority, @Named List<String> tags, @Named String url) {
             return loader.hook("ntfy", url, "https://ntfy.sh", "/", token, event -> Json.fields(
                 "topic", topic, "title", Text.cut(event.title(), 250), "priority", priority,
                 "message", Text.cut(event.text(), 1300), "tags", tags));
         }
         /** A Slack incoming webhook. */
-        public Model.Hook slack(@Named(required = true) String url) {
+        public Hook slack(@Named(required = true) String url) {
             return loader.hook("slack", url, "", "", null, event -> Map.of("text",
                 Text.cut(event.title() + "\n" + event.text(), 3000).replace("&", "&amp;")
                     .replace("<", "&lt;").replace(">", "&gt;")));
         }
         /** A Discord webhook. */
-        public Model.Hook discord(@Named(required = true) String url) {
+        public Hook discord(@Named(required = true) String url) {
             return loader.hook("discord", url, "", "", null, event -> Map.of("content",
                 Text.cut(event.title() + "\n" + event.text(), 2000),
                 "allowed_mentions", Map.of("parse", List.of())));
         }
         /** A Telegram bot, and the chat that it writes to. */
-        public Model.Hook telegram(@Named(required = true) String token,
+        public Hook telegram(@Named(required = true) String token,
                 @Named(required = true) String chat, @Named String url) {
             return loader.hook("telegram", url, "https://api.telegram.org",
                 "/bot" + token + "/sendMessage", null, event -> Map.of("chat_id", chat,
                 "text", Text.cut(event.title() + "\n" + event.text(), 4096)));
         }
         /** POSTs {kind, watch, title, text, at, since} as JSON. */
-        public Model.Hook webhook(String url, @Named Map<String, String> headers) {
+        public Hook webhook(String url, @Named Map<String, String> headers) {
             return loader.webhook(url, headers, event -> event);
         }
         /** POSTs what the block returns: `webhook(url) { event -> [text: event.title] }`. */
-        public Model.Hook webhook(String url, @ClosureParams(value = SimpleType.class,
+        public Hook webhook(String url, @ClosureParams(value = SimpleType.class,
                 options = "Model$Event") Closure<?> json, @Named Map<String, String> headers) {
             return loader.webhook(url, headers, Blocks.keepValues(json)::call);
         }
         /** Runs a command with the message as last argument, and in WATCHDOG_* variables. */
-        public Model.Hook commandHook(String command) {
+        public Hook commandHook(String command) {
             return RulesLoader.hook("command", command, new CommandSender(loader.words(command)));
         }
     }
@@ -2959,13 +2960,14 @@ interface Language {
             sameHost = RedirectPolicy.sameHost;
         final String name;
         final int line = RulesLoader.currentLine();
+        final Map<String, Integer> dependencies = new LinkedHashMap<>(); // each with its line
         private final RulesLoader loader;
-        private final List<Model.Remedy> remedies = new ArrayList<>();
-        private final List<Model.Hook> hooks = new ArrayList<>();
-        private final List<String> dependencies = new ArrayList<>();
+        private final List<Remedy> remedies = new ArrayList<>();
+        private final List<Hook> hooks = new ArrayList<>();
         private final Map<String, String> headers = new LinkedHashMap<>();
-        private String url, tcp, method, body, mediaType = "application/json";
-        private List<String> command;
+        private int targets;
+        private Probe probe;
+        private String url, method, body, mediaType = "application/json";
         private RedirectPolicy redirects = sameHost;
         private Path trust;
         private Expectation healthy;
@@ -2979,12 +2981,24 @@ interface Language {
         }
 
         /** What to request; http or https. */
-        public void url(String address) { url = setOnce("url", url, loader.url("url", address)); }
+        public void url(String address) {
+            targets++;
+            url = loader.url("url", address);
+        }
         /** A port that must accept a connection, as 'host:port'. */
-        public void tcp(String address) { tcp = setOnce("tcp", tcp, address); }
-        /** A command that must exit with 0. In healthy, status is its exit code, body its output. */
+        public void tcp(String address) {
+            targets++;
+            int colon = address.lastIndexOf(':');
+            String port = address.substring(colon + 1);
+            boolean number = port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535;
+            if (colon > 0 && number)
+                probe = new TcpProbe(address.substring(0, colon), Integer.parseInt(port));
+            else loader.mistake("tcp '" + address + "' needs a port, as in 'localhost:32400'");
+        }
+        /** Must exit with 0. In healthy, status is the exit code and body is the output. */
         public void command(String text) {
-            command = setOnce("command", command, loader.words(text));
+            targets++;
+            probe = new CommandProbe(loader.words(text));
         }
         /** The HTTP method; default GET, or POST with send. */
         public void method(String verb) { method = verb; }
@@ -3009,8 +3023,10 @@ interface Language {
         public void followRedirects(RedirectPolicy policy) { redirects = policy; }
         /** Conditions that must all be true, one a line; default `status in 200..299`. */
         public void healthy(
-                @DelegatesTo(value = Conditions.class, strategy = DELEGATE_FIRST) Closure<?> block) {
-            healthy = setOnce("healthy", healthy, Blocks.expectation(block, Conditions::new));
+                @DelegatesTo(value = Conditions.class, strategy = DELEGATE_FIRST)
+                Closure<?> block) {
+            refuse(healthy != null, "has two healthy blocks; write one");
+            healthy = Blocks.expectation(block, Conditions::new);
         }
         /** How long a check may take: DNS, connection, TLS and body; default 10.seconds. */
         public void timeout(Duration time) { timeout = loader.positive("timeout", time); }
@@ -3020,7 +3036,7 @@ interface Language {
             attempts = loader.atLeastOne("attempts", number);
             if (every != null) this.every = loader.positive("every", every);
         }
-        /** Checks on fresh connections, default 1; `good:` how many must be healthy, default all. */
+        /** Checks on fresh connections, default 1; `good:` how many must be good, default all. */
         public void samples(int number, @Named Integer good) {
             samples = loader.atLeastOne("samples", number);
             this.good = good == null ? number : loader.atLeastOne("good", good);
@@ -3029,8 +3045,7 @@ interface Language {
         public void failures(int passes) { failures = loader.atLeastOne("failures", passes); }
         /** Watches above this one; while one of them is unhealthy, this one is not judged. */
         public void needs(String... watches) {
-            for (String dependency : watches) loader.checkDependency(name, dependency);
-            dependencies.addAll(List.of(watches));
+            for (String watch : watches) dependencies.put(watch, RulesLoader.currentLine());
         }
         /** The remedy. Of several the next one is used when the last did not help. `when:` a block
          *  of conditions: this remedy is only for that cause, and comes before those without. */
@@ -3038,14 +3053,15 @@ interface Language {
                 @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST) Closure<?> steps,
                 @Named @DelegatesTo(value = CauseConditions.class, strategy = DELEGATE_FIRST)
                 Closure<?> when) {
-            restart(new Model.Remedy(null, loader.steps(steps)), when);
+            restart(new Remedy(null, loader.steps(steps)), when);
         }
         /** A remedy that was made at the top of the file. */
-        public void restart(Model.Remedy remedy, @Named
+        public void restart(Remedy remedy, @Named
                 @DelegatesTo(value = CauseConditions.class, strategy = DELEGATE_FIRST)
                 Closure<?> when) {
-            Expectation cause = when == null ? null : Blocks.expectation(when, CauseConditions::new);
-            remedies.add(new Model.Remedy(cause, remedy.steps()));
+            Expectation cause = null;
+            if (when != null) cause = Blocks.expectation(when, CauseConditions::new);
+            remedies.add(new Remedy(cause, remedy.steps()));
         }
         /** How long the service may take to be healthy after a restart; default 30.seconds. */
         public void within(Duration time) { within = loader.positive("within", time); }
@@ -3058,17 +3074,12 @@ interface Language {
         /** How often to report again that the service is still down; default never. */
         public void remind(Duration time) { remind = loader.positive("remind", time); }
         /** A hook for this watch, with the same options as at the top of the file. */
-        public void notifying(Model.Hook hook, @Named List<?> on, @Named Model.Hook orElse) {
+        public void notifying(Hook hook, @Named List<?> on, @Named Hook orElse) {
             loader.attach(hooks, hook, on, orElse, name);
         }
         public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
-                Closure<?> block, @Named List<?> on, @Named Model.Hook orElse) {
+                Closure<?> block, @Named List<?> on, @Named Hook orElse) {
             notifying(loader.blockHook(block), on, orElse);
-        }
-
-        private <T> T setOnce(String word, T before, T value) {
-            refuse(before != null, "has two " + word + " lines; write one");
-            return value;
         }
 
         private void refuse(boolean wrong, String why) {
@@ -3077,57 +3088,44 @@ interface Language {
 
         /** Reports everything that is missing or contradictory, not only the first mistake. */
         Watch build() {
-            long targets = Stream.of(url, tcp, command).filter(Objects::nonNull).count();
             refuse(targets == 0, "checks nothing; add url, tcp or command");
-            refuse(targets > 1, "has more than one of url, tcp and command; write one");
-            refuse(url == null && (method != null || body != null || trust != null
-                || !headers.isEmpty()), "has no url, so method, header, send and trust mean nothing");
+            refuse(targets > 1, "needs one url, tcp or command; found " + targets);
+            boolean http = method != null || body != null || trust != null || !headers.isEmpty();
+            refuse(url == null && http,
+                "has no url, so method, header, send and trust mean nothing");
             refuse(name.isBlank() || !Text.plain(name, 60).equals(name),
                 "needs a name of one line and at most 60 characters");
             refuse(good > samples, "has samples " + samples + ", good: " + good
                 + "; good cannot be more than samples");
-            List<Model.Hook> all = new ArrayList<>(loader.globalHooks);
-            all.addAll(hooks);
-            return new Watch(name, probe(), healthy, List.copyOf(remedies),
-                List.copyOf(dependencies), new CheckSettings(timeout, attempts, every, samples, good),
-                new RestartPolicy(failures, limit, per, within, remind), all);
-        }
-
-        private Probe probe() {
-            String missing = MissingSecretException.in("" + url + headers.values() + body + command);
+            String missing = MissingSecretException.in("" + url + headers.values() + body + probe);
             if (missing != null) loader.reportMissing(line, missing, name + " is not checked");
-            if (command != null) return new CommandProbe(command);
-            if (tcp != null) return tcpProbe();
-            String address = url == null ? "" : MissingSecretException.withPlaceholders(url);
-            return HttpUrl.parse(address) == null ? null : httpProbe(address, missing);
+            return new Watch(name, url == null ? probe : httpProbe(missing), healthy,
+                List.copyOf(remedies), List.copyOf(dependencies.keySet()),
+                new CheckSettings(timeout, attempts, every, samples, good),
+                new RestartPolicy(failures, limit, per, within, remind),
+                Stream.concat(loader.globalHooks.stream(), hooks.stream()).toList());
         }
 
-        private Probe httpProbe(String address, String missing) {
+        private Probe httpProbe(String missing) {
+            String address = MissingSecretException.withPlaceholders(url);
             String verb = body == null ? "GET" : "POST";
             if (method != null) verb = method.toUpperCase(Locale.ROOT);
             boolean sends = body != null || Set.of("POST", "PUT", "PATCH").contains(verb);
-            byte[] bytes = MissingSecretException.withPlaceholders(body == null ? "" : body)
-                .getBytes(StandardCharsets.UTF_8);
+            String text = body == null ? "" : MissingSecretException.withPlaceholders(body);
+            RequestBody content = null;
             try {
                 Request.Builder request = new Request.Builder().url(address);
                 headers.forEach((header, value) ->
                     request.header(header, MissingSecretException.withPlaceholders(value)));
-                request.method(verb, sends ? RequestBody.create(bytes, MediaType.get(mediaType)) : null);
+                if (sends) content = RequestBody.create(text.getBytes(StandardCharsets.UTF_8),
+                    MediaType.get(mediaType));
+                request.method(verb, content);
                 return new HttpProbe(request.build(), redirects, trust, missing);
             } catch (IllegalArgumentException e) {
-                refuse(true, "cannot be requested: "
+                refuse(HttpUrl.parse(address) != null, "cannot be requested: "
                     + Text.lowerFirst(Text.plain(e.getMessage(), 120)));
                 return null;
             }
-        }
-
-        private Probe tcpProbe() {
-            int colon = tcp.lastIndexOf(':');
-            String port = tcp.substring(colon + 1);
-            if (colon > 0 && port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535)
-                return new TcpProbe(tcp.substring(0, colon), Integer.parseInt(port));
-            refuse(true, "has tcp '" + tcp + "'; write host:port, for example 'localhost:32400'");
-            return null;
         }
     }
 
@@ -3193,11 +3191,11 @@ interface Language {
     /** The words of restart(when: { }): those of healthy, and why there is no response. */
     class CauseConditions extends Conditions {
         /** none if there was a response; otherwise one of the words below. */
-        public final Model.Failure error;
-        public final Model.Failure none = Model.Failure.none, refused = Model.Failure.refused,
-            unknownHost = Model.Failure.unknownHost, unreachable = Model.Failure.unreachable,
-            timeout = Model.Failure.timeout, tls = Model.Failure.tls,
-            reset = Model.Failure.reset, closed = Model.Failure.closed;
+        public final Failure error;
+        public final Failure none = Failure.none, refused = Failure.refused,
+            unknownHost = Failure.unknownHost, unreachable = Failure.unreachable,
+            timeout = Failure.timeout, tls = Failure.tls,
+            reset = Failure.reset, closed = Failure.closed;
 
         CauseConditions(Response response) {
             super(response);
@@ -3250,7 +3248,7 @@ interface Language {
             List<String> command = List.of("/bin/sh", "-c", script);
             add(new RunStep("sh", Text.plain(script, 200), command, orSeconds(timeout, 60)));
         }
-        /** Waits. Rarely needed: after the last step watchdog waits until the service is healthy. */
+        /** Waits. Rarely needed: after the last step watchdog waits for the service anyway. */
         public void pause(Duration time) { add(new PauseStep(time)); }
         /** Custom Groovy code, run as a step in its turn. */
         public void calling(Closure<?> code) { add(new CallStep(Blocks.keepValues(code)::call)); }
@@ -3277,7 +3275,8 @@ final class Blocks {
     }
 
     /** A block of conditions, as the rest of watchdog sees it. */
-    static Expectation expectation(Closure<?> block, Function<Response, Language.Conditions> words) {
+    static Expectation expectation(Closure<?> block,
+                                   Function<Response, Language.Conditions> words) {
         Closure<?> conditions = keepValues(block);
         return response -> {
             Language.Conditions values = words.apply(response);
@@ -3319,8 +3318,10 @@ record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Dura
         if (names == null || names.isEmpty()) return watches;
         names.forEach(this::get);
         Set<String> wanted = new HashSet<>(names);
-        for (int i = watches.size() - 1; i >= 0; i--)
-            if (wanted.contains(watches.get(i).name())) wanted.addAll(watches.get(i).dependencies());
+        for (int i = watches.size() - 1; i >= 0; i--) {
+            Watch watch = watches.get(i);
+            if (wanted.contains(watch.name())) wanted.addAll(watch.dependencies());
+        }
         return watches.stream().filter(watch -> wanted.contains(watch.name())).toList();
     }
 
@@ -3404,7 +3405,7 @@ final class RulesLoader {
         }
     }
 
-    /** Runs the script in its own thread, as it may loop for ever. Returns what it threw, or null. */
+    /** Runs the script in its own thread, as it may never end. Returns what it threw, or null. */
     private Throwable run(Class<?> type) {
         Future<Throwable> run = DaemonThreads.run(() -> {
             try {
@@ -3424,6 +3425,7 @@ final class RulesLoader {
             throw ExitException.mistake(file.getFileName() + ": the rules were still running after "
                 + Text.time(MAX_LOADING) + "; is there an endless loop?");
         if (thrown != null) mistakeAt(lineIn(thrown), describe(thrown));
+        checkDependencies();
         List<Watch> built = watches.values().stream().map(Language.WatchSpec::build).toList();
         if (built.isEmpty() && mistakes.isEmpty())
             mistakeAt(0, "there is no watch; write at least watch('name') { url 'https://…' }");
@@ -3443,42 +3445,69 @@ final class RulesLoader {
 
     void add(Language.WatchSpec watch) {
         var first = watches.putIfAbsent(watch.name, watch);
-        if (first != null) mistakeAt(watch.line, "there are two watches with the name '" + watch.name
-            + "'; the first is in line " + first.line);
+        if (first != null) mistakeAt(watch.line, "there are two watches with the name '"
+            + watch.name + "'; the first is in line " + first.line);
     }
 
     /** A watch can only depend on one above it, so there are no circles. */
-    void checkDependency(String watch, String dependency) {
-        if (!watches.containsKey(dependency)) mistake("watch '" + watch + "' needs '" + dependency
-            + "', and no watch above it has that name"
-            + Text.didYouMean(dependency, watches.keySet()));
+    private void checkDependencies() {
+        Set<String> above = new HashSet<>();
+        for (Language.WatchSpec watch : watches.values()) {
+            watch.dependencies.forEach((name, line) -> {
+                if (!above.contains(name)) mistakeAt(line, "watch '" + watch.name + "' needs '"
+                    + name + "', and no watch above it has that name"
+                    + suggestion(watch.name, name, above));
+            });
+            above.add(watch.name);
+        }
+    }
+
+    private String suggestion(String watch, String name, Set<String> above) {
+        Set<String> others = new LinkedHashSet<>(watches.keySet());
+        others.remove(watch);
+        String similar = others.contains(name) ? "" : Text.didYouMean(name, others);
+        boolean isAbove = above.stream().anyMatch(known -> similar.endsWith("'" + known + "'?"));
+        boolean isBelow = others.contains(name) || !similar.isEmpty() && !isAbove;
+        return similar + (isBelow ? " (move that watch above this one)" : "");
     }
 
     List<Step> steps(Closure<?> block) {
         Language.RemedySpec spec = new Language.RemedySpec();
-        try {
+        valid(() -> {
             Blocks.run(block, spec);
+            return spec;
+        }, spec);
+        return List.copyOf(spec.steps);
+    }
+
+    /** The value, or a mistake and {@code instead}, so that later mistakes are found too. */
+    private <T> T valid(Supplier<T> value, T instead) {
+        try {
+            return value.get();
         } catch (IllegalArgumentException e) {
             mistakeAt(lineIn(e), e.getMessage());
+            return instead;
         }
-        return List.copyOf(spec.steps);
     }
 
     /** A hook that POSTs JSON to {@code url}, or else to the service's own server. */
     Model.Hook hook(String label, String url, String server, String path, String bearer,
                     Function<Model.Event, ?> json) {
-        if (url != null && MissingSecretException.in(url) == null) url(label + "'s url", url);
-        String address = (url == null ? server : url).replaceFirst("/+$", "") + path;
+        if (url != null && MissingSecretException.in(url) == null) url(label, url);
+        String base = (url == null ? server : url).replaceFirst("/+$", "");
         Map<String, String> headers = bearer == null ? Map.of()
             : Map.of("Authorization", "Bearer " + bearer);
-        return hook(label, address + headers + json.apply(SAMPLE),
-            new JsonSender(address, headers, json, label.equals("pushover")));
+        return post(label, base + path, headers, json, json.apply(SAMPLE));
     }
 
-    Model.Hook webhook(String address, Map<String, String> headers, Function<Model.Event, ?> json) {
-        Map<String, String> given = headers == null ? Map.of() : headers;
-        return hook("webhook", url("webhook", address) + given,
-            new JsonSender(address, given, json, false));
+    Model.Hook webhook(String url, Map<String, String> headers, Function<Model.Event, ?> json) {
+        return post("webhook", url("webhook", url), headers == null ? Map.of() : headers, json, "");
+    }
+
+    private static Model.Hook post(String label, String address, Map<String, String> headers,
+                                   Function<Model.Event, ?> json, Object sample) {
+        return hook(label, address + headers + sample,
+            new JsonSender(address, headers, json, label.equals("pushover")));
     }
 
     Model.Hook blockHook(Closure<?> block) {
@@ -3493,11 +3522,13 @@ final class RulesLoader {
     static Model.Hook hook(String label, String settings, Sender sender) {
         String id = label + "-" + Text.hash(settings).substring(0, 8);
         String missing = MissingSecretException.in(settings);
-        return new Model.Hook(label, id, sender, EnumSet.allOf(Model.EventKind.class), null, missing);
+        return new Model.Hook(label, id, sender, EnumSet.allOf(Model.EventKind.class), null,
+            missing);
     }
 
     /** A hook whose secret is missing is left out, and reported by each pass. */
-    void attach(List<Model.Hook> target, Model.Hook hook, List<?> on, Model.Hook orElse, String owner) {
+    void attach(List<Model.Hook> target, Model.Hook hook, List<?> on, Model.Hook orElse,
+                String owner) {
         for (Model.Hook each : orElse == null ? List.of(hook) : List.of(hook, orElse))
             if (each.missingSecret() != null) reportMissing(currentLine(), each.missingSecret(),
                 each.label() + " is not used for " + owner);
@@ -3547,21 +3578,12 @@ final class RulesLoader {
     }
 
     List<String> words(String command) {
-        try {
-            return ShellWords.split(command);
-        } catch (IllegalArgumentException e) {
-            mistake(e.getMessage());
-            return List.of("?");
-        }
+        return valid(() -> ShellWords.split(command), List.of("?"));
     }
 
     Path certificates(String name) {
         Path pem = file.resolveSibling(name);
-        try {
-            HttpClients.trust(new OkHttpClient(), pem);
-        } catch (IllegalArgumentException e) {
-            mistake("trust: " + e.getMessage());
-        }
+        valid(() -> HttpClients.trust(new OkHttpClient(), pem), null);
         return pem;
     }
 
@@ -3603,7 +3625,9 @@ final class Mistakes {
     private final String fileName;
     private final List<String> lines;
     private final Secrets secrets;
-    private final List<Mistake> found = new ArrayList<>();
+    private final Set<Mistake> found = new TreeSet<>(Comparator.comparingInt(Mistake::line)
+        .thenComparingInt(Mistake::column)
+        .thenComparing(mistake -> mistake.column > 0 ? "" : mistake.text));
 
     Mistakes(String fileName, String text, Secrets secrets) {
         this.fileName = fileName;
@@ -3612,11 +3636,7 @@ final class Mistakes {
     }
 
     /** Column 0: the whole line. Of several mistakes in one column the first is the cause. */
-    void add(int line, int column, String text) {
-        boolean known = found.stream().anyMatch(mistake -> mistake.line == line
-            && mistake.column == column && (column > 0 || mistake.text.equals(text)));
-        if (!known) found.add(new Mistake(line, column, text));
-    }
+    void add(int line, int column, String text) { found.add(new Mistake(line, column, text)); }
 
     boolean isEmpty() { return found.isEmpty(); }
     boolean isOnLine(int line) { return found.stream().anyMatch(mistake -> mistake.line == line); }
@@ -3630,9 +3650,7 @@ final class Mistakes {
     }
 
     void throwIfAny() {
-        if (found.isEmpty()) return;
-        found.sort(Comparator.comparingInt(Mistake::line).thenComparingInt(Mistake::column));
-        throw ExitException.mistakes(found.stream().map(this::show).toList());
+        if (!isEmpty()) throw ExitException.mistakes(found.stream().map(this::show).toList());
     }
 
     private String show(Mistake mistake) {
@@ -3718,6 +3736,147 @@ final class CompiledRules {
     }
 }
 
+/** Values that must never be printed: from the environment, or else from the secrets file. */
+final class Secrets {
+    private final Map<String, String> env;
+    private final Path file;
+    private final Set<String> hidden = Collections.synchronizedSet(new TreeSet<>( // longest first
+        Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder())));
+    private Map<String, String> fromFile;
+    private String refused = "", badLine = "";
+
+    Secrets(Map<String, String> env, Path rules) {
+        this.env = env;
+        String name = rules.getFileName().toString().replaceFirst("\\.groovy$", "");
+        this.file = rules.resolveSibling(name + ".secrets");
+    }
+
+    /** The value, or a marker for a missing one, so that the rest of the rules still works. */
+    String get(String name) {
+        String value = env.getOrDefault(name, "");
+        if (value.isEmpty()) value = file().getOrDefault(name, "");
+        if (value.isEmpty()) return MissingSecretException.marker(name);
+        hide(value);
+        return value;
+    }
+
+    String whereToPut(String name) {
+        if (!refused.isEmpty()) return refused;
+        return badLine + "put " + name + "=… into " + file + " (chmod 600) or into the environment";
+    }
+
+    private Map<String, String> file() {
+        if (fromFile != null) return fromFile;
+        fromFile = new HashMap<>();
+        if (!Files.exists(file)) return fromFile;
+        try {
+            String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
+            if (mode.endsWith("------")) Files.readAllLines(file).forEach(this::readLine);
+            else refused = "other users can read " + file + "; fix it with: chmod 600 '" + file
+                + "'";
+        } catch (IOException e) {
+            refused = "cannot read " + file + ": " + Text.thrown(e);
+        }
+        return fromFile;
+    }
+
+    private void readLine(String line) {
+        if (line.matches("\\s*(#.*)?")) return;
+        if (!line.matches("\\s*\\w+\\s*=.*")) {
+            badLine = "a line of " + file + " is not NAME=value; ";
+            return;
+        }
+        int equals = line.indexOf('=');
+        String value = line.substring(equals + 1).trim();
+        boolean quoted = value.length() > 1 && value.matches("'.*'|\".*\"");
+        fromFile.put(line.substring(0, equals).trim(),
+            quoted ? value.substring(1, value.length() - 1) : value);
+    }
+
+    /** Hides a value, also as it stands in a URL and in JSON. */
+    void hide(String value) {
+        String json = JsonOutput.toJson(value);
+        String encoded = URLEncoder.encode(value, StandardCharsets.UTF_8);
+        String query = String.valueOf(HttpUrl.parse("http://x/?" + value));
+        for (String form : List.of(value, json.substring(1, json.length() - 1), encoded,
+                query.replaceFirst("http://x/\\??", "")))
+            if (value.length() > 2 && form.length() > 2) hidden.add(form);
+    }
+
+    String mask(String text) {
+        String masked = text;
+        for (String value : hidden) {
+            masked = masked.replace(value, "***");
+            // A cut text may end in the beginning of a secret. JSON writes "…" as \u2026.
+            for (String end : List.of("…", "\\u2026"))
+                for (int cut = value.length() - 1; cut > 3 && masked.contains(end); cut--)
+                    masked = masked.replace(value.substring(0, cut) + end, "***" + end);
+        }
+        return masked;
+    }
+}
+
+/** Thrown where a value is needed that `secret` did not find. */
+final class MissingSecretException extends RuntimeException {
+    private static final Pattern MARKER = Pattern.compile("\uE000(\\w*)\uE001");
+
+    MissingSecretException(String name) {
+        super("the secret " + name + " is missing", null, false, false);
+    }
+
+    static String marker(String name) { return "\uE000" + name.replaceAll("\\W", "_") + "\uE001"; }
+
+    /** The name of the first missing secret in a text, or null. */
+    static String in(String text) {
+        Matcher marker = MARKER.matcher(text);
+        return marker.find() ? marker.group(1) : null;
+    }
+
+    static String withPlaceholders(String text) {
+        return MARKER.matcher(text).replaceAll("missing");
+    }
+
+    static void check(String text) {
+        if (in(text) != null) throw new MissingSecretException(in(text));
+    }
+}
+
+/** Command lines as lists of words. */
+final class ShellWords {
+    /** Splits as a shell would, but expands nothing. */
+    static List<String> split(String command) {
+        List<String> words = new ArrayList<>();
+        StringBuilder word = null;
+        char quote = 0;
+        for (int i = 0; i < command.length(); i++) {
+            char c = command.charAt(i);
+            if (quote == 0 && Character.isWhitespace(c)) {
+                if (word != null) words.add(word.toString());
+                word = null;
+                continue;
+            }
+            if (word == null) word = new StringBuilder();
+            if (quote == 0 && (c == '\'' || c == '"')) quote = c;
+            else if (c == quote) quote = 0;
+            else if (c == '\\' && quote != '\'' && i + 1 < command.length())
+                word.append(command.charAt(++i));
+            else word.append(c);
+        }
+        if (quote != 0) throw new IllegalArgumentException("the command \""
+            + Text.plain(command, 80) + "\" has a quote that is not closed");
+        if (word != null) words.add(word.toString());
+        return of(words);
+    }
+
+    /** The words of a list; they may be numbers, or texts with a $value. */
+    static List<String> of(List<?> list) {
+        List<String> words = list.stream().map(String::valueOf).toList();
+        if (words.isEmpty() || words.get(0).isBlank()) throw new IllegalArgumentException(
+            "a command is empty; write a program, for example 'cloudflared tunnel run'");
+        return words;
+    }
+}
+
 // === 12. Compiling the rules ===================================================================
 // Loaded only after an edit. DslTransformer adds what Groovy's syntax does not have; RulesChecker
 // says mistakes in the words of the rules, from the syntax tree and its types.
@@ -3777,12 +3936,15 @@ enum Block {
             .filter(parameter -> parameter.isAnnotationPresent(Language.Named.class)).toList();
     }
 
+    /** The sentence for a word of this block that stands in another one. */
     String belongs(String word, Block here) {
         return "'" + word + "' belongs in " + inBraces() + ", not in " + here.inBraces();
     }
 
-    String compare(String word) {
-        return "compare '" + word + "' in " + inBraces() + ", for example: " + word + " == …";
+    /** How a word is written, for a line that uses it in another way. */
+    String usage(String found, String word) {
+        return hasConditions() ? "'" + found + "' is not a condition; write: " + word + " == …"
+            : "'" + found + "' is not a line of " + inBraces() + "; write: " + word + " …";
     }
 
     private String inBraces() { return this == file ? title : title + " { }"; }
@@ -3795,7 +3957,7 @@ final class RulesCompiler {
         CompilerConfiguration configuration = new CompilerConfiguration();
         configuration.setTolerance(1000);
         configuration.getOptimizationOptions().put(CompilerConfiguration.INVOKEDYNAMIC, false);
-        configuration.addCompilationCustomizers(new DslTransformer(mistakes));
+        configuration.addCompilationCustomizers(transformer(mistakes));
         if (folder != null) configuration.setTargetDirectory(folder.toFile());
         Class<?> script = null;
         try {
@@ -3812,6 +3974,24 @@ final class RulesCompiler {
         }
         mistakes.throwIfAny();
         return script;
+    }
+
+    private static CompilationCustomizer transformer(Mistakes mistakes) {
+        return new CompilationCustomizer(CompilePhase.CONVERSION) {
+            @Override
+            public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
+                AnnotationNode check = new AnnotationNode(ClassHelper.make(CompileStatic.class));
+                check.setMember("extensions", new ConstantExpression(RulesChecker.class.getName()));
+                type.addAnnotation(check);
+                source.getAST().putNodeMetaData(Mistakes.class, mistakes);
+                if (type.isScript()) {
+                    type.setSuperClass(ClassHelper.make(Language.RulesScript.class));
+                    type.getDeclaredConstructors().clear();
+                    List.copyOf(type.getMethods("main")).forEach(type::removeMethod);
+                }
+                new DslTransformer(source, type, mistakes).visitClass(type);
+            }
+        };
     }
 
     /** An error of Groovy's; on a line with a mistake of ours it is only a consequence. */
@@ -3852,7 +4032,7 @@ final class RulesCompiler {
 
         @Override public List<MethodNode> handleMissingMethod(ClassNode receiver, String name,
                 ArgumentListExpression arguments, ClassNode[] types, MethodCall call) {
-            boolean implicit = call instanceof MethodCallExpression method && method.isImplicitThis();
+            boolean implicit = call instanceof MethodCallExpression m && m.isImplicitThis();
             String word = Block.wordOf(name);
             List<MethodNode> functions = context.getEnclosingClassNode().getMethods(name);
             if (!implicit) mistake((ASTNode) call, noSuchMethod(receiver, name, types));
@@ -3869,9 +4049,9 @@ final class RulesCompiler {
 
         private static String noSuchMethod(ClassNode receiver, String name, ClassNode[] types) {
             String type = typeName(receiver);
-            if (ClassHelper.isObjectType(receiver)) return type + " has no '" + name + "'" + UNTYPED;
-            if (!TEXT_METHODS.contains(name))
-                return type + " has no '" + name + "'" + Text.didYouMean(name, TEXT_METHODS);
+            String missing = type + " has no '" + name + "'";
+            if (ClassHelper.isObjectType(receiver)) return missing + UNTYPED;
+            if (!TEXT_METHODS.contains(name)) return missing + Text.didYouMean(name, TEXT_METHODS);
             return "'" + name + "' of " + type + " does not take " + typeNames(List.of(types));
         }
 
@@ -3883,7 +4063,8 @@ final class RulesCompiler {
             int values = types.length - options.size();
             for (int i = 0; i < options.size(); i++) {
                 Expression value = arguments.get(values + i);
-                ClassNode type = types[values + i], needed = ClassHelper.make(options.get(i).getType());
+                ClassNode type = types[values + i];
+                ClassNode needed = ClassHelper.make(options.get(i).getType());
                 boolean isNull = value instanceof ConstantExpression c && c.isNullExpression();
                 if (isNull || StaticTypeCheckingSupport.isAssignableTo(ClassHelper.getWrapper(type),
                     needed)) continue;
@@ -3903,7 +4084,7 @@ final class RulesCompiler {
         }
 
         private static String parameters(MethodNode function) {
-            return typeNames(Arrays.stream(function.getParameters()).map(Parameter::getType).toList());
+            return typeNames(Stream.of(function.getParameters()).map(Parameter::getType).toList());
         }
 
         private static String parameters(Method method) {
@@ -3915,12 +4096,12 @@ final class RulesCompiler {
         @Override public boolean handleUnresolvedVariableExpression(VariableExpression variable) {
             String word = variable.getName();
             BinaryExpression around = context.getEnclosingBinaryExpression();
-            boolean list = around != null && around.getLeftExpression() == variable
+            boolean list = block().words().contains(word) && around != null
+                && around.getLeftExpression() == variable
                 && around.getOperation().getType() == Types.LEFT_SQUARE_BRACKET;
             String problem = unknownWord(word);
-            if (block().words().contains(word)) problem = list
-                ? "a list needs parentheses here: " + word + "(['…', '…'])"
-                : "'" + word + "' needs a value, for example: " + word + " …";
+            if (list) problem = "a list needs parentheses here: " + word + "(['…', '…'])";
+            else if (block().words().contains(word)) problem = block().usage(word, word);
             else if (!problem.contains("; did") && !problem.contains("belongs"))
                 problem += "; if you meant a text, put it in quotes: '" + word + "'";
             mistake(variable, problem);
@@ -3941,7 +4122,7 @@ final class RulesCompiler {
             boolean number = ClassHelper.isNumberType(type) || ClassHelper.isBigDecimalType(type);
             String problem = typeName(type) + " has no '" + name + "'";
             if (number) problem += Text.didYouMean(name, DslTransformer.UNITS.keySet());
-            if (number && DslTransformer.UNITS.containsKey(name)) problem = "'" + name
+            if (number && DslTransformer.nanos(name) != null) problem = "'" + name
                 + "' follows a plain number, as in 3." + name
                 + "; for a variable write Duration.ofSeconds(…)";
             mistake(property, problem);
@@ -3998,415 +4179,249 @@ final class RulesCompiler {
  * becomes an assert, 3.seconds a Duration, an option by name an argument by place. Notes which
  * block is which, and reports what would be valid Groovy but mean something else.
  */
-final class DslTransformer extends CompilationCustomizer {
+final class DslTransformer extends ClassCodeExpressionTransformer {
     static final String STEP = "step", PROBE = "probe";
-    static final Map<String, Long> UNITS = new TreeMap<>();
+    static final Map<String, Long> UNITS = Map.of("milliseconds", 1_000_000L,
+        "seconds", 1_000_000_000L, "minutes", 60_000_000_000L, "hours", 3_600_000_000_000L,
+        "days", 86_400_000_000_000L);
     private static final Set<String> TEXT_WORDS = Set.of("body", "url", "protocol");
+    private final SourceUnit source;
+    private final ClassNode type;
     private final Mistakes mistakes;
+    private Block block = Block.file;
 
-    static {
-        for (ChronoUnit unit : List.of(ChronoUnit.MILLIS, ChronoUnit.SECONDS, ChronoUnit.MINUTES,
-                ChronoUnit.HOURS, ChronoUnit.DAYS)) {
-            String plural = unit == ChronoUnit.MILLIS ? "milliseconds" : Text.lowerFirst(unit.toString());
-            UNITS.put(plural, unit.getDuration().toNanos());
-            UNITS.put(plural.substring(0, plural.length() - 1), unit.getDuration().toNanos());
-        }
+    DslTransformer(SourceUnit source, ClassNode type, Mistakes mistakes) {
+        this.source = source;
+        this.type = type;
+        this.mistakes = mistakes;
     }
+
+    static Long nanos(String unit) { return UNITS.get(unit.endsWith("s") ? unit : unit + "s"); }
 
     static String notStep(String what) {
         return what + " is not a step; for custom Groovy write call { … }";
     }
 
-    DslTransformer(Mistakes mistakes) {
-        super(CompilePhase.CONVERSION);
-        this.mistakes = mistakes;
+    @Override protected SourceUnit getSourceUnit() { return source; }
+
+    private void mistake(ASTNode node, String text) {
+        if (block != Block.unknown)
+            mistakes.add(node.getLineNumber(), node.getColumnNumber(), text);
     }
 
-    @Override public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
-        AnnotationNode compileStatic = new AnnotationNode(ClassHelper.make(CompileStatic.class));
-        compileStatic.setMember("extensions",
-            new ConstantExpression(RulesCompiler.RulesChecker.class.getName()));
-        type.addAnnotation(compileStatic);
-        source.getAST().putNodeMetaData(Mistakes.class, mistakes);
-        if (type.isScript()) {
-            type.setSuperClass(ClassHelper.make(Language.RulesScript.class));
-            type.getDeclaredConstructors().clear();
-            List.copyOf(type.getMethods("main")).forEach(type::removeMethod);
+    /** `url: 'x'` is a label to Groovy, and would silently do nothing. */
+    @Override public void visitBlockStatement(BlockStatement code) {
+        for (Statement line : code.getStatements()) {
+            if (line.getStatementLabels() == null || line instanceof LoopingStatement) continue;
+            String word = line.getStatementLabels().get(0);
+            mistake(line, block.usage(word + ":", word));
         }
-        new BlockVisitor(source, type).visitClass(type);
+        super.visitBlockStatement(code);
     }
 
-    private final class BlockVisitor extends ClassCodeExpressionTransformer {
-        private final SourceUnit source;
-        private final ClassNode type;
-        private Block block = Block.file;
-
-        BlockVisitor(SourceUnit source, ClassNode type) {
-            this.source = source;
-            this.type = type;
-        }
-
-        @Override protected SourceUnit getSourceUnit() { return source; }
-
-        private void mistake(ASTNode node, String text) {
-            if (block != Block.unknown)
-                mistakes.add(node.getLineNumber(), node.getColumnNumber(), text);
-        }
-
-        /** `url: 'x'` is a label to Groovy, and would silently do nothing. */
-        @Override public void visitBlockStatement(BlockStatement code) {
-            for (Statement line : code.getStatements()) {
-                if (line.getStatementLabels() == null || line instanceof LoopingStatement) continue;
-                String word = line.getStatementLabels().get(0);
-                mistake(line, "write '" + word + "' without ':', for example: " + word + " …");
-            }
-            super.visitBlockStatement(code);
-        }
-
-        @Override public void visitExpressionStatement(ExpressionStatement line) {
-            String word = word(line.getExpression());
-            boolean hook = word != null && line.getExpression().getNodeMetaData(PROBE) == null
-                && Block.file.methods(word).stream().anyMatch(m -> m.getReturnType() == Model.Hook.class);
-            if (hook) mistake(line, "a hook alone does nothing; write: notify " + word + "(…)");
-            super.visitExpressionStatement(line);
-        }
-
-        /** The word that an expression calls, or null. */
-        private static String word(Expression e) {
-            return e instanceof MethodCallExpression call && call.isImplicitThis()
-                ? call.getMethodAsString() : null;
-        }
-
-        @Override public Expression transform(Expression e) {
-            if (e instanceof PropertyExpression property && duration(property) != null)
-                return duration(property);
-            if (e instanceof ClosureExpression closure) return visitBlock(closure);
-            if (e instanceof BinaryExpression binary) checkAssignment(binary);
-            if (word(e) != null) transformCall((MethodCallExpression) e);
-            return super.transform(e);
-        }
-
-        private Expression duration(PropertyExpression e) {
-            Long nanos = UNITS.get(String.valueOf(e.getPropertyAsString()));
-            if (nanos == null || !(e.getObjectExpression() instanceof ConstantExpression c)
-                || !(c.getValue() instanceof Number)) return null;
-            BigDecimal exact = new BigDecimal(c.getText()).multiply(BigDecimal.valueOf(nanos));
-            long bounded = exact.min(BigDecimal.valueOf(Long.MAX_VALUE)).longValue();
-            Expression duration = new StaticMethodCallExpression(ClassHelper.make(Duration.class),
-                "ofNanos", new ArgumentListExpression(new ConstantExpression(bounded, true)));
-            duration.setSourcePosition(e);
-            return duration;
-        }
-
-        private Expression visitBlock(ClosureExpression closure) {
-            Block outer = block, own = closure.getNodeMetaData(Block.class);
-            if (own != null) block = own;
-            closure.getCode().visit(this);
-            block = outer;
-            return closure;
-        }
-
-        private void checkAssignment(BinaryExpression e) {
-            boolean assigns = e.getOperation().getText().equals("=")
-                && !(e instanceof DeclarationExpression);
-            String name = e.getLeftExpression().getText();
-            if (assigns && block.declares(name)) mistake(e, block.hasConditions()
-                ? "compare '" + name + "' with '==', not with '='"
-                : "write '" + name + "' without '=', for example: " + name + " …");
-        }
-
-        private void transformCall(MethodCallExpression call) {
-            String word = call.getMethodAsString();
-            if (!(call.getArguments() instanceof TupleExpression tuple)) return;
-            List<Expression> arguments = new ArrayList<>(tuple.getExpressions());
-            boolean probe = call.getNodeMetaData(PROBE) != null;
-            Block owner = word.equals("command") && !probe ? Block.file : block.owner(word);
-            checkPlace(word, call, arguments.size());
-            if (owner == null) {
-                if (type.getMethods(word).isEmpty()) nameBlocks(arguments, Block.unknown);
-                return;
-            }
-            if (Set.of("watch", "healthy", "restart").contains(word))
-                nameBlocks(arguments, Block.valueOf(word));
-            if (word.equals("call")) nameBlocks(arguments, Block.file);
-            call.setArguments(byPlace(owner, word, arguments, call));
-            if (Block.RENAMED.containsKey(word) && !probe)
-                call.setMethod(new ConstantExpression(Block.RENAMED.get(word)));
-        }
-
-        /** Rejects words of an enclosing block, such as url in restart { }; Groovy would find them. */
-        private void checkPlace(String word, MethodCallExpression call, int arguments) {
-            if (block == Block.file || block == Block.unknown) return;
-            boolean reads = Set.of("header", "json").contains(word) && arguments == 1;
-            if (block.declares(word)) {
-                if (block.hasConditions() && !reads) mistake(call, block.compare(word));
-                return;
-            }
-            boolean ofFile = Set.of("watch", "heartbeat", "deadline", "path").contains(word);
-            boolean ofWatch = block != Block.watch && Block.watch.declares(word);
-            if (ofFile) mistake(call, Block.file.belongs(word, block));
-            else if (ofWatch && !word.equals("command")) mistake(call, Block.watch.belongs(word, block));
-        }
-
-        private void nameBlocks(List<Expression> arguments, Block name) {
-            for (Expression argument : arguments)
-                if (argument instanceof ClosureExpression closure) nameBlock(closure, name);
-        }
-
-        private void nameBlock(ClosureExpression closure, Block name) {
-            closure.putNodeMetaData(Block.class, name);
-            BlockStatement code = (BlockStatement) closure.getCode();
-            if (name.hasConditions() && code.getStatements().stream().allMatch(this::declares))
-                mistake(closure, "there is no condition in " + name.title
-                    + " { }; write, for example, status == 200");
-            if (name.hasConditions()) replaceLines(code, line -> condition(line, name));
-            if (name == Block.restart) replaceLines(code, this::step);
-            if (name == Block.watch) replaceLines(code, this::probe);
-        }
-
-        /** Every line of a block, also under if and for, with braces or without. */
-        private Statement replaceLines(Statement code,
-                                       Function<ExpressionStatement, Statement> change) {
-            if (code instanceof BlockStatement lines)
-                lines.getStatements().replaceAll(line -> replaceLines(line, change));
-            if (code instanceof LoopingStatement loop)
-                loop.setLoopBlock(replaceLines(loop.getLoopBlock(), change));
-            if (code instanceof IfStatement choice) {
-                choice.setIfBlock(replaceLines(choice.getIfBlock(), change));
-                choice.setElseBlock(replaceLines(choice.getElseBlock(), change));
-            }
-            return code instanceof ExpressionStatement line && !declares(line) ? change.apply(line)
-                : code;
-        }
-
-        private boolean declares(Statement line) {
-            return line instanceof ExpressionStatement statement
-                && statement.getExpression() instanceof DeclarationExpression;
-        }
-
-        private Statement condition(ExpressionStatement line, Block name) {
-            Expression e = line.getExpression();
-            if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
-            checkCondition(e, name);
-            BooleanExpression truth = new BooleanExpression(e);
-            truth.setSourcePosition(e);
-            AssertStatement condition = new AssertStatement(truth);
-            condition.setSourcePosition(line);
-            if (line.getStatementLabels() != null)
-                line.getStatementLabels().forEach(condition::addStatementLabel);
-            return condition;
-        }
-
-        /** A condition that is always true, or never. */
-        private void checkCondition(Expression e, Block name) {
-            String text = e.getText();
-            if (e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean))
-                mistake(e, "this is always true; write a comparison, for example status == 200");
-            if (e instanceof VariableExpression && (TEXT_WORDS.contains(text) || text.equals("status")))
-                mistake(e, name.compare(text));
-            if (!(e instanceof BinaryExpression b
-                && b.getRightExpression() instanceof ConstantExpression value)) return;
-            String word = b.getLeftExpression().getText();
-            if (word.equals("status") && value.getValue() instanceof String)
-                mistake(value, "status is a whole number; write it without quotes: " + value.getText());
-            if (TEXT_WORDS.contains(word) && value.getValue() instanceof Number)
-                mistake(value, word + " is a text; write it in quotes: '" + value.getText() + "'");
-        }
-
-        /** A line of restart { } is a step, a loop, or a counter that a loop needs. */
-        private Statement step(ExpressionStatement line) {
-            Expression e = line.getExpression();
-            boolean counts = e instanceof PostfixExpression || e instanceof PrefixExpression
-                || e instanceof BinaryExpression b && b.getOperation().getText().matches("[-+*/]?=");
-            boolean loops = e instanceof MethodCallExpression call
-                && call.getArguments() instanceof TupleExpression arguments
-                && arguments.getExpressions().stream().anyMatch(ClosureExpression.class::isInstance);
-            if (word(e) != null) ((MethodCallExpression) e).getMethod().putNodeMetaData(STEP, true);
-            else if (!counts && !loops) mistake(e, notStep("this line"));
-            return line;
-        }
-
-        /** `command` is a check as a line of watch { }, and a hook anywhere else. */
-        private Statement probe(ExpressionStatement line) {
-            if ("command".equals(word(line.getExpression())))
-                line.getExpression().putNodeMetaData(PROBE, true);
-            return line;
-        }
-
-        /** Options become arguments by place, in the order of the word's declaration. */
-        private ArgumentListExpression byPlace(Block owner, String word, List<Expression> arguments,
-                                               ASTNode call) {
-            Map<String, Expression> given = new LinkedHashMap<>();
-            var options = owner.options(word);
-            List<String> known = options.stream().map(java.lang.reflect.Parameter::getName).toList();
-            ASTNode place = call;
-            if (!arguments.isEmpty() && arguments.get(0) instanceof MapExpression map) {
-                place = arguments.remove(0);
-                for (MapEntryExpression entry : map.getMapEntryExpressions())
-                    given.put(option(entry, word, known), entry.getValueExpression());
-            }
-            for (var option : options) {
-                String name = option.getName();
-                boolean required = option.getAnnotation(Language.Named.class).required();
-                if (required && !given.containsKey(name))
-                    mistake(place, "the option '" + name + "' is missing; write " + name + ": …");
-                arguments.add(given.getOrDefault(name, new ConstantExpression(null)));
-            }
-            return new ArgumentListExpression(arguments);
-        }
-
-        /** The name of an option; the conditions of `when:` are a block of watchdog's too. */
-        private String option(MapEntryExpression entry, String word, List<String> known) {
-            String name = entry.getKeyExpression().getText();
-            boolean cause = word.equals("restart") && name.equals("when")
-                && entry.getValueExpression() instanceof ClosureExpression;
-            if (cause) nameBlock((ClosureExpression) entry.getValueExpression(), Block.when);
-            if (cause && !known.contains(name))
-                mistake(entry.getValueExpression(), "'when:' belongs to a restart in watch { }, for"
-                    + " example: restart(when: { … }, name)");
-            else if (!known.contains(name))
-                mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
-            return name;
-        }
-    }
-}
-
-
-/** Values that must never be printed: from the environment, or else from the secrets file. */
-final class Secrets {
-    private final Map<String, String> env;
-    private final Path file;
-    private final Set<String> hidden = Collections.synchronizedSet(new TreeSet<>( // longest first
-        Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder())));
-    private Map<String, String> fromFile;
-    private String refused = "", badLine = "";
-
-    Secrets(Map<String, String> env, Path rules) {
-        this.env = env;
-        String name = rules.getFileName().toString().replaceFirst("\\.groovy$", "");
-        this.file = rules.resolveSibling(name + ".secrets");
+    @Override public void visitExpressionStatement(ExpressionStatement line) {
+        String word = word(line.getExpression());
+        boolean hook = word != null && line.getExpression().getNodeMetaData(PROBE) == null
+            && Block.file.methods(word).stream()
+                .anyMatch(method -> method.getReturnType() == Model.Hook.class);
+        if (hook) mistake(line, "a hook alone does nothing; write: notify " + word + "(…)");
+        super.visitExpressionStatement(line);
     }
 
-    /** The value, or a marker for a missing one, so that the rest of the rules still works. */
-    String get(String name) {
-        String value = env.getOrDefault(name, "");
-        if (value.isEmpty()) value = file().getOrDefault(name, "");
-        if (value.isEmpty()) return MissingSecretException.marker(name);
-        hide(value);
-        return value;
+    /** The word that an expression calls, or null. */
+    private static String word(Expression e) {
+        return e instanceof MethodCallExpression call && call.isImplicitThis()
+            ? call.getMethodAsString() : null;
     }
 
-    String whereToPut(String name) {
-        if (!refused.isEmpty()) return refused;
-        return badLine + "put " + name + "=… into " + file + " (chmod 600) or into the environment";
+    @Override public Expression transform(Expression e) {
+        if (e instanceof PropertyExpression property && duration(property) != null)
+            return duration(property);
+        if (e instanceof ClosureExpression closure) return visitBlock(closure);
+        if (e instanceof BinaryExpression binary) checkAssignment(binary);
+        if (word(e) != null) transformCall((MethodCallExpression) e);
+        return super.transform(e);
     }
 
-    private Map<String, String> file() {
-        if (fromFile != null) return fromFile;
-        fromFile = new HashMap<>();
-        if (!Files.exists(file)) return fromFile;
-        try {
-            String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
-            if (mode.endsWith("------")) Files.readAllLines(file).forEach(this::readLine);
-            else refused = "other users can read " + file + "; fix it with: chmod 600 '" + file + "'";
-        } catch (IOException e) {
-            refused = "cannot read " + file + ": " + Text.thrown(e);
-        }
-        return fromFile;
+    private Expression duration(PropertyExpression e) {
+        Long nanos = nanos(String.valueOf(e.getPropertyAsString()));
+        if (nanos == null || !(e.getObjectExpression() instanceof ConstantExpression c)
+            || !(c.getValue() instanceof Number)) return null;
+        BigDecimal exact = new BigDecimal(c.getText()).multiply(BigDecimal.valueOf(nanos));
+        long bounded = exact.min(BigDecimal.valueOf(Long.MAX_VALUE)).longValue();
+        Expression duration = new StaticMethodCallExpression(ClassHelper.make(Duration.class),
+            "ofNanos", new ArgumentListExpression(new ConstantExpression(bounded, true)));
+        duration.setSourcePosition(e);
+        return duration;
     }
 
-    private void readLine(String line) {
-        if (line.matches("\\s*(#.*)?")) return;
-        if (!line.matches("\\s*\\w+\\s*=.*")) {
-            badLine = "a line of " + file + " is not NAME=value; ";
+    private Expression visitBlock(ClosureExpression closure) {
+        Block outer = block, own = closure.getNodeMetaData(Block.class);
+        if (own != null) block = own;
+        closure.getCode().visit(this);
+        block = outer;
+        return closure;
+    }
+
+    private void checkAssignment(BinaryExpression e) {
+        boolean assigns = e.getOperation().getText().equals("=")
+            && !(e instanceof DeclarationExpression);
+        String name = e.getLeftExpression().getText();
+        if (assigns && block.declares(name)) mistake(e, block.usage(name + " =", name));
+    }
+
+    private void transformCall(MethodCallExpression call) {
+        String word = call.getMethodAsString();
+        if (!(call.getArguments() instanceof TupleExpression tuple)) return;
+        List<Expression> arguments = new ArrayList<>(tuple.getExpressions());
+        boolean probe = call.getNodeMetaData(PROBE) != null;
+        Block owner = word.equals("command") && !probe ? Block.file : block.owner(word);
+        checkPlace(word, call, arguments.size());
+        if (owner == null) {
+            if (type.getMethods(word).isEmpty()) nameBlocks(arguments, Block.unknown);
             return;
         }
-        int equals = line.indexOf('=');
-        String value = line.substring(equals + 1).trim();
-        boolean quoted = value.length() > 1 && value.matches("'.*'|\".*\"");
-        fromFile.put(line.substring(0, equals).trim(),
-            quoted ? value.substring(1, value.length() - 1) : value);
+        if (Set.of("watch", "healthy", "restart").contains(word))
+            nameBlocks(arguments, Block.valueOf(word));
+        if (word.equals("call")) nameBlocks(arguments, Block.file);
+        call.setArguments(byPlace(owner, word, arguments, call));
+        if (Block.RENAMED.containsKey(word) && !probe)
+            call.setMethod(new ConstantExpression(Block.RENAMED.get(word)));
     }
 
-    /** Hides a value, also as it stands in a URL and in JSON. */
-    void hide(String value) {
-        String json = JsonOutput.toJson(value);
-        String encoded = URLEncoder.encode(value, StandardCharsets.UTF_8);
-        String query = String.valueOf(HttpUrl.parse("http://x/?" + value));
-        for (String form : List.of(value, json.substring(1, json.length() - 1), encoded,
-                query.replaceFirst("http://x/\\??", "")))
-            if (value.length() > 2 && form.length() > 2) hidden.add(form);
-    }
-
-    String mask(String text) {
-        String masked = text;
-        for (String value : hidden) {
-            masked = masked.replace(value, "***");
-            // A cut text may end in the beginning of a secret. JSON writes "…" as \u2026.
-            for (String end : List.of("…", "\\u2026"))
-                for (int cut = value.length() - 1; cut > 3 && masked.contains(end); cut--)
-                    masked = masked.replace(value.substring(0, cut) + end, "***" + end);
+    /** Rejects words of an enclosing block, such as url in restart { }; Groovy would find them. */
+    private void checkPlace(String word, MethodCallExpression call, int arguments) {
+        if (block == Block.file || block == Block.unknown) return;
+        boolean reads = Set.of("header", "json").contains(word) && arguments == 1;
+        if (block.declares(word)) {
+            if (block.hasConditions() && !reads) mistake(call, block.usage(word + " …", word));
+            return;
         }
-        return masked;
-    }
-}
-
-/** Thrown where a value is needed that `secret` did not find. */
-final class MissingSecretException extends RuntimeException {
-    private static final Pattern MARKER = Pattern.compile("\uE000(\\w*)\uE001");
-
-    MissingSecretException(String name) {
-        super("the secret " + name + " is missing", null, false, false);
+        boolean ofFile = Set.of("watch", "heartbeat", "deadline", "path").contains(word);
+        if (ofFile) mistake(call, Block.file.belongs(word, block));
+        else if (Block.watch.declares(word) && !word.equals("command"))
+            mistake(call, Block.watch.belongs(word, block));
     }
 
-    static String marker(String name) { return "\uE000" + name.replaceAll("\\W", "_") + "\uE001"; }
-
-    /** The name of the first missing secret in a text, or null. */
-    static String in(String text) {
-        Matcher marker = MARKER.matcher(text);
-        return marker.find() ? marker.group(1) : null;
+    private void nameBlocks(List<Expression> arguments, Block name) {
+        for (Expression argument : arguments)
+            if (argument instanceof ClosureExpression closure) nameBlock(closure, name);
     }
 
-    static String withPlaceholders(String text) { return MARKER.matcher(text).replaceAll("missing"); }
-
-    static void check(String text) {
-        if (in(text) != null) throw new MissingSecretException(in(text));
+    private void nameBlock(ClosureExpression closure, Block name) {
+        closure.putNodeMetaData(Block.class, name);
+        BlockStatement code = (BlockStatement) closure.getCode();
+        if (name.hasConditions() && code.getStatements().stream().allMatch(this::declares))
+            mistake(closure, "there is no condition in " + name.title
+                + " { }; write, for example, status == 200");
+        if (name.hasConditions()) replaceLines(code, line -> condition(line, name));
+        if (name == Block.restart) replaceLines(code, this::step);
+        if (name == Block.watch) replaceLines(code, this::probe);
     }
-}
 
-/** Command lines as lists of words. */
-final class ShellWords {
-    /** Splits as a shell would, but expands nothing. */
-    static List<String> split(String command) {
-        List<String> words = new ArrayList<>();
-        StringBuilder word = null;
-        char quote = 0;
-        for (int i = 0; i < command.length(); i++) {
-            char c = command.charAt(i);
-            if (quote == 0 && Character.isWhitespace(c)) {
-                if (word != null) words.add(word.toString());
-                word = null;
-                continue;
-            }
-            if (word == null) word = new StringBuilder();
-            if (quote == 0 && (c == '\'' || c == '"')) quote = c;
-            else if (c == quote) quote = 0;
-            else if (c == '\\' && quote != '\'' && i + 1 < command.length())
-                word.append(command.charAt(++i));
-            else word.append(c);
+    /** Every line of a block, also under if and for, with braces or without. */
+    private Statement replaceLines(Statement code,
+                                   Function<ExpressionStatement, Statement> change) {
+        if (code instanceof BlockStatement lines)
+            lines.getStatements().replaceAll(line -> replaceLines(line, change));
+        if (code instanceof LoopingStatement loop)
+            loop.setLoopBlock(replaceLines(loop.getLoopBlock(), change));
+        if (code instanceof IfStatement choice) {
+            choice.setIfBlock(replaceLines(choice.getIfBlock(), change));
+            choice.setElseBlock(replaceLines(choice.getElseBlock(), change));
         }
-        if (quote != 0) throw new IllegalArgumentException("the command \"" + Text.plain(command, 80)
-            + "\" has a quote that is not closed");
-        if (word != null) words.add(word.toString());
-        return of(words);
+        return code instanceof ExpressionStatement line && !declares(line) ? change.apply(line)
+            : code;
     }
 
-    /** The words of a list; they may be numbers, or texts with a $value. */
-    static List<String> of(List<?> list) {
-        List<String> words = list.stream().map(String::valueOf).toList();
-        if (words.isEmpty() || words.get(0).isBlank()) throw new IllegalArgumentException(
-            "a command is empty; write a program, for example 'cloudflared tunnel run'");
-        return words;
+    private boolean declares(Statement line) {
+        return line instanceof ExpressionStatement statement
+            && statement.getExpression() instanceof DeclarationExpression;
+    }
+
+    private Statement condition(ExpressionStatement line, Block name) {
+        Expression e = line.getExpression();
+        if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
+        checkCondition(e, name);
+        BooleanExpression truth = new BooleanExpression(e);
+        truth.setSourcePosition(e);
+        AssertStatement condition = new AssertStatement(truth);
+        condition.setSourcePosition(line);
+        if (line.getStatementLabels() != null)
+            line.getStatementLabels().forEach(condition::addStatementLabel);
+        return condition;
+    }
+
+    /** A condition that is always true, or never. */
+    private void checkCondition(Expression e, Block name) {
+        String text = e.getText();
+        if (e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean))
+            mistake(e, "this is always true; write a comparison, for example status == 200");
+        if (e instanceof VariableExpression && (TEXT_WORDS.contains(text) || text.equals("status")))
+            mistake(e, name.usage(text, text));
+        if (!(e instanceof BinaryExpression b
+            && b.getRightExpression() instanceof ConstantExpression value)) return;
+        String word = b.getLeftExpression().getText();
+        if (word.equals("status") && value.getValue() instanceof String)
+            mistake(value, "status is a whole number; write: " + value.getText());
+        if (TEXT_WORDS.contains(word) && value.getValue() instanceof Number)
+            mistake(value, word + " is a text; write: '" + value.getText() + "'");
+    }
+
+    /** A line of restart { } is a step, a loop, or a counter that a loop needs. */
+    private Statement step(ExpressionStatement line) {
+        Expression e = line.getExpression();
+        boolean counts = e instanceof PostfixExpression || e instanceof PrefixExpression
+            || e instanceof BinaryExpression b && b.getOperation().getText().matches("[-+*/]?=");
+        boolean loops = e instanceof MethodCallExpression call
+            && call.getArguments() instanceof TupleExpression arguments
+            && arguments.getExpressions().stream().anyMatch(ClosureExpression.class::isInstance);
+        if (word(e) != null) ((MethodCallExpression) e).getMethod().putNodeMetaData(STEP, true);
+        else if (!counts && !loops) mistake(e, notStep("this line"));
+        return line;
+    }
+
+    /** `command` is a check as a line of watch { }, and a hook anywhere else. */
+    private Statement probe(ExpressionStatement line) {
+        if ("command".equals(word(line.getExpression())))
+            line.getExpression().putNodeMetaData(PROBE, true);
+        return line;
+    }
+
+    /** Options become arguments by place, in the order of the word's declaration. */
+    private ArgumentListExpression byPlace(Block owner, String word, List<Expression> arguments,
+                                           ASTNode call) {
+        Map<String, Expression> given = new LinkedHashMap<>();
+        var options = owner.options(word);
+        List<String> known = options.stream().map(java.lang.reflect.Parameter::getName).toList();
+        ASTNode place = call;
+        if (!arguments.isEmpty() && arguments.get(0) instanceof MapExpression map) {
+            place = arguments.remove(0);
+            for (MapEntryExpression entry : map.getMapEntryExpressions())
+                given.put(option(entry, word, known), entry.getValueExpression());
+        }
+        for (var option : options) {
+            String name = option.getName();
+            boolean required = option.getAnnotation(Language.Named.class).required();
+            if (required && !given.containsKey(name))
+                mistake(place, "the option '" + name + "' is missing; write " + name + ": …");
+            arguments.add(given.getOrDefault(name, new ConstantExpression(null)));
+        }
+        return new ArgumentListExpression(arguments);
+    }
+
+    /** The name of an option; the conditions of `when:` are a block of watchdog's too. */
+    private String option(MapEntryExpression entry, String word, List<String> known) {
+        String name = entry.getKeyExpression().getText();
+        boolean cause = word.equals("restart") && name.equals("when")
+            && entry.getValueExpression() instanceof ClosureExpression;
+        if (cause) nameBlock((ClosureExpression) entry.getValueExpression(), Block.when);
+        if (cause && !known.contains(name))
+            mistake(entry.getValueExpression(), "'when:' belongs to a restart in watch { }, for"
+                + " example: restart(when: { … }, name)");
+        else if (!known.contains(name))
+            mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
+        return name;
     }
 }
 
