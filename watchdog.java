@@ -41,6 +41,7 @@ import java.lang.reflect.Type;
 import java.lang.reflect.UndeclaredThrowableException;
 import java.math.BigDecimal;
 import java.net.*;
+import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.charset.*;
@@ -223,7 +224,8 @@ record Incident(Instant since, String reason, int restarts, int relapses, Instan
     Incident healthy(Instant now) { return isHealthy() ? this : with(restarts, relapses, now); }
 
     private Incident with(int nextRestarts, int nextRelapses, Instant healthy) {
-        return new Incident(since, reason, nextRestarts, nextRelapses, healthy, reported, lastReport);
+        return new Incident(since, reason, nextRestarts, nextRelapses, healthy, reported,
+            lastReport);
     }
 
     Incident withReport(Model.EventKind kind, Instant now) {
@@ -253,8 +255,9 @@ record WatchState(String state, Instant since, String recent, boolean reportedIn
     }
 
     WatchState withState(Verdict verdict, Instant now) {
-        Instant from = verdict.word().equals(state) ? since : now;
-        return new WatchState(verdict.word(), from, recent, reportedInconclusive, incident, restarts);
+        Instant from = verdict.word().equals(state) ? earlier(since, now) : now;
+        return new WatchState(verdict.word(), from, recent, reportedInconclusive, incident,
+            restarts);
     }
 
     /** The last 2k-1 judged passes count for a threshold of k. */
@@ -263,6 +266,22 @@ record WatchState(String state, Instant since, String recent, boolean reportedIn
         int dropped = Math.max(0, passes.length() - (2 * policy.failures() - 1));
         return new WatchState(state, since, passes.substring(dropped), reportedInconclusive,
             incident, restarts);
+    }
+
+    WatchState withoutRecent() {
+        return new WatchState(state, since, "", reportedInconclusive, incident, restarts);
+    }
+
+    /** The texts may come from a server or a command. */
+    WatchState masked(UnaryOperator<String> mask) {
+        List<RestartRecord> texts = new ArrayList<>();
+        for (RestartRecord restart : restarts) texts.add(new RestartRecord(restart.at(),
+            restart.remedy(), mask.apply(restart.what()),
+            restart.result() == null ? null : mask.apply(restart.result())));
+        Incident open = incident == null ? null : new Incident(incident.since(),
+            mask.apply(incident.reason()), incident.restarts(), incident.relapses(),
+            incident.healthySince(), incident.reported(), incident.lastReport());
+        return withRestarts(texts).withIncident(open);
     }
 
     int failures() { return (int) recent.chars().filter(letter -> letter == 'u').count(); }
@@ -546,7 +565,8 @@ final class ExitException extends RuntimeException {
     static ExitException mistakes(List<String> lines) { return new ExitException(2, lines); }
     static ExitException failure(String line) { return new ExitException(4, List.of(line)); }
     static ExitException busy(boolean quiet) {
-        return new ExitException(75, quiet ? List.of() : List.of("watchdog: another pass is running"));
+        return new ExitException(75,
+            quiet ? List.of() : List.of("watchdog: another pass is running"));
     }
 
     static void mistakeIf(boolean wrong, String text) {
@@ -603,9 +623,8 @@ final class Context {
     /** If an edit has mistakes, the last working rules are used. */
     Workspace open(boolean writable) {
         CompiledRules compiled = new CompiledRules(folder.resolve("compiled"));
-        String text = "";
+        String text = RulesLoader.read(rulesFile);
         try {
-            text = RulesLoader.read(rulesFile);
             Rules rules = RulesLoader.load(rulesFile, text, env, secrets, compiled);
             return open(rules, "", rules.warnings(), writable);
         } catch (ExitException mistakes) {
@@ -626,7 +645,7 @@ final class Context {
         Path temp = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder;
         StateStore store = new StateStore(folder, writable && !readOnly, env, secrets);
         String path = env.variables().getOrDefault("PATH", CommandRunner.CRON_PATH);
-        CommandRunner runner = new CommandRunner(rulesFile.getParent(), temp,
+        CommandRunner runner = new CommandRunner(rulesFile.getParent(), folder, temp,
             CommandRunner.path(rules.path(), path, env.variables()), env.variables(),
             Deadline.in(rules.deadline()), printer::progress);
         Notifier notifier = new Notifier(store, rules.hooks(), env, clients, runner);
@@ -652,7 +671,7 @@ record Workspace(Context context, Rules rules, String brokenRules, List<String> 
 record PassCommand(Context context) {
     int run(List<String> names, boolean dryRun) {
         try (FileChannel lock = lock()) {
-            SecureFiles.sweep(context.folder, name -> name.endsWith(".tmp"));
+            SecureFiles.sweep(context.folder);
             Workspace work = context.open(!dryRun);
             List<Watch> watches = work.rules().select(names);
             return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
@@ -676,7 +695,7 @@ record PassCommand(Context context) {
     }
 
     private int heal(Workspace work, List<Watch> watches) {
-        endAt(work.rules().deadline());
+        Future<?> end = endAt(work.rules().deadline());
         reportRules(work);
         Collection<WatchResult> results = new Pass(work, watches).run();
         StateStore store = work.store();
@@ -687,6 +706,7 @@ record PassCommand(Context context) {
             work.notifier().heartbeat(work.rules().heartbeat());
         List<String> undelivered = work.notifier().finish();
         store.save();
+        end.cancel(true);
 
         boolean failed = context.isReadOnly() || !store.warnings().isEmpty();
         int exit = context.printer.results(results, work.problems(), failed ? 4 : 0);
@@ -696,8 +716,8 @@ record PassCommand(Context context) {
     }
 
     /** Ends the program from outside: no child, response or script can hold it longer. */
-    private void endAt(Duration deadline) {
-        DaemonThreads.run(() -> {
+    private Future<?> endAt(Duration deadline) {
+        return DaemonThreads.run(() -> {
             Thread.sleep(deadline.plusSeconds(20).toMillis());
             context.env.err().println("watchdog: the pass was still running after its deadline of "
                 + Text.time(deadline) + ", so watchdog ended it");
@@ -924,6 +944,7 @@ final class DrillCommand {
         ExitException.mistakeIf(!confirmed && !context.env.terminal(), question
             + " watchdog cannot ask for confirmation without a terminal; add --yes");
         if (!confirmed && !ask(question)) return 2;
+        work = context.open(false); // its deadline begins now
         return drill(watch, stops) ? 0 : 1;
     }
 
@@ -1043,12 +1064,18 @@ final class Pass {
 
     /** Checks, judges and decides; changes only what is in memory. A dry run ends here. */
     Collection<WatchResult> judge(List<Watch> round) {
-        Map<Watch, CheckResult> checks = work.checker().checkAll(round.stream()
-            .filter(watch -> store.pausedUntil(watch.name()) == null).toList());
+        Map<Watch, CheckResult> checks = new HashMap<>();
+        for (Watch watch : round) {
+            Instant until = store.pausedUntil(watch.name());
+            if (until != null) checks.put(watch,
+                CheckResult.without(new Paused("paused " + Text.until(until))));
+        }
+        checks.putAll(work.checker().checkAll(round.stream()
+            .filter(watch -> !checks.containsKey(watch)).toList()));
         for (Watch watch : round) {
             WatchResult result = new WatchResult(watch);
             results.put(watch.name(), result);
-            result.check = considerPauseAndDependencies(watch, checks.get(watch));
+            result.check = considerDependencies(watch, checks.get(watch));
             WatchState state = store.of(watch);
             result.changed = !result.verdict().word().equals(state.state());
             applyDecision(result, result.verdict().decide(watch.policy(), state, work.now()));
@@ -1056,12 +1083,10 @@ final class Pass {
         return results.values();
     }
 
-    private CheckResult considerPauseAndDependencies(Watch watch, CheckResult check) {
-        if (check == null) {
-            String until = Text.until(store.pausedUntil(watch.name()));
-            return CheckResult.without(new Paused("paused " + until));
-        }
-        WatchResult dependency = check.isHealthy() ? null : unhealthyDependency(watch);
+    private CheckResult considerDependencies(Watch watch, CheckResult check) {
+        boolean judged = check.verdict() instanceof Unhealthy
+            || check.verdict() instanceof Inconclusive;
+        WatchResult dependency = judged ? unhealthyDependency(watch) : null;
         if (dependency == null) return check;
         String reason = "needs " + dependency.watch.name() + ", which is "
             + dependency.verdict().word();
@@ -1105,12 +1130,10 @@ final class Pass {
     private boolean startRestart(WatchResult result) {
         Model.Remedy remedy = result.remedy();
         result.restart = restarts.get(remedy.steps());
+        if (store.pausedUntil(result.watch.name()) != null) return hold(result, "paused meanwhile");
         if (result.restart == null) {
-            if (work.runner().deadline().passed()) {
-                result.decision = Decision.none(Action.held,
-                    "the pass reached its deadline before its restart", store.of(result.watch));
-                return false;
-            }
+            if (work.runner().deadline().passed())
+                return hold(result, "the pass reached its deadline before its restart");
             recordIntent(result);
             work.context().printer.progress(result.watch.name() + ": restarting: "
                 + remedy.inWords());
@@ -1119,6 +1142,11 @@ final class Pass {
         }
         result.within = work.runner().deadline().sooner(result.watch.policy().within());
         return true;
+    }
+
+    private boolean hold(WatchResult result, String why) {
+        result.decision = Decision.none(Action.held, why, store.of(result.watch));
+        return false;
     }
 
     /** Recorded for every watch that names the remedy, since the limit is the remedy's. */
@@ -1133,6 +1161,7 @@ final class Pass {
                 RestartRecord record = new RestartRecord(work.now(), i, due.remedy().inWords(),
                     isDue ? null : "was for " + due.watch.name());
                 store.put(watch, store.of(watch).withRestart(record, watch.policy()));
+                break;
             }
         store.save();
     }
@@ -1159,18 +1188,19 @@ final class Pass {
         WatchState state = store.of(result.watch);
         Decision after;
         if (!result.healed && wasCutShort(result))
-            after = Decision.none(Action.restarted, "", state.withLastResult(RestartRecord.WAITING));
+            after = Decision.none(Action.restarted, "",
+                state.withLastResult(RestartRecord.WAITING));
         else if (result.verdict() instanceof Unhealthy unhealthy)
             after = unhealthy.afterRestart(result.restart.result(), state, work.now());
         else after = result.verdict().decide(result.watch.policy(), result.healed ? state
             : state.withLastResult("cannot be judged"), work.now());
-        applyDecision(result, new Decision(Action.restarted, "", -1, after.events(), after.state()));
+        applyDecision(result,
+            new Decision(Action.restarted, "", -1, after.events(), after.state()));
     }
 
     /** The deadline of the pass came before `within`: the next pass goes on waiting. */
     private boolean wasCutShort(WatchResult result) {
-        return work.runner().deadline().passed() && !result.restart.hasFailed()
-            && result.healTime.compareTo(result.watch.policy().within()) < 0;
+        return result.within.equals(work.runner().deadline()) && !result.restart.hasFailed();
     }
 
     /** State and messages change together, in one file. */
@@ -1199,6 +1229,7 @@ final class Pass {
 /** Checks watches side by side, and judges their responses by the conditions of the rules. */
 record Checker(CommandRunner runner, HttpClients http) {
     private static final int MAX_PARALLEL = 64;
+    private static final String DEADLINE = "the pass reached its deadline before this check ended";
 
     Map<Watch, CheckResult> checkAll(List<Watch> watches) { return parallel(watches, this::check); }
 
@@ -1214,8 +1245,7 @@ record Checker(CommandRunner runner, HttpClients http) {
         pool.shutdown();
 
         Map<Watch, CheckResult> results = new LinkedHashMap<>();
-        CheckResult late = CheckResult.without(new Inconclusive(
-            "the pass reached its deadline before this check ended", false));
+        CheckResult late = CheckResult.without(new Inconclusive(DEADLINE, false));
         running.forEach((watch, result) -> results.put(watch,
             DaemonThreads.get(result, runner.deadline().left(), late)));
         return results;
@@ -1258,6 +1288,8 @@ record Checker(CommandRunner runner, HttpClients http) {
             var probe = DaemonThreads.run(() -> watch.probe().check(this, timeout));
             Duration longer = timeout.plusMillis(500); // so that the probe can say where it hung
             Response response = DaemonThreads.get(probe, longer, late);
+            if (response.failure() == Model.Failure.timeout && runner.deadline().passed())
+                return CheckResult.without(new Inconclusive(DEADLINE, false));
             var verdict = DaemonThreads.run(() -> verdict(watch, response));
             return new CheckResult(response, DaemonThreads.get(verdict, timeout,
                 new Inconclusive("the conditions took longer than " + limit, false)));
@@ -1312,7 +1344,8 @@ record Checker(CommandRunner runner, HttpClients http) {
                 return new Unhealthy(failed.reason(), failed.diagram(), index,
                     "your rules say not to restart for this cause");
         }
-        if (failed.ofCertificate() && !why.isEmpty()) why = "a restart does not renew a certificate";
+        if (failed.ofCertificate() && !why.isEmpty())
+            why = "a restart does not renew a certificate";
         return new Unhealthy(failed.reason(), failed.diagram(), usable, why);
     }
 
@@ -1554,20 +1587,23 @@ record Decision(Action action, String why, int remedy, List<Model.EventKind> eve
         List<Model.EventKind> all = new ArrayList<>(events);
         boolean first = kind == Model.EventKind.down || kind == Model.EventKind.flapping;
         all.add(first ? 0 : all.size(), kind);
-        return new Decision(action, why, remedy, all, state.withIncident(open.withReport(kind, now)));
+        return new Decision(action, why, remedy, all,
+            state.withIncident(open.withReport(kind, now)));
     }
 
     /** Ends the incident; after a relapse its end has not been reported yet. */
     Decision close() {
         List<Model.EventKind> last = state.incident().relapses() == 0 ? events
             : List.of(Model.EventKind.recovered);
-        return new Decision(action, why, remedy, last, state.withIncident(null));
+        return new Decision(action, why, remedy, last,
+            state.withIncident(null).withoutRecent());
     }
 
     /** Reports that the watch can be judged again, unless something else is reported anyway. */
     Decision afterInconclusive() {
         if (!state.reportedInconclusive()) return this;
-        List<Model.EventKind> all = events.isEmpty() ? List.of(Model.EventKind.inconclusive) : events;
+        List<Model.EventKind> all = events.isEmpty() ? List.of(Model.EventKind.inconclusive)
+            : events;
         return new Decision(action, why, remedy, all, state.withReportedInconclusive(false));
     }
 }
@@ -1657,7 +1693,7 @@ record Inconclusive(String reason, boolean blocked) implements Verdict {
     private static final Duration REPORT_AFTER = Duration.ofHours(1);
 
     public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        WatchState next = state.withState(this, now);
+        WatchState next = state.clampTo(now).withState(this, now);
         Action action = blocked ? Action.blocked : Action.held;
         boolean report = !next.reportedInconclusive()
             && !now.isBefore(next.since().plus(REPORT_AFTER));
@@ -1779,8 +1815,8 @@ final class RestartRun {
 }
 
 /** Runs commands in the rules' folder. */
-record CommandRunner(Path folder, Path tempFolder, String path, Map<String, String> env,
-                     Deadline deadline, Consumer<String> progress) {
+record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path,
+                     Map<String, String> env, Deadline deadline, Consumer<String> progress) {
     static final File NO_LOG = new File("/dev/null");
     static final String CRON_PATH = "/usr/bin:/bin";
     private static final int MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20;
@@ -1815,8 +1851,10 @@ record CommandRunner(Path folder, Path tempFolder, String path, Map<String, Stri
             Process process = started.process();
             Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
             if (started.failure() != null) throw new StepFailedException(started.failure());
-            SecureFiles.folder(pidFile(words).getParent());
-            SecureFiles.write(pidFile(words), identityOf(process.toHandle()));
+            SecureFiles.orElse(() -> {
+                SecureFiles.folder(pidFile(words).getParent());
+                return SecureFiles.write(pidFile(words), identityOf(process.toHandle()));
+            }, e -> null); // on a full disk the process still runs
             return started;
         } catch (IOException | OutOfMemoryError e) { // a failed fork is either
             throw cannotRun(words, e);
@@ -1839,7 +1877,7 @@ record CommandRunner(Path folder, Path tempFolder, String path, Map<String, Stri
     }
 
     private Path pidFile(List<String> words) {
-        return tempFolder.resolve("started/" + Text.hash(words.toString()));
+        return stateFolder.resolve("started/" + Text.hash(words.toString()));
     }
 
     /** With the start time, since the system reuses process numbers. */
@@ -1850,7 +1888,8 @@ record CommandRunner(Path folder, Path tempFolder, String path, Map<String, Stri
     /** Its output goes to a file: a daemon that it leaves behind would keep a pipe open. */
     CommandResult run(List<String> words, Duration timeout, Map<String, String> extraEnv) {
         try {
-            File output = Files.createTempFile(tempFolder, "run-", ".tmp").toFile();
+            String prefix = "run-" + ProcessHandle.current().pid() + "-";
+            File output = Files.createTempFile(tempFolder, prefix, ".tmp").toFile();
             try {
                 return waitFor(launch(List.of(), words, extraEnv, output), timeout);
             } finally {
@@ -2047,7 +2086,11 @@ record ProcessStopper(CommandRunner runner, List<String> words) {
         all.forEach(ProcessHandle::destroy);
         // Java has no SIGCONT; the shell's own `kill` exists everywhere.
         String pids = alive(all).stream().map(p -> " " + p.pid()).collect(Collectors.joining());
-        runner.run(List.of("/bin/sh", "-c", "kill -CONT" + pids), AFTER_KILL, Map.of());
+        try {
+            runner.run(List.of("/bin/sh", "-c", "kill -CONT" + pids), AFTER_KILL, Map.of());
+        } catch (StepFailedException e) { // only a suspended process needs it
+            runner.progress().accept("  " + e.getMessage());
+        }
         BooleanSupplier ended = () -> alive(all).isEmpty();
         if (runner.deadline().sooner(grace).await(ended)) return true;
         alive(all).forEach(ProcessHandle::destroyForcibly);
@@ -2273,10 +2316,12 @@ final class Notifier {
 
     /** In seconds, in a header, or in the body of Discord and Telegram; at most a day. */
     private static Duration retryAfter(okhttp3.Response response, String body) {
-        for (Object asked : Arrays.asList(response.header("Retry-After"),
-                Json.at(body, "retry_after"), Json.at(body, "parameters.retry_after")))
-            if (String.valueOf(asked).matches("0*[1-9]\\d{0,5}(\\.\\d+)?")) return Duration.ofSeconds(
-                Math.min((long) Double.parseDouble(asked.toString()), EXPIRY.toSeconds()));
+        List<Object> places = Arrays.asList(response.header("Retry-After"),
+            Json.at(body, "retry_after"), Json.at(body, "parameters.retry_after"));
+        for (Object seconds : places)
+            if (String.valueOf(seconds).matches("0*[1-9]\\d{0,5}(\\.\\d+)?"))
+                return Duration.ofSeconds(Math.min(EXPIRY.toSeconds(),
+                    (long) Double.parseDouble(seconds.toString())));
         return DeliveryResult.NEXT_PASS;
     }
 }
@@ -2311,7 +2356,8 @@ final class MessageText {
                 : "It could not be checked since " + Text.at(since) + ": " + reason, now, since);
     }
 
-    private static String text(Model.EventKind kind, WatchResult r, Incident incident, Instant now) {
+    private static String text(Model.EventKind kind, WatchResult r, Incident incident,
+                               Instant now) {
         String name = r.watch.name(), why = r.verdict().reason() + ".";
         String found = "Found down at " + Text.at(incident.since()) + ": ";
         String time = time(incident.since(), now);
@@ -2376,7 +2422,8 @@ final class MessageText {
             .collect(Collectors.joining("\n"));
         String watches = events.stream().map(Model.Event::watch).distinct()
             .collect(Collectors.joining(", "));
-        return new Model.Event(first.kind(), watches, title(events), text, first.at(), first.since());
+        return new Model.Event(first.kind(), watches, title(events), text, first.at(),
+            first.since());
     }
 
     /** Of an incident its last recovery, and what came after that. */
@@ -2397,7 +2444,8 @@ final class MessageText {
         Map<String, String> titles = new LinkedHashMap<>();
         for (Model.Event event : events) titles.put(event.watch(), event.title());
         String name = events.get(0).watch(), news = titles.get(name).substring(name.length());
-        boolean same = titles.entrySet().stream().allMatch(e -> e.getValue().equals(e.getKey() + news));
+        boolean same = titles.entrySet().stream()
+            .allMatch(entry -> entry.getValue().equals(entry.getKey() + news));
         if (titles.size() == 1 || !same) return listed(titles.values());
         return listed(titles.keySet()) + news.replaceFirst("^ is ", " are ")
             .replaceFirst("restarting it$", "restarting them");
@@ -2502,7 +2550,10 @@ final class StateStore {
     synchronized WatchState of(Watch watch) {
         return states.getOrDefault(watch.name(), WatchState.NEW);
     }
-    synchronized void put(Watch watch, WatchState state) { states.put(watch.name(), state); }
+    synchronized void put(Watch watch, WatchState state) {
+        states.put(watch.name(), state.masked(secrets::mask));
+    }
+
     synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
     synchronized void drop(List<OutboxEntry> entries) { outbox.removeAll(entries); }
 
@@ -2538,7 +2589,7 @@ final class StateStore {
         String text = text();
         if (!writable || text.equals(saved)) return;
         try {
-            SecureFiles.write(file, secrets.mask(text));
+            SecureFiles.write(file, text);
             saved = text;
         } catch (IOException e) {
             warnings.add("memory.json cannot be written (" + Text.thrown(e)
@@ -2617,9 +2668,11 @@ final class StateStore {
     /** The time of the last healthy pass, or null. */
     Instant lastHealthy(String name) {
         Instant last = null;
-        for (Map<?, ?> line : readHistory())
-            if (line.get(name) instanceof String check && check.startsWith("h")
-                && line.get("t") instanceof Number time) last = Instant.ofEpochSecond(time.longValue());
+        for (Map<?, ?> line : readHistory()) {
+            boolean healthy = String.valueOf(line.get(name)).startsWith("h");
+            if (healthy && line.get("t") instanceof Number time)
+                last = Instant.ofEpochSecond(time.longValue());
+        }
         return last;
     }
 
@@ -2718,7 +2771,8 @@ final class SecureFiles {
         Path temporary = Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp");
         try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE);
              FileChannel folder = FileChannel.open(file.getParent())) {
-            channel.write(StandardCharsets.UTF_8.encode(text));
+            ByteBuffer bytes = StandardCharsets.UTF_8.encode(text);
+            while (bytes.hasRemaining()) channel.write(bytes); // one write may be short
             channel.force(true);
             Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE);
             folder.force(true);
@@ -2728,14 +2782,21 @@ final class SecureFiles {
         }
     }
 
-    /** Deletes what a killed pass or an earlier text of the rules has left. */
-    static void sweep(Path folder, Predicate<String> leftOver) {
+    /** Deletes temporary files that a killed pass has left. */
+    static void sweep(Path folder) {
         try (Stream<Path> files = Files.walk(folder, 2)) {
-            files.map(Path::toFile).filter(file -> file.isFile() && leftOver.test(file.getName()))
+            files.map(Path::toFile).filter(file -> isLeftOver(file.getName()))
                 .forEach(File::delete);
         } catch (IOException | UncheckedIOException unreadable) {
             return; // left-over files do no harm
         }
+    }
+
+    /** What a command prints is in run-PID-*.tmp, and that process may still be running. */
+    private static boolean isLeftOver(String name) {
+        Matcher run = Pattern.compile("run-(\\d+)-\\d+\\.tmp").matcher(name);
+        if (run.matches()) return ProcessHandle.of(Long.parseLong(run.group(1))).isEmpty();
+        return name.startsWith(".") && name.endsWith(".tmp");
     }
 
     interface IOSupplier<T> { T get() throws IOException; }
@@ -2888,7 +2949,7 @@ interface Language extends Model {
         /** Folders to search for programs before PATH: absolute, or beginning with ~/. */
         public void path(String... folders) { loader.path(folders); }
         /** A URL to request at the end of each pass: a dead man's switch. */
-        public void heartbeat(String url) { loader.heartbeat = loader.url("heartbeat", url); }
+        public void heartbeat(String url) { loader.heartbeat(url); }
         /** How long a whole pass may take; default 4.minutes. */
         public void deadline(Duration time) { loader.deadline = loader.positive("deadline", time); }
         /** A remedy for several watches: `def tunnel = restart { … }`, then `restart tunnel`. */
@@ -3041,7 +3102,7 @@ interface Language extends Model {
             samples = loader.atLeastOne("samples", number);
             this.good = good == null ? number : loader.atLeastOne("good", good);
         }
-        /** How many of the last 2n-1 passes are unhealthy before a restart and a message; default 1. */
+        /** How many of the last 2n-1 passes are unhealthy before a restart; default 1. */
         public void failures(int passes) { failures = loader.atLeastOne("failures", passes); }
         /** Watches above this one; while one of them is unhealthy, this one is not judged. */
         public void needs(String... watches) {
@@ -3284,9 +3345,9 @@ final class Blocks {
                 run(conditions, values);
                 return null;
             } catch (AssertionError failed) {
-                String reason = values.explain(Text.condition(failed));
-                return new FailedCondition(reason, String.valueOf(failed.getMessage()),
-                    reason.contains("certificate"));
+                String condition = Text.condition(failed);
+                return new FailedCondition(values.explain(condition),
+                    String.valueOf(failed.getMessage()), condition.contains("certificate"));
             }
         };
     }
@@ -3535,7 +3596,7 @@ final class RulesLoader {
         if (hook.missingSecret() != null) return;
         boolean usable = orElse != null && orElse.missingSecret() == null;
         Model.Hook attached = hook.with(on == null ? hook.on() : kinds(on), usable ? orElse : null);
-        hooks.putIfAbsent(attached.id(), attached);
+        hooks.merge(attached.id(), attached, (a, b) -> a.orElse() == null ? b : a);
         target.add(attached);
     }
 
@@ -3593,6 +3654,12 @@ final class RulesLoader {
         } catch (UnknownHostException e) {
             return "localhost";
         }
+    }
+
+    void heartbeat(String url) {
+        String missing = MissingSecretException.in(url);
+        if (missing != null) reportMissing(currentLine(), missing, "the heartbeat is not sent");
+        else heartbeat = url("heartbeat", url);
     }
 
     void reportMissing(int line, String secret, String effect) {
@@ -3762,7 +3829,8 @@ final class Secrets {
 
     String whereToPut(String name) {
         if (!refused.isEmpty()) return refused;
-        return badLine + "put " + name + "=… into " + file + " (chmod 600) or into the environment";
+        return badLine + "put " + name + "=… into " + file
+            + " (chmod 600) or into the environment";
     }
 
     private Map<String, String> file() {

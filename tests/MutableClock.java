@@ -10,9 +10,9 @@ class MutableClock extends Clock {
 
     MutableClock(Instant now) { this.now = now; }
 
-    void add(Duration time) { now = now.plus(time); }
+    synchronized void add(Duration time) { now = now.plus(time); }
 
-    @Override public Instant instant() { return now; }
+    @Override public synchronized Instant instant() { return now; }
     @Override public ZoneId getZone() { return ZoneOffset.UTC; }
     @Override public Clock withZone(ZoneId zone) { return this; }
 }
