@@ -12,8 +12,9 @@
 //RUNTIME_OPTIONS -Dfile.encoding=UTF-8 -Dpicocli.disable.closures=true
 
 // watchdog: one check-and-heal pass over the services that rules.groovy names; cron is its clock.
-// The file is in reading order. A pass is followed by scrolling down only: main, command, checks,
-// verdict, decision, restart, message, state on disk. Sections 10 to 12 read the rules, 13 prints.
+// The file is in reading order: first the data, then a pass, followed by scrolling down: main,
+// command, checks, verdict, decision, restart, message, state on disk. Sections 10 to 12 read the
+// rules, 13 prints.
 // `grep -n '// ===' watchdog.java` prints its table of contents.
 
 import static groovy.lang.Closure.DELEGATE_FIRST;
@@ -118,7 +119,7 @@ interface Model {
         }
     }
 
-    /** Steps, and for which cause; {@code when} null: any. One list of steps runs once a pass. */
+    /** Steps, and for which cause (null: any). Watches that share the steps restart once a pass. */
     record Remedy(Expectation when, List<Step> steps) {
         String inWords() {
             return steps.isEmpty() ? "nothing"
@@ -190,7 +191,7 @@ sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, CallStep 
 /** How a hook sends a message. */
 interface Sender { DeliveryResult send(Notifier notifier, Model.Event event); }
 
-/** One restart; {@code result} is null from the intent until it has ended. */
+/** One restart; {@code result} is null while it runs, or if it was interrupted. */
 record RestartRecord(Instant at, int remedy, String what, String result) {
     static final String WAITING = "started, waiting for it", HELPED = "helped",
         USELESS = "did not help";
@@ -336,7 +337,7 @@ record WatchState(String state, Instant since, String recent, boolean reportedIn
             && !restart.isPending() && !restart.at().isBefore(incident.since()));
     }
 
-    /** On disk before the first step: a crash neither loses nor doubles a restart. */
+    /** On disk before the first step, so that a restart counts even if the pass is killed. */
     WatchState withRestart(RestartRecord restart, RestartPolicy policy) {
         List<RestartRecord> kept = new ArrayList<>(restarts);
         while (kept.size() >= Math.max(10, policy.limit())) kept.remove(0);
@@ -903,7 +904,7 @@ record TellCommand(Context context) {
             .filter(Objects::nonNull).distinct().toList();
         Instant now = context.env.now();
         Model.Event test = new Model.Event(Model.EventKind.test, name == null ? "watchdog" : name,
-            "test from watchdog", "If you can read this, this hook works.", now, now);
+            "test from watchdog", "If you can read this, this notification works.", now, now);
 
         int exit = work.problems().isEmpty() ? 0 : 2;
         for (Model.Hook hook : hooks) {
@@ -1126,7 +1127,7 @@ final class Pass {
         return last == null ? Instant.EPOCH : last.at();
     }
 
-    /** False after the deadline of the pass: what does not run does not count. */
+    /** False if it was not started, and so does not count. */
     private boolean startRestart(WatchResult result) {
         Model.Remedy remedy = result.remedy();
         result.restart = restarts.get(remedy.steps());
@@ -1193,7 +1194,7 @@ final class Pass {
         else if (result.verdict() instanceof Unhealthy unhealthy)
             after = unhealthy.afterRestart(result.restart.result(), state, work.now());
         else after = result.verdict().decide(result.watch.policy(), result.healed ? state
-            : state.withLastResult("cannot be judged"), work.now());
+            : state.withLastResult("result unknown"), work.now());
         applyDecision(result,
             new Decision(Action.restarted, "", -1, after.events(), after.state()));
     }
@@ -1229,7 +1230,7 @@ final class Pass {
 /** Checks watches side by side, and judges their responses by the conditions of the rules. */
 record Checker(CommandRunner runner, HttpClients http) {
     private static final int MAX_PARALLEL = 64;
-    private static final String DEADLINE = "the pass reached its deadline before this check ended";
+    private static final String DEADLINE = "the pass reached its deadline before this check ended; raise deadline";
 
     Map<Watch, CheckResult> checkAll(List<Watch> watches) { return parallel(watches, this::check); }
 
@@ -1646,8 +1647,8 @@ record Unhealthy(String reason, String diagram, List<Integer> remedies, String w
         Incident open = next.incident();
         boolean continues = open != null && !open.isHealthy();
         if (!continues && next.failures() < policy.failures())
-            return Decision.none(Action.held, "unhealthy in " + next.failures() + " of "
-                + policy.failures() + " passes before a restart", next).afterInconclusive();
+            return Decision.none(Action.held, next.failures() + " unhealthy of "
+                + policy.failures() + " passes until a restart", next).afterInconclusive();
         if (open == null) next = next.withIncident(Incident.open(next.since(), reason, now));
         else if (!continues) next = next.withIncident(open.relapsed());
 
@@ -1666,7 +1667,7 @@ record Unhealthy(String reason, String diagram, List<Integer> remedies, String w
         boolean waiting = last != null && RestartRecord.WAITING.equals(last.result());
         if (waiting && now.isBefore(last.at().plus(policy.within())))
             return Decision.none(Action.held, "restarted " + Text.ago(last.at(), now)
-                + " and still within its " + Text.time(policy.within()), state);
+                + "; it has up to " + Text.time(policy.within()), state);
         Decision late = Decision.none(Action.held, "", state);
         if (waiting) late = afterRestart(RestartRecord.USELESS, state, now);
         WatchState next = late.state();
@@ -1927,7 +1928,7 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
         boolean tooMuch = deadline.sooner(timeout)
             .await(() -> !process.isAlive() || running.file().length() > MAX_OUTPUT);
         if (!process.isAlive()) return new CommandResult(process.exitValue(), running.output());
-        // Listed first, ended last: a shell whose child ends would go on with its next line.
+        // The shell first: when its child ends, it would go on with its next line.
         List<ProcessHandle> children = process.descendants().toList();
         process.destroyForcibly();
         children.forEach(ProcessHandle::destroyForcibly);
@@ -2160,7 +2161,7 @@ final class DaemonThreads {
 // A message is saved together with the state that caused it, and stays in the outbox until its hook
 // has accepted or rejected it: a crash can repeat a message, but never lose it.
 
-/** A message for one hook; a pass that started before {@code notBefore} does not send it. */
+/** A message for one hook, to be sent by passes that start at {@code notBefore} or later. */
 record OutboxEntry(Model.Event event, String hook, Instant notBefore) {
     OutboxEntry { Stream.of(event, hook, notBefore).forEach(Objects::requireNonNull); }
 }
@@ -2237,7 +2238,8 @@ final class Notifier {
         Model.Hook hook = hooks.getOrDefault(id, hooks.get(Text.hook(id)));
         Instant oldest = env.now().minus(EXPIRY);
         var stale = waiting.stream()
-            .filter(entry -> hook == null || !entry.event().at().isAfter(oldest)).toList();
+            .filter(entry -> hook == null || !entry.event().at().isAfter(oldest)
+                && !store.isOpen(entry.event())).toList();
         var current = waiting.stream().filter(entry -> !stale.contains(entry)).toList();
         store.drop(stale);
         if (!stale.isEmpty()) warnings.add(Text.hook(id) + ": dropped "
@@ -2552,6 +2554,12 @@ final class StateStore {
     }
     synchronized void put(Watch watch, WatchState state) {
         states.put(watch.name(), state.masked(secrets::mask));
+    }
+
+    /** Whether the incident of a message is still open: such a message does not expire. */
+    synchronized boolean isOpen(Model.Event event) {
+        WatchState state = states.getOrDefault(event.watch(), WatchState.NEW);
+        return state.incident() != null && state.incident().since().equals(event.since());
     }
 
     synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
@@ -3592,7 +3600,7 @@ final class RulesLoader {
                 String owner) {
         for (Model.Hook each : orElse == null ? List.of(hook) : List.of(hook, orElse))
             if (each.missingSecret() != null) reportMissing(currentLine(), each.missingSecret(),
-                each.label() + " is not used for " + owner);
+                each.label() + " sends nothing for " + owner);
         if (hook.missingSecret() != null) return;
         boolean usable = orElse != null && orElse.missingSecret() == null;
         Model.Hook attached = hook.with(on == null ? hook.on() : kinds(on), usable ? orElse : null);
@@ -4631,7 +4639,7 @@ final class Printer {
         line(watch.name() + ": " + watch.probe().inWords() + needs + "; up to "
             + Text.count(settings.attempts(), "attempt") + " of " + Text.time(settings.timeout()));
         for (Model.Remedy remedy : watch.remedies())
-            line("    restart" + (remedy.when() == null ? "" : " for its cause") + ": "
+            line("    restart" + (remedy.when() == null ? "" : " for one cause only") + ": "
                 + remedy.inWords());
         if (!watch.remedies().isEmpty()) line("    at most " + policy.limit() + " per "
             + Text.time(policy.per()) + ", after "

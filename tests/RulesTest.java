@@ -476,7 +476,7 @@ class RulesTest {
             """).watchdog("validate");
         assertEquals("", run.err());
         says(run.out(), "restart: run 'true'");
-        says(run.out(), "restart for its cause: run 'true'");
+        says(run.out(), "restart for one cause only: run 'true'");
     }
 
     // ---- conditions ---------------------------------------------------------------------------------------------
