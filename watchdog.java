@@ -63,6 +63,7 @@ import java.util.concurrent.*;
 import java.util.function.*;
 import java.util.regex.*;
 import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import javax.net.ssl.*;
 import okhttp3.*;
@@ -2652,11 +2653,13 @@ final class StateStore {
         });
     }
 
-    /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter and the milliseconds. */
+    /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter, r if the pass healed it, and
+     *  the milliseconds. */
     void saveHistory(Collection<WatchResult> results) {
         Map<String, Object> line = new LinkedHashMap<>(Map.of("t", env.now().getEpochSecond()));
         for (WatchResult r : results) line.putIfAbsent(r.watch.name(),
-            r.verdict().word().charAt(0) + "" + r.check.response().time().toMillis());
+            (r.healed ? 'r' : r.verdict().word().charAt(0))
+                + "" + r.check.response().time().toMillis());
         Path file = folder.resolve("history.jsonl"), old = folder.resolve("history.old.jsonl");
         writeOrWarn("history.jsonl", () -> {
             if (file.toFile().length() > MAX_HISTORY_BYTES)
@@ -2677,23 +2680,45 @@ final class StateStore {
     Instant lastHealthy(String name) {
         Instant last = null;
         for (Map<?, ?> line : readHistory()) {
-            boolean healthy = String.valueOf(line.get(name)).startsWith("h");
+            boolean healthy = String.valueOf(line.get(name)).matches("[hr]\\d+");
             if (healthy && line.get("t") instanceof Number time)
                 last = Instant.ofEpochSecond(time.longValue());
         }
         return last;
     }
 
-    /** The share of healthy checks in the last days, in per cent; null: there was no check. */
+    /**
+     * The share of the last days that a service was up, in per cent; null: nothing is known. The
+     * time between two healthy passes is up, that before or after another one is down, and a gap
+     * of more than three usual intervals is unknown: the machine slept or was off.
+     */
     Double uptime(String name, int days) {
         if (history == null) history = readHistory();
-        long since = env.now().minus(Duration.ofDays(days)).getEpochSecond();
-        var healthy = history.stream()
-            .filter(line -> line.get("t") instanceof Number time && time.longValue() >= since)
-            .map(line -> line.get(name) instanceof String check ? check : "")
-            .filter(check -> check.startsWith("h") || check.startsWith("u"))
-            .mapToLong(check -> check.startsWith("h") ? 10_000 : 0).summaryStatistics();
-        return healthy.getCount() == 0 ? null : healthy.getSum() / healthy.getCount() / 100.0;
+        long begin = env.now().minus(Duration.ofDays(days)).getEpochSecond(), longest = 3 * interval();
+        long up = 0, known = 0, last = 0;
+        char before = '?';
+        for (Map<?, ?> line : history) {
+            if (!(line.get("t") instanceof Number time)) continue;
+            long now = time.longValue(), span = now - Math.max(last, begin);
+            char letter = (line.get(name) + "?").charAt(0);
+            boolean judged = "hru".indexOf(before) >= 0 && "hru".indexOf(letter) >= 0;
+            if (judged && span > 0 && now - last <= longest) {
+                known += span;
+                if (letter == 'h' && before != 'u') up += span;
+            }
+            before = letter;
+            last = now;
+        }
+        return known == 0 ? null : Math.round(10_000.0 * up / known) / 100.0;
+    }
+
+    /** The median time between two passes, in seconds. */
+    private long interval() {
+        List<Long> times = history.stream().filter(line -> line.get("t") instanceof Number)
+            .map(line -> ((Number) line.get("t")).longValue()).toList();
+        long[] intervals = IntStream.range(1, times.size())
+            .mapToLong(i -> times.get(i) - times.get(i - 1)).sorted().toArray();
+        return intervals.length == 0 ? 0 : intervals[intervals.length / 2];
     }
 
     /** Without the lines that a crash has cut. */

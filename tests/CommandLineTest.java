@@ -353,7 +353,7 @@ class CommandLineTest {
         assertEquals(0, people.exit());
         says(people.out(), "plex: unhealthy since ");
         says(people.out(), "\n    down: expected status in 200..299, but status was 530\n    last restart ");
-        says(people.out(), "run 'touch restarted' (did not help)\n    restarts left: 2 of 3 per 1 h\n    uptime: 0");
+        says(people.out(), "run 'touch restarted' (did not help)\n    restarts left: 2 of 3 per 1 h\n    uptime: unknown");
         Map<?, ?> plex = (Map<?, ?>) ((List<?>) json(programs).get("watches")).get(1);
         assertEquals("unhealthy", plex.get("state"));
         assertEquals(2, plex.get("budgetLeft"));
@@ -465,6 +465,10 @@ class CommandLineTest {
 
     @Test void aDamagedByteInTheHistoryCostsItsLineAndNoMore() throws IOException {
         home.rules("watch('a') { command 'true' }\n");
+        home.watchdog();
+        String line = Files.readString(home.state().resolve("history.jsonl"));
+        long later = ((Number) json(new Run(0, line, "")).get("t")).longValue() + 300;
+        home.clock = new MutableClock(Instant.ofEpochSecond(later));
         home.watchdog();
         Files.write(home.state().resolve("history.jsonl"), new byte[] {(byte) 0xff, (byte) 0xfe, '\n'}, java.nio.file.StandardOpenOption.APPEND);
         assertTrue(home.watchdog("status").out().contains("uptime: 100 % in 24h"));
