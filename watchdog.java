@@ -1231,7 +1231,8 @@ final class Pass {
 /** Checks watches side by side, and judges their responses by the conditions of the rules. */
 record Checker(CommandRunner runner, HttpClients http) {
     private static final int MAX_PARALLEL = 64;
-    private static final String DEADLINE = "the pass reached its deadline before this check ended; raise deadline";
+    private static final String DEADLINE =
+        "the pass reached its deadline before this check ended; raise deadline";
 
     Map<Watch, CheckResult> checkAll(List<Watch> watches) { return parallel(watches, this::check); }
 
@@ -2694,7 +2695,8 @@ final class StateStore {
      */
     Double uptime(String name, int days) {
         if (history == null) history = readHistory();
-        long begin = env.now().minus(Duration.ofDays(days)).getEpochSecond(), longest = 3 * interval();
+        long begin = env.now().minus(Duration.ofDays(days)).getEpochSecond();
+        long longest = 3 * interval();
         long up = 0, known = 0, last = 0;
         char before = '?';
         for (Map<?, ?> line : history) {

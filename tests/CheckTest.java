@@ -342,7 +342,8 @@ class CheckTest {
                 "unhealthy", "expected status in 200..299, but status was 524"),
             new Row("the wrong page with the right status", url(faults.answering(401, "Access")) + healthy,
                 "unhealthy",
-                    "expected status == 401 && body.contains('401 Unauthorized'), but status was 401 and body was 'Access'"),
+                    "expected status == 401 && body.contains('401 Unauthorized'), but status was 401 and "
+                        + "body was 'Access'"),
             new Row("Plex itself", url(faults.answering(401, "<h1>401 Unauthorized</h1>")) + healthy,
                 "healthy", "401 in …"));
     }

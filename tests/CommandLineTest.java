@@ -39,7 +39,8 @@ class CommandLineTest {
         server = new MockWebServer();
         server.setDispatcher(new Dispatcher() {
             @Override public MockResponse dispatch(RecordedRequest request) {
-                return new MockResponse.Builder().code(request.getUrl().encodedPath().equals("/bad") ? 530 : 200).body("hello").build();
+                return new MockResponse.Builder().code(request.getUrl().encodedPath().equals("/bad") ? 530
+                    : 200).body("hello").build();
             }
         });
         server.start();
@@ -68,7 +69,8 @@ class CommandLineTest {
         try (Stream<Path> all = Files.walk(folder)) {
             Map<String, String> found = new TreeMap<>();
             for (Path file : all.filter(Files::isRegularFile).toList())
-                found.put(folder.relativize(file).toString(), new String(Files.readAllBytes(file), java.nio.charset.StandardCharsets.ISO_8859_1));
+                found.put(folder.relativize(file).toString(), new String(Files.readAllBytes(file),
+                    java.nio.charset.StandardCharsets.ISO_8859_1));
             return found;
         }
     }
@@ -84,7 +86,8 @@ class CommandLineTest {
               watchdog                       one check-and-heal pass, as cron runs it
               watchdog check                 check everything, change nothing
             """, run.out().lines().limit(4).collect(Collectors.joining("\n", "", "\n")));
-        assertTrue(run.out().indexOf("watchdog check https://example.com 'status == 200'") < run.out().indexOf("Usage:"), run.out());
+        assertTrue(run.out().indexOf(
+            "watchdog check https://example.com 'status == 200'") < run.out().indexOf("Usage:"), run.out());
         assertTrue(run.out().lines().allMatch(line -> line.length() <= 80), run.out());
         says(run.out(), "75   another pass is running");
     }
@@ -109,9 +112,12 @@ class CommandLineTest {
         "plxe | watchdog: no watch and no command is called 'plxe'; did you mean 'plex'?",
         "check plexx | watchdog: no watch and no command is called 'plexx'; did you mean 'plex'?",
         "plex dsk | watchdog: no watch and no command is called 'dsk'; did you mean 'disk'?",
-        "check example.com | watchdog: no watch and no command is called 'example.com'; a URL begins with https:// or http://",
-        "check ftp://x/ | watchdog: url 'ftp://x/' is not a URL; write, for example, 'https://plex.example.com/identity'",
-        "check http://x/ statsu==200 | condition 1, column 1: no such word 'statsu' in healthy; did you mean 'status'?",
+        "check example.com | watchdog: no watch and no command is called 'example.com'; a URL begins with "
+            + "https:// or http://",
+        "check ftp://x/ | watchdog: url 'ftp://x/' is not a URL; write, for example, "
+            + "'https://plex.example.com/identity'",
+        "check http://x/ statsu==200 | condition 1, column 1: no such word 'statsu' in healthy; did you "
+            + "mean 'status'?",
         "check http://x/ status==(200 | a {, ( or quote before this is not closed",
         "--jsn | watchdog: unknown option: '--jsn'; did you mean --json?",
         "check --quite | watchdog: unknown option: '--quite'; did you mean --quiet?",
@@ -121,8 +127,10 @@ class CommandLineTest {
         "--state | watchdog: missing required parameter for option '--state' (DIR)",
         "pause | watchdog: missing required parameter: 'NAME'",
         "pause plx | watchdog: no watch and no command is called 'plx'; did you mean 'plex'?",
-        "pause plex --for soon | watchdog: invalid value for option '--for': 'soon' is not a duration; use 30m, 2h or 1d",
-        "pause plex --for 0h | watchdog: invalid value for option '--for': '0h' is not a duration; use 30m, 2h or 1d",
+        "pause plex --for soon | watchdog: invalid value for option '--for': 'soon' is not a duration; use "
+            + "30m, 2h or 1d",
+        "pause plex --for 0h | watchdog: invalid value for option '--for': '0h' is not a duration; use "
+            + "30m, 2h or 1d",
         "resume plx | watchdog: no watch and no command is called 'plx'; did you mean 'plex'?",
         "tell plx | watchdog: no watch and no command is called 'plx'; did you mean 'plex'?",
         "drill plex | watchdog: plex has no stop in its restart, so a drill cannot stop it",
@@ -151,10 +159,12 @@ class CommandLineTest {
         assertEquals(1, run.exit());
         List<String> lines = run.out().lines().map(line -> line.replaceAll("in \\d+ ms", "in N ms")).toList();
         assertEquals(List.of("nas   healthy      200 in N ms",
-            "plex  unhealthy    expected status in 200..299, but status was 530", "disk  healthy      exit code 0 in N ms"),
+            "plex  unhealthy    expected status in 200..299, but status was 530",
+                "disk  healthy      exit code 0 in N ms"),
             lines.stream().map(line -> line.replaceAll("; .*", "")).toList());
         assertFalse(Files.exists(restarted()));
-        assertFalse(disk().keySet().stream().anyMatch(file -> file.matches(".*(memory|history).*")), () -> run.toString());
+        assertFalse(disk().keySet().stream().anyMatch(file -> file.matches(".*(memory|history).*")), () ->
+            run.toString());
     }
 
     @Test void aOneOffCheckNeedsNoRulesAndShowsThePhases() {
@@ -162,11 +172,13 @@ class CommandLineTest {
             .watchdog("check", server.url("/good").toString(), "status == 200", "body == 'hello'");
         assertEquals(0, run.exit(), run.toString());
         says(run.out(), server.url("/good") + "  healthy      200 in ");
-        assertTrue(run.out().matches("(?s).*\\n    dns .* ms, connect .* ms, first byte .* ms, body .* ms\\n"), run.out());
+        assertTrue(run.out().matches(
+            "(?s).*\\n    dns .* ms, connect .* ms, first byte .* ms, body .* ms\\n"), run.out());
     }
 
     @Test void aOneOffConditionThatFailsShowsTheValuesItMet() {
-        Run run = home.watchdog("check", server.url("/bad").toString(), "status == 200 && body.contains('Plex')");
+        Run run = home.watchdog("check", server.url("/bad").toString(),
+            "status == 200 && body.contains('Plex')");
         assertEquals(1, run.exit());
         says(run.out(), "unhealthy    expected status == 200 && body.contains('Plex'), but status was 530");
         says(run.out(), "    530    false");
@@ -194,7 +206,8 @@ class CommandLineTest {
         assertAll(
             () -> assertEquals(1, run.exit()),
             () -> assertEquals(run.exit(), all.get("exit")),
-            () -> assertEquals(List.of("nas", "plex", "disk"), watches.stream().map(w -> ((Map<?, ?>) w).get("name")).toList()),
+            () -> assertEquals(List.of("nas", "plex", "disk"), watches.stream().map(w -> ((Map<?,
+                ?>) w).get("name")).toList()),
             () -> assertEquals("unhealthy", plex.get("verdict")),
             () -> assertEquals("expected status in 200..299, but status was 530", plex.get("reason")),
             () -> assertEquals(530, plex.get("status")),
@@ -233,7 +246,8 @@ class CommandLineTest {
     }
 
     private static java.util.Set<String> without(Map<String, String> files, String name) {
-        return files.keySet().stream().filter(file -> !file.endsWith("/" + name)).collect(Collectors.toCollection(java.util.TreeSet::new));
+        return files.keySet().stream().filter(file -> !file.endsWith("/"
+            + name)).collect(Collectors.toCollection(java.util.TreeSet::new));
     }
 
     @Test void aNamePicksAWatchAndWhatItNeeds() {
@@ -242,7 +256,8 @@ class CommandLineTest {
         assertEquals(List.of("nas", "disk"), names(home.watchdog("disk", "nas")));
     }
 
-    private static List<String> names(Run run) { return run.out().lines().map(line -> line.split(" ")[0]).toList(); }
+    private static List<String> names(Run run) { return run.out().lines().map(line ->
+        line.split(" ")[0]).toList(); }
 
     // ---- exit codes ---------------------------------------------------------------------------------------------
 
@@ -251,7 +266,8 @@ class CommandLineTest {
     @Test void theGravestExitCodeCounts() throws IOException {
         String good = "watch('good') { command 'true'; attempts 1 }\n";
         String bad = "watch('bad') { command 'false'; attempts 1 }\n";
-        String unclear = "watch('unclear') { command 'true'; attempts 1; healthy { Integer.parseInt('x') == 3 } }\n";
+        String unclear = "watch('unclear') { command 'true'; attempts 1; healthy { Integer.parseInt('x') "
+            + "== 3 } }\n";
         String secretless = "notify slack(url: secret('NOT_SET'))\n";
         assertEquals(0, exit(good));
         assertEquals(3, exit(good + unclear));
@@ -265,7 +281,8 @@ class CommandLineTest {
         home.rules("""
             watch('slow') { command "/bin/sh -c 'touch began; while [ ! -e go ]; do sleep 0.05; done'"; attempts 1; timeout 1.minute }
             """);
-        ProcessBuilder builder = new ProcessBuilder(Run.process()).directory(folder.toFile()).redirectErrorStream(true)
+        ProcessBuilder builder = new ProcessBuilder(Run.process()).directory(
+            folder.toFile()).redirectErrorStream(true)
             .redirectOutput(folder.resolve("first.log").toFile());
         builder.environment().put("HOME", folder.toString());
         builder.environment().remove("XDG_STATE_HOME");
@@ -311,7 +328,8 @@ class CommandLineTest {
         String rules = "watch('a') { tcp 'localhost:1'; restart { run 'my-own-tool now' } }\n";
         Run without = home.env("PATH", bin + ":/usr/bin:/bin").rules(rules).watchdog("validate");
         assertEquals(2, without.exit());
-        says(without.err(), "rules.groovy: a: run 'my-own-tool now': under cron, no program 'my-own-tool' in /usr/bin:/bin");
+        says(without.err(),
+            "rules.groovy: a: run 'my-own-tool now': under cron, no program 'my-own-tool' in /usr/bin:/bin");
         Run with = home.rules("path '" + bin + "'\n" + rules).watchdog("validate");
         assertEquals(0, with.exit(), with.toString());
     }
@@ -325,7 +343,8 @@ class CommandLineTest {
     // ---- pause, resume, status, tell ----------------------------------------------------------------------------
 
     @Test void aPausedWatchIsLeftAloneUntilItIsResumed() {
-        assertEquals("plex is paused until it is resumed; end the pause with: watchdog resume plex\n", home.watchdog("pause", "plex").out());
+        assertEquals("plex is paused until it is resumed; end the pause with: watchdog resume plex\n",
+            home.watchdog("pause", "plex").out());
         Run paused = home.watchdog();
         assertEquals(0, paused.exit());
         says(paused.out(), "plex  paused       paused until it is resumed");
@@ -353,7 +372,8 @@ class CommandLineTest {
         assertEquals(0, people.exit());
         says(people.out(), "plex: unhealthy since ");
         says(people.out(), "\n    down: expected status in 200..299, but status was 530\n    last restart ");
-        says(people.out(), "run 'touch restarted' (did not help)\n    restarts left: 2 of 3 per 1 h\n    uptime: unknown");
+        says(people.out(),
+            "run 'touch restarted' (did not help)\n    restarts left: 2 of 3 per 1 h\n    uptime: unknown");
         Map<?, ?> plex = (Map<?, ?>) ((List<?>) json(programs).get("watches")).get(1);
         assertEquals("unhealthy", plex.get("state"));
         assertEquals(2, plex.get("budgetLeft"));
@@ -403,7 +423,8 @@ class CommandLineTest {
         home.watchdog("disk");
         assertEquals(0, home.watchdog("--rules", "other.groovy").exit());
         List<String> kept = new ArrayList<>(entries(folder.resolve(".local/state/watchdog")));
-        assertEquals(List.of("other", "rules"), kept.stream().map(name -> name.replaceAll("-\\w+$", "")).sorted().toList());
+        assertEquals(List.of("other", "rules"), kept.stream().map(name -> name.replaceAll("-\\w+$",
+            "")).sorted().toList());
     }
 
     @Test void withoutHomeInTheEnvironmentAPassStillRuns() {
@@ -415,7 +436,8 @@ class CommandLineTest {
     @Test void anUnusableHomeIsSaidWithWhatToDo() {
         Run run = home.env("HOME", "?").watchdog("disk");
         assertEquals(4, run.exit());
-        assertEquals("watchdog: HOME is not set, so there is no folder for state; use --state DIR\n", run.err());
+        assertEquals("watchdog: HOME is not set, so there is no folder for state; use --state DIR\n",
+            run.err());
         assertEquals(0, home.watchdog("--state", "kept", "disk").exit());
     }
 
@@ -427,20 +449,25 @@ class CommandLineTest {
 
     /** cron's locale is POSIX where the crontab does not say otherwise. */
     @Test void aNameThatTheLocaleCannotWriteIsSaid() throws Exception {
-        List<String> words = new ArrayList<>(List.of("sh", "-c", "exec \"$@\" --quiet --rules \"$(printf '\\303\\274').groovy\"", "sh"));
+        List<String> words = new ArrayList<>(List.of("sh", "-c",
+            "exec \"$@\" --quiet --rules \"$(printf '\\303\\274').groovy\"", "sh"));
         words.addAll(Run.process());
-        ProcessBuilder builder = new ProcessBuilder(words).directory(folder.toFile()).redirectErrorStream(true);
+        ProcessBuilder builder = new ProcessBuilder(words).directory(folder.toFile()).redirectErrorStream(
+            true);
         builder.environment().put("LC_ALL", "POSIX");
         Process process = builder.start();
-        String said = new String(process.getInputStream().readAllBytes(), java.nio.charset.StandardCharsets.UTF_8);
+        String said = new String(process.getInputStream().readAllBytes(),
+            java.nio.charset.StandardCharsets.UTF_8);
         assertEquals(2, process.waitFor());
-        assertTrue(said.matches("watchdog: the current locale cannot represent the file name '.*\\.groovy'; set LC_ALL=C\\.UTF-8\n"), said);
+        assertTrue(said.matches("watchdog: the current locale cannot represent the file name "
+            + "'.*\\.groovy'; set LC_ALL=C\\.UTF-8\n"), said);
     }
 
     @Test void validateSaysTheSameToPrograms() {
         home.rules("watch('a') { tcp '127.0.0.1:1'; restart { run 'nonesuch' } }\n");
         Run run = home.watchdog("validate", "--json");
-        String complaint = "rules.groovy: a: run 'nonesuch': under cron, no program 'nonesuch' in /usr/bin:/bin:"
+        String complaint = "rules.groovy: a: run 'nonesuch': under cron, no program 'nonesuch' in "
+            + "/usr/bin:/bin:"
             + "/usr/local/bin:/opt/homebrew/bin:/usr/sbin:/sbin:" + folder + "/.local/bin;"
             + " name its folder: path '/opt/...'";
         assertEquals("{\"watches\":[\"a\"],\"complaints\":[\"" + complaint + "\"],\"exit\":2}\n", run.out());
@@ -450,17 +477,21 @@ class CommandLineTest {
     }
 
     @Test void aWatchThatRestartsNothingHasNoRestartsLeft() {
-        assertFalse(home.rules("watch('a') { command 'true' }\n").watchdog("status").out().contains("restarts left"));
-        assertTrue(home.rules("watch('a') { command 'true'; restart { run 'true' } }\n").watchdog("status").out().contains("restarts left: 3 of 3 per 1 h"));
+        assertFalse(home.rules("watch('a') { command 'true' }\n").watchdog("status").out().contains(
+            "restarts left"));
+        assertTrue(home.rules("watch('a') { command 'true'; restart { run 'true' } }\n").watchdog(
+            "status").out().contains("restarts left: 3 of 3 per 1 h"));
     }
 
     @Test void statusOfSomeIsOfThoseAndSaysBrokenRules() throws IOException {
         home.rules("watch('a') { command 'true' }\nwatch('b') { command 'true' }\n");
         assertEquals(0, home.watchdog().exit());
-        assertEquals(List.of("b"), home.watchdog("status", "b").out().lines().filter(line -> !line.startsWith(" "))
+        assertEquals(List.of("b"), home.watchdog("status", "b").out().lines().filter(line ->
+            !line.startsWith(" "))
             .map(line -> line.replaceFirst(":.*", "")).toList());
         Run broken = home.rules("watch('a') { comand 'true' }\n").watchdog("status");
-        assertTrue(broken.out().startsWith("a: healthy since ") && broken.err().contains("did you mean 'command'?"), broken.toString());
+        assertTrue(broken.out().startsWith("a: healthy since ")
+            && broken.err().contains("did you mean 'command'?"), broken.toString());
     }
 
     @Test void aDamagedByteInTheHistoryCostsItsLineAndNoMore() throws IOException {
@@ -470,7 +501,8 @@ class CommandLineTest {
         long later = ((Number) json(new Run(0, line, "")).get("t")).longValue() + 300;
         home.clock = new MutableClock(Instant.ofEpochSecond(later));
         home.watchdog();
-        Files.write(home.state().resolve("history.jsonl"), new byte[] {(byte) 0xff, (byte) 0xfe, '\n'}, java.nio.file.StandardOpenOption.APPEND);
+        Files.write(home.state().resolve("history.jsonl"), new byte[] {(byte) 0xff, (byte) 0xfe, '\n'},
+            java.nio.file.StandardOpenOption.APPEND);
         assertTrue(home.watchdog("status").out().contains("uptime: 100 % in 24h"));
     }
 

@@ -96,7 +96,8 @@ class DrillTest {
         home.watchdog("pause", "svc");
         Run drill = home.watchdog("drill", "svc", "--yes");
         assertEquals(2, drill.exit());
-        assertEquals("watchdog: svc is paused, so nothing would restart it; end the pause with: watchdog resume svc\n", drill.err());
+        assertEquals("watchdog: svc is paused, so nothing would restart it; end the pause with: watchdog "
+            + "resume svc\n", drill.err());
         home.watchdog("resume", "svc");
         assertEquals(0, home.watchdog("check").exit(), "it still runs");
     }
@@ -105,7 +106,8 @@ class DrillTest {
     void aServiceThatIsDownIsNoBeginningForADrill() throws IOException {
         Run drill = service(REMEDY).watchdog("drill", "svc", "--yes");
         assertEquals(2, drill.exit());
-        assertTrue(drill.err().contains("svc is not healthy now; a drill needs a healthy service"), drill.err());
+        assertTrue(drill.err().contains("svc is not healthy now; a drill needs a healthy service"),
+            drill.err());
     }
 
     @Test

@@ -46,7 +46,8 @@ class NeedsTest {
         "below", "watch 'a' needs 'b', and no watch above it has that name"
             + " (move that watch above this one)",
         "itself", "watch 'c' needs 'c', and no watch above it has that name; did you mean 'a'?",
-        "unknown", "watch 'plex' needs 'internt', and no watch above it has that name; did you mean 'internet'?");
+        "unknown",
+            "watch 'plex' needs 'internt', and no watch above it has that name; did you mean 'internet'?");
 
     @TempDir Path folder;
     private TestFolder home;

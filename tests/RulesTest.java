@@ -44,7 +44,8 @@ class RulesTest {
     @BeforeAll static void serve() throws IOException {
         server = new MockWebServer();
         server.setDispatcher(new Dispatcher() {
-            @Override public MockResponse dispatch(RecordedRequest request) { return answer(request.getUrl().encodedPath()); }
+            @Override public MockResponse dispatch(RecordedRequest request) { return answer(
+                request.getUrl().encodedPath()); }
         });
         server.start();
     }
@@ -103,53 +104,68 @@ class RulesTest {
         }
 
         String text(int number) {
-            return before(number) + line.replace("|", "") + Map.of("top", "", "watch", " }", "when", " }) { } }").getOrDefault(block, " } }");
+            return before(number) + line.replace("|", "") + Map.of("top", "", "watch", " }", "when",
+                " }) { } }").getOrDefault(block, " } }");
         }
 
-        String place(int number) { return (number + 1) + ":" + (before(number).length() + line.indexOf('|') + 1); }
+        String place(int number) { return (number + 1) + ":" + (before(number).length() + line.indexOf('|')
+            + 1); }
     }
 
     private static final List<Wrong> MISSPELT = List.of(
-        new Wrong("top", "|wach('x') { url 'http://x/' }", "no such word 'wach' in the file; did you mean 'watch'?"),
+        new Wrong("top", "|wach('x') { url 'http://x/' }",
+            "no such word 'wach' in the file; did you mean 'watch'?"),
         new Wrong("top", "|pth '/opt'", "no such word 'pth' in the file; did you mean 'path'?"),
         new Wrong("top", "|heartbeat 7", "'heartbeat' needs a text; found a whole number"),
-        new Wrong("top", "|deadline 4", "'deadline' needs a duration such as 10.seconds; found a whole number"),
+        new Wrong("top", "|deadline 4",
+            "'deadline' needs a duration such as 10.seconds; found a whole number"),
         new Wrong("top", "|url 'http://x/'", "'url' belongs in watch { }, not in the file"),
         new Wrong("top", "|stop 'x'", "'stop' belongs in restart { }, not in the file"),
-        new Wrong("top", "|watch { tcp 'a:1' }", "'watch' needs a text and a block { … }; found a block { … }"),
+        new Wrong("top", "|watch { tcp 'a:1' }",
+            "'watch' needs a text and a block { … }; found a block { … }"),
         new Wrong("top", "|watch('x')", "'watch' needs a text and a block { … }; found a text"),
-        new Wrong("top", "notify |pushovr(token: 't', user: 'u')", "no such word 'pushovr' in the file; did you mean 'pushover'?"),
+        new Wrong("top", "notify |pushovr(token: 't', user: 'u')",
+            "no such word 'pushovr' in the file; did you mean 'pushover'?"),
         new Wrong("top", "notify pushover(|token: 't')", "the option 'user' is missing; write user: …"),
-        new Wrong("top", "notify pushover(token: 't', user: 'u', |sond: 'z')", "no option 'sond' here; did you mean 'sound'?"),
-        new Wrong("top", "notify pushover(token: 't', user: 'u'), |onn: [down]", "no option 'onn' here; did you mean 'on'?"),
-        new Wrong("top", "if (|hots == 'mini') { deadline 1.minute }", "no such word 'hots' in the file; did you mean 'host'?"),
+        new Wrong("top", "notify pushover(token: 't', user: 'u', |sond: 'z')",
+            "no option 'sond' here; did you mean 'sound'?"),
+        new Wrong("top", "notify pushover(token: 't', user: 'u'), |onn: [down]",
+            "no option 'onn' here; did you mean 'on'?"),
+        new Wrong("top", "if (|hots == 'mini') { deadline 1.minute }",
+            "no such word 'hots' in the file; did you mean 'host'?"),
         new Wrong("watch", "|ulr 'http://x/'", "no such word 'ulr' in watch; did you mean 'url'?"),
         new Wrong("watch", "|url 42", "'url' needs a text; found a whole number"),
         new Wrong("watch", "|url = 'http://x/'", "'url =' is not a line of watch { }; write: url …"),
         new Wrong("watch", "url: |'http://x/'", "'url:' is not a line of watch { }; write: url …"),
-        new Wrong("watch", "|timeout 10", "'timeout' needs a duration such as 10.seconds; found a whole number"),
+        new Wrong("watch", "|timeout 10",
+            "'timeout' needs a duration such as 10.seconds; found a whole number"),
         new Wrong("watch", "timeout |10.secnods", "a whole number has no 'secnods'; did you mean 'seconds'?"),
         new Wrong("watch", "def t = 3; timeout |t.seconds",
             "'seconds' follows a plain number, as in 3.seconds; for a variable write Duration.ofSeconds(…)"),
         new Wrong("watch", "attempts 2, every: |3",
             "the option 'every' needs a duration such as 10.seconds; found a whole number"),
         new Wrong("watch", "limit 3, |pre: 1.hour", "no option 'pre' here; did you mean 'per'?"),
-        new Wrong("watch", "needs |internet", "no such word 'internet' in watch; if you meant a text, put it in quotes: 'internet'"),
+        new Wrong("watch", "needs |internet",
+            "no such word 'internet' in watch; if you meant a text, put it in quotes: 'internet'"),
         new Wrong("watch", "|needs ['internet']", "a list needs parentheses here: needs(['…', '…'])"),
         new Wrong("watch", "|send", "'send' is not a line of watch { }; write: send …"),
         new Wrong("watch", "|basicAuth 'me'", "'basicAuth' needs a text and a text; found a text"),
-        new Wrong("watch", "|helthy { statsu == 200 }", "no such word 'helthy' in watch; did you mean 'healthy'?"),
+        new Wrong("watch", "|helthy { statsu == 200 }",
+            "no such word 'helthy' in watch; did you mean 'healthy'?"),
         new Wrong("watch", "|start 'x'", "'start' belongs in restart { }, not in watch { }"),
         new Wrong("watch", "|status == 200", "'status' belongs in healthy { }, not in watch { }"),
         new Wrong("watch", "|watch('inner') { }", "'watch' belongs in the file, not in watch { }"),
-        new Wrong("watch", "restart(|wehn: { status == 530 }) { run 'true' }", "no option 'wehn' here; did you mean 'when'?"),
-        new Wrong("watch", "restart(when: |3) { run 'true' }", "the option 'when' needs a block { … }; found a whole number"),
+        new Wrong("watch", "restart(|wehn: { status == 530 }) { run 'true' }",
+            "no option 'wehn' here; did you mean 'when'?"),
+        new Wrong("watch", "restart(when: |3) { run 'true' }",
+            "the option 'when' needs a block { … }; found a whole number"),
         new Wrong("healthy", "|statsu == 200", "no such word 'statsu' in healthy; did you mean 'status'?"),
         new Wrong("healthy", "|status = 200", "'status =' is not a condition; write: status == …"),
         new Wrong("healthy", "|status 200", "'status …' is not a condition; write: status == …"),
         new Wrong("healthy", "|body.contians('x')", "a text has no 'contians'; did you mean 'contains'?"),
         new Wrong("healthy", "|body.contains(42)", "'contains' of a text does not take a whole number"),
-        new Wrong("healthy", "|time < 3", "a duration such as 10.seconds cannot be compared with a whole number"),
+        new Wrong("healthy", "|time < 3",
+            "a duration such as 10.seconds cannot be compared with a whole number"),
         new Wrong("healthy", "|json(3) == 4", "'json' needs a text; found a whole number"),
         new Wrong("healthy", "status == 200 && |certificat.expiresIn > 3.days",
             "no such word 'certificat' in healthy; did you mean 'certificate'?"),
@@ -160,15 +176,21 @@ class RulesTest {
         new Wrong("when", "error == |refussed", "no such word 'refussed' in when; did you mean 'refused'?"),
         new Wrong("when", "|url 'http://x/'", "'url …' is not a condition; write: url == …"),
         new Wrong("top", "def web(name) { |watch(name) { url 'http://127.0.0.1:1/' } }",
-            "'watch' needs a text and a block { … }; found a value of unknown type and a block { … } (give the function types, so that it can be checked: String name(String x) { … })"),
-        new Wrong("top", "int twice(int x) { x * 2 }; def y = |twice('a')", "'twice' needs a whole number; found a text"),
-        new Wrong("top", "def ok(b) { |b.contains('fine') }", "a value of unknown type has no 'contains' (give the function types, so that it can be checked: String name(String x) { … })"),
-        new Wrong("healthy", "|'status == 200'", "this is always true; write a comparison, for example status == 200"),
+            "'watch' needs a text and a block { … }; found a value of unknown type and a block { … } (give "
+                + "the function types, so that it can be checked: String name(String x) { … })"),
+        new Wrong("top", "int twice(int x) { x * 2 }; def y = |twice('a')",
+            "'twice' needs a whole number; found a text"),
+        new Wrong("top", "def ok(b) { |b.contains('fine') }", "a value of unknown type has no 'contains' "
+            + "(give the function types, so that it can be checked: String name(String x) { … })"),
+        new Wrong("healthy", "|'status == 200'",
+            "this is always true; write a comparison, for example status == 200"),
         new Wrong("healthy", "|status", "'status' is not a condition; write: status == …"),
         new Wrong("healthy", "|body", "'body' is not a condition; write: body == …"),
         new Wrong("healthy", "body == |200", "body is a text; write: '200'"),
-        new Wrong("watch", "healthy |{ def x = status == 200 }", "there is no condition in healthy { }; write, for example, status == 200"),
-        new Wrong("watch", "healthy |{ }", "there is no condition in healthy { }; write, for example, status == 200"),
+        new Wrong("watch", "healthy |{ def x = status == 200 }",
+            "there is no condition in healthy { }; write, for example, status == 200"),
+        new Wrong("watch", "healthy |{ }",
+            "there is no condition in healthy { }; write, for example, status == 200"),
         new Wrong("top", "def r = restart(when: |{ status == 3 }) { run 'x' }",
             "'when:' belongs to a restart in watch { }, for example: restart(when: { … }, name)"),
         new Wrong("restart", "|stpo 'x'", "no such word 'stpo' in restart; did you mean 'stop'?"),
@@ -177,8 +199,10 @@ class RulesTest {
         new Wrong("restart", "|pause 3", "'pause' needs a duration such as 10.seconds; found a whole number"),
         new Wrong("restart", "|status == 200", "this line is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|url 'http://x/'", "'url' belongs in watch { }, not in restart { }"),
-        new Wrong("restart", "|notify slack(url: 'http://x/')", "'notify' belongs in watch { }, not in restart { }"),
-        new Wrong("restart", "[1, 2].each { |sotp 'x' }", "no such word 'sotp' in restart; did you mean 'stop'?"),
+        new Wrong("restart", "|notify slack(url: 'http://x/')",
+            "'notify' belongs in watch { }, not in restart { }"),
+        new Wrong("restart", "[1, 2].each { |sotp 'x' }",
+            "no such word 'sotp' in restart; did you mean 'stop'?"),
         new Wrong("restart", "|body.trim()", "this line is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|'x'.trim()", "this line is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|println 'x'", "'println' is not a step; for custom Groovy write call { … }"),
@@ -192,7 +216,8 @@ class RulesTest {
         return IntStream.range(0, MISSPELT.size()).mapToObj(n -> DynamicTest.dynamicTest(
             MISSPELT.get(n).block() + ": " + MISSPELT.get(n).line(), () -> {
                 Wrong wrong = MISSPELT.get(n);
-                List<String> here = told.lines().filter(line -> line.startsWith("rules.groovy:" + (n + 1) + ":")).toList();
+                List<String> here = told.lines().filter(line -> line.startsWith("rules.groovy:" + (n + 1)
+                    + ":")).toList();
                 assertEquals(List.of("rules.groovy:" + wrong.place(n) + ": " + wrong.sentence()), here);
                 says(told, "\n    " + wrong.text(n) + "\n");
             }));
@@ -233,7 +258,8 @@ class RulesTest {
     }
 
     @Test void anUnclosedQuoteIsSaidToBeOne() {
-        says(refused("watch('plex') {\n    url 'http://x/\n}\n"), "rules.groovy:2:9: this quote is not closed\n        url 'http://x/\n            ^");
+        says(refused("watch('plex') {\n    url 'http://x/\n}\n"),
+            "rules.groovy:2:9: this quote is not closed\n        url 'http://x/\n            ^");
     }
 
     // ---- mistakes that loading finds ----------------------------------------------------------------------------
@@ -243,28 +269,36 @@ class RulesTest {
     private static Contrary in(String watch, String sentence) { return new Contrary(watch, sentence); }
 
     private static final List<Contrary> CONTRARY = List.of(
-        in("watch('n0') { url 'plex.example.com' }", "url 'plex.example.com' is not a URL; write, for example, 'https://plex.example.com/identity'"),
+        in("watch('n0') { url 'plex.example.com' }",
+            "url 'plex.example.com' is not a URL; write, for example, 'https://plex.example.com/identity'"),
         in("watch('n1') { url 'ftp://x/' }", "url 'ftp://x/' is not a URL"),
         in("watch('n2') { url '' }", "url '' is not a URL"),
         in("watch('n3') { url 'http://' }", "url 'http://' is not a URL"),
         in("watch('n4') { url 'http://x:99999/' }", "url 'http://x:99999/' is not a URL"),
-        in("watch('n5') { url 'http://x/'; url 'http://y/' }", "watch 'n5' needs one url, tcp or command; found 2"),
-        in("watch('n6') { tcp 'a:1'; healthy { status == 0 }; healthy { status == 1 } }", "watch 'n6' has two healthy blocks; write one"),
+        in("watch('n5') { url 'http://x/'; url 'http://y/' }",
+            "watch 'n5' needs one url, tcp or command; found 2"),
+        in("watch('n6') { tcp 'a:1'; healthy { status == 0 }; healthy { status == 1 } }",
+            "watch 'n6' has two healthy blocks; write one"),
         in("watch('n7') { }", "watch 'n7' checks nothing; add url, tcp or command"),
         in("watch('n8') { url 'http://x/'; tcp 'x:1' }", "watch 'n8' needs one url, tcp or command; found 2"),
-        in("watch('n9') { tcp 'x:1'; header 'A', 'b' }", "watch 'n9' has no url, so method, header, send and trust mean nothing"),
+        in("watch('n9') { tcp 'x:1'; header 'A', 'b' }",
+            "watch 'n9' has no url, so method, header, send and trust mean nothing"),
         in("watch('n10') { tcp 'localhost' }", "tcp 'localhost' needs a port, as in 'localhost:32400'"),
         in("watch('n11') { tcp 'x:99999' }", "tcp 'x:99999' needs a port, as in 'localhost:32400'"),
-        in("watch('n12') { tcp 'x:1'; timeout 0.seconds }", "timeout needs a duration above zero, for example 10.seconds"),
+        in("watch('n12') { tcp 'x:1'; timeout 0.seconds }",
+            "timeout needs a duration above zero, for example 10.seconds"),
         in("watch('n13') { tcp 'x:1'; attempts 0 }", "attempts needs a whole number from 1 to 1000; found 0"),
-        in("watch('n14') { tcp 'x:1'; failures(-1) }", "failures needs a whole number from 1 to 1000; found -1"),
-        in("watch('n15') { tcp 'x:1'; samples 2, good: 3 }", "watch 'n15' has samples 2, good: 3; good cannot be more than samples"),
+        in("watch('n14') { tcp 'x:1'; failures(-1) }",
+            "failures needs a whole number from 1 to 1000; found -1"),
+        in("watch('n15') { tcp 'x:1'; samples 2, good: 3 }",
+            "watch 'n15' has samples 2, good: 3; good cannot be more than samples"),
         in("watch('plex') { tcp 'x:1' }", null),
         in("watch('n18') { tcp 'x:1'; needs 'plxe' }",
             "watch 'n18' needs 'plxe', and no watch above it has that name; did you mean 'plex'?"),
         in("watch('n19') { tcp 'x:1'; needs 'n20' }",
             "watch 'n19' needs 'n20', and no watch above it has that name (move that watch above this one)"),
-        in("watch('early') { tcp 'x:1'; needs 'internt' }", "watch 'early' needs 'internt', and no watch above it"
+        in("watch('early') { tcp 'x:1'; needs 'internt' }",
+            "watch 'early' needs 'internt', and no watch above it"
             + " has that name; did you mean 'internet'? (move that watch above this one)"),
         in("watch('internet') { tcp 'x:1' }", null),
         in("watch('n20') { tcp 'x:1'; restart { run \"it's\" } }",
@@ -273,22 +307,28 @@ class RulesTest {
         in("watch('') { tcp 'x:1' }", "watch '' needs a name of one line and at most 60 characters"),
         in("watch('a\\nb') { tcp 'x:1' }", "watch 'a b' needs a name of one line and at most 60 characters"),
         in("watch('n24') { url 'http://x/'; trust 'nosuch.pem' }", "cannot read certificates from "),
-        in("watch('n25') { url 'http://x/'; header 'X Y', 'z' }", "watch 'n25' cannot be requested: unexpected char 0x20 at 1 in header name: X Y"),
-        in("watch('n26') { url 'http://x/'; method 'GET'; send 'x' }", "watch 'n26' cannot be requested: method GET must not have a request body."),
+        in("watch('n25') { url 'http://x/'; header 'X Y', 'z' }",
+            "watch 'n25' cannot be requested: unexpected char 0x20 at 1 in header name: X Y"),
+        in("watch('n26') { url 'http://x/'; method 'GET'; send 'x' }",
+            "watch 'n26' cannot be requested: method GET must not have a request body."),
         in("watch('n27') { command 'it\"s' }", "the command \"it\"s\" has a quote that is not closed"),
         in("watch('n28') { tcp 'x:1'; restart { while (true) { run 'true' } } }",
             "restart has more than 100 steps; is its loop endless?"),
-        in("path 'bin'", "path 'bin' is not an absolute folder; write, for example, '/opt/homebrew/bin' or '~/bin'"),
+        in("path 'bin'",
+            "path 'bin' is not an absolute folder; write, for example, '/opt/homebrew/bin' or '~/bin'"),
         in("heartbeat 'hc-ping.com/x'", "heartbeat 'hc-ping.com/x' is not a URL"),
         in("deadline 0.minutes", "deadline needs a duration above zero, for example 10.seconds"),
-        in("notify slack(url: 'https://x/'), on: ['down']", "on: needs kinds such as [healed, gave_up]; found 'down'"),
+        in("notify slack(url: 'https://x/'), on: ['down']",
+            "on: needs kinds such as [healed, gave_up]; found 'down'"),
         in("notify webhook('x')", "webhook 'x' is not a URL"));
 
     @TestFactory Stream<DynamicTest> missingAndContradictorySettingsAreToldTogether() {
         String told = refused(numbered(CONTRARY.size(), n -> CONTRARY.get(n).line()));
-        return IntStream.range(0, CONTRARY.size()).filter(n -> CONTRARY.get(n).sentence() != null).mapToObj(n ->
+        return IntStream.range(0, CONTRARY.size()).filter(n ->
+            CONTRARY.get(n).sentence() != null).mapToObj(n ->
             DynamicTest.dynamicTest(CONTRARY.get(n).line(), () -> {
-                String here = told.lines().filter(line -> line.startsWith("rules.groovy:" + (n + 1) + ": ")).collect(Collectors.joining("\n"));
+                String here = told.lines().filter(line -> line.startsWith("rules.groovy:" + (n + 1)
+                    + ": ")).collect(Collectors.joining("\n"));
                 says(here, "rules.groovy:" + (n + 1) + ": " + CONTRARY.get(n).sentence());
             }));
     }
@@ -304,11 +344,13 @@ class RulesTest {
     }
 
     @Test void aNullIsCalledNull() {
-        says(refused("String address = null\nwatch('a') { url address }\n"), "rules.groovy:2: a value here is null");
+        says(refused("String address = null\nwatch('a') { url address }\n"),
+            "rules.groovy:2: a value here is null");
     }
 
     @Test void anEndlessScriptIsEndedAfterTenSeconds() {
-        says(refused("while (true) { }\n"), "rules.groovy: the rules were still running after 10 s; is there an endless loop?");
+        says(refused("while (true) { }\n"),
+            "rules.groovy: the rules were still running after 10 s; is there an endless loop?");
     }
 
     @Test void anEndlessRecursionIsAMistakeLikeAnyOther() {
@@ -325,11 +367,13 @@ class RulesTest {
     }
 
     @Test void anEmptyFileIsToldWhatTheLeastIs() {
-        assertEquals("rules.groovy: there is no watch; write at least watch('name') { url 'https://…' }\n", refused(""));
+        assertEquals("rules.groovy: there is no watch; write at least watch('name') { url 'https://…' }\n",
+            refused(""));
     }
 
     @Test void aBinaryFileIsNoText() throws IOException {
-        Files.write(folder.resolve("rules.groovy"), new byte[] {0x7f, 'E', 'L', 'F', (byte) 0xff, (byte) 0xfe, 0, 1});
+        Files.write(folder.resolve("rules.groovy"), new byte[] {0x7f, 'E', 'L', 'F', (byte) 0xff,
+            (byte) 0xfe, 0, 1});
         Run run = new TestFolder(folder).watchdog();
         assertEquals(2, run.exit());
         says(run.err(), "rules.groovy is not a text in UTF-8");
@@ -415,9 +459,12 @@ class RulesTest {
 
     private static final Map<String, String> GROOVY = new java.util.TreeMap<>(Map.ofEntries(
         Map.entry("String base(String p, int n = 1) { p * n }\ndef name = base('x')", "x"),
-        Map.entry("def name = 'y2'\nvoid w(String n, int code = 2) { watch(\"$n$code\") { tcp 'localhost:1' } }\nw('y')", "y2"),
-        Map.entry("@groovy.transform.Field int n = 1\nwatch('f') { tcp 'localhost:1'; n += 2; attempts n }\ndef name = \"n$n\"", "n3"),
-        Map.entry("@groovy.transform.Memoized int fib(int i) { i < 2 ? i : fib(i - 1) + fib(i - 2) }\ndef name = \"m${fib(6)}\"", "m8"),
+        Map.entry("def name = 'y2'\nvoid w(String n, int code = 2) { watch(\"$n$code\") { tcp "
+            + "'localhost:1' } }\nw('y')", "y2"),
+        Map.entry("@groovy.transform.Field int n = 1\nwatch('f') { tcp 'localhost:1'; n += 2; attempts n "
+            + "}\ndef name = \"n$n\"", "n3"),
+        Map.entry("@groovy.transform.Memoized int fib(int i) { i < 2 ? i : fib(i - 1) + fib(i - 2) }\ndef "
+            + "name = \"m${fib(6)}\"", "m8"),
         Map.entry("def length = 'abc'.&length\ndef name = \"p${length()}\"", "p3"),
         Map.entry("def name = [1, 1].groupBy(Closure.IDENTITY).toString()", "[1:[1, 1]]"),
         Map.entry("def o = [a: 1]\ndef name = \"${[*: o, b: 2]}\"", "[a:1, b:2]"),
@@ -427,24 +474,28 @@ class RulesTest {
     /** What needs more of Groovy than watchdog's own blocks has it. */
     @TestFactory Stream<DynamicTest> plainGroovyMeansWhatItMeansElsewhere() {
         return GROOVY.entrySet().stream().map(row -> DynamicTest.dynamicTest(row.getKey(), () -> {
-            Run run = home(row.getKey() + "\nwatch(\"is $name\") { tcp 'localhost:1' }\n").watchdog("validate");
+            Run run = home(row.getKey()
+                + "\nwatch(\"is $name\") { tcp 'localhost:1' }\n").watchdog("validate");
             assertEquals("", run.err());
             says(run.out(), "is " + row.getValue() + ": connect to localhost:1");
         }));
     }
 
     @Test void aRestartMayHaveALoopThatCounts() {
-        Run run = home("watch('a') { tcp 'localhost:1'; restart { int k = 0; while (k < 2) { run \"echo $k\"; k++ } } }\n").watchdog("validate");
+        Run run = home("watch('a') { tcp 'localhost:1'; restart { int k = 0; while (k < 2) { run \"echo "
+            + "$k\"; k++ } } }\n").watchdog("validate");
         assertEquals("", run.err());
         says(run.out(), "restart: run 'echo 0', then run 'echo 1'");
     }
 
     @Test void anAssertOutsideOfHealthyIsToldAsOne() {
-        says(refused("def n = [1]\nwatch('a') { tcp 'localhost:1'; assert n.size() == 2 }\n"), "rules.groovy:2: this is not true: n.size() == 2");
+        says(refused("def n = [1]\nwatch('a') { tcp 'localhost:1'; assert n.size() == 2 }\n"),
+            "rules.groovy:2: this is not true: n.size() == 2");
     }
 
     @Test void validateSaysThatNoShellRuns() {
-        Run run = home("watch('a') { tcp 'localhost:1'; restart { start 'cat /dev/null > /dev/null 2>&1 &' } }\n").watchdog("validate");
+        Run run = home("watch('a') { tcp 'localhost:1'; restart { start 'cat /dev/null > /dev/null 2>&1 &' "
+            + "} }\n").watchdog("validate");
         assertEquals(2, run.exit());
         says(run.err(), "no shell runs here, so '>' is an argument of the program; for a shell write sh '…'");
     }
@@ -465,7 +516,8 @@ class RulesTest {
         assertEquals("", run.err());
         List<String> times = run.out().lines().filter(line -> line.matches(".* attempts? of .*"))
             .map(line -> line.replaceAll(".* attempts? of ", "")).toList();
-        assertEquals(List.of("300 ms", "1 ms", "1 s", "1.5 s", "2 min", "60 s", "2 h 30 min", "7 days", "2 s"), times);
+        assertEquals(List.of("300 ms", "1 ms", "1 s", "1.5 s", "2 min", "60 s", "2 h 30 min", "7 days",
+            "2 s"), times);
     }
 
     @Test void aSharedRemedyIsReadByItsName() {
@@ -484,28 +536,39 @@ class RulesTest {
     private record Case(String conditions, String verdict, String reason) { }
 
     private static Case holds(String conditions) { return new Case(conditions, "healthy", null); }
-    private static Case fails(String conditions, String reason) { return new Case(conditions, "unhealthy", reason); }
-    private static Case unclear(String conditions, String reason) { return new Case(conditions, "inconclusive", reason); }
+    private static Case fails(String conditions, String reason) { return new Case(conditions, "unhealthy",
+        reason); }
+    private static Case unclear(String conditions, String reason) { return new Case(conditions,
+        "inconclusive", reason); }
 
     private static final List<Case> CASES = List.of(
-        holds("status == 200"), holds("status in 200..299"), holds("status in [200, 401]"), holds("!(status == 500)"),
+        holds("status == 200"), holds("status in 200..299"), holds("status in [200, 401]"),
+            holds("!(status == 500)"),
         holds("body.contains('\"ok\"')"), holds("body =~ /\"c\": *3/"), holds("body ==~ /(?s).*half.*/"),
-        holds("json('a.b[0].c') == 3"), holds("json('a.b[1].c') == 'x'"), holds("json('a.b.size') == 2"), holds("json('ok')"),
+        holds("json('a.b[0].c') == 3"), holds("json('a.b[1].c') == 'x'"), holds("json('a.b.size') == 2"),
+            holds("json('ok')"),
         holds("json('half') < 0.6"), holds("json('none') == null"), holds("json('no.such[7].thing') == null"),
-        holds("header('x-two') == 'yes'"), holds("header('nosuch') == null"), holds("headers['x-two'] == 'yes'"),
-        holds("time < 10.seconds"), holds("time > 1.millisecond - 1.millisecond"), holds("url.endsWith('/json')"),
+        holds("header('x-two') == 'yes'"), holds("header('nosuch') == null"),
+            holds("headers['x-two'] == 'yes'"),
+        holds("time < 10.seconds"), holds("time > 1.millisecond - 1.millisecond"),
+            holds("url.endsWith('/json')"),
         holds("protocol == 'http/1.1'"), holds("host.size() > 0"), holds("isGood(status)"),
-        holds("def size = json('a.b.size')\nsize == 2"), holds("if (status == 200) { body.contains('ok') } else { false }"),
+        holds("def size = json('a.b.size')\nsize == 2"),
+            holds("if (status == 200) { body.contains('ok') } else { false }"),
         fails("status == 401", "expected status == 401, but status was 200"),
-        fails("status == 401 && body.contains('x')", "expected status == 401 && body.contains('x'), but status was 200"),
-        fails("status == 200\nbody.contains('Plex')\nstatus == 500", "expected body.contains('Plex'); got HTTP 200, '{\"a\": {\"b\": [{\"c\": 3}"),
+        fails("status == 401 && body.contains('x')",
+            "expected status == 401 && body.contains('x'), but status was 200"),
+        fails("status == 200\nbody.contains('Plex')\nstatus == 500",
+            "expected body.contains('Plex'); got HTTP 200, '{\"a\": {\"b\": [{\"c\": 3}"),
         fails("json('a.b[0].c') == 4", "expected json('a.b[0].c') == 4, but json('a.b[0].c') was 3"),
         fails("header('X-Two') == 'no'", "expected header('X-Two') == 'no', but header('X-Two') was 'yes'"),
         fails("time > 1.minute", "expected time > 1.minute, but time was "),
         fails("url.endsWith('/login')", "expected url.endsWith('/login'), but url was 'http"),
         fails("protocol == 'h2'", "expected protocol == 'h2', but protocol was 'http/1.1'"),
-        fails("if (status == 200) { body.contains('Plex') }", "expected body.contains('Plex'); got HTTP 200, "),
-        fails("if (status == 500) { true } else { status == 201 }", "expected status == 201, but status was 200"),
+        fails("if (status == 200) { body.contains('Plex') }",
+            "expected body.contains('Plex'); got HTTP 200, "),
+        fails("if (status == 500) { true } else { status == 201 }",
+            "expected status == 201, but status was 200"),
         fails("def size = json('a.b.size')\nsize == 3", "size == 3"),
         fails("json('none')", "expected json('none'), but json('none') was null"),
         fails("false", "false"),
@@ -518,11 +581,13 @@ class RulesTest {
     @TestFactory Stream<DynamicTest> aLineOfHealthyIsACondition() {
         List<String> rules = new ArrayList<>(List.of("boolean isGood(int code) { code == 200 }"));
         for (int n = 0; n < CASES.size(); n++)
-            rules.add("watch('w" + n + "') { url '" + at("/json") + "'; attempts 1; healthy {\n" + CASES.get(n).conditions() + "\n} }");
+            rules.add("watch('w" + n + "') { url '" + at("/json") + "'; attempts 1; healthy {\n"
+                + CASES.get(n).conditions() + "\n} }");
         Run run = home(String.join("\n", rules)).watchdog("check", "--json");
         assertEquals("", run.err());
         Map<String, Map<String, Object>> met = watches(run);
-        return IntStream.range(0, CASES.size()).mapToObj(n -> DynamicTest.dynamicTest(CASES.get(n).conditions(), () -> {
+        return IntStream.range(0, CASES.size()).mapToObj(n ->
+            DynamicTest.dynamicTest(CASES.get(n).conditions(), () -> {
             Case expected = CASES.get(n);
             assertEquals(expected.verdict(), met.get("w" + n).get("verdict"), met.get("w" + n)::toString);
             if (expected.reason() != null) says((String) met.get("w" + n).get("reason"),
@@ -542,7 +607,8 @@ class RulesTest {
                 healthy { status == 200 && body.contains('Plex') }
             }
             """.formatted(at("/"))).watchdog("check", "--verbose");
-        says(run.out(), "plex  unhealthy    expected status == 200 && body.contains('Plex'), but status was 401");
+        says(run.out(),
+            "plex  unhealthy    expected status == 200 && body.contains('Plex'), but status was 401");
         says(run.out(), """
             status == 200 && body.contains('Plex')
             |      |      |
@@ -559,7 +625,8 @@ class RulesTest {
             }
             """.formatted(at("/json"))).watchdog();
         assertEquals(3, run.exit(), run.toString());
-        says(run.out(), "plex  inconclusive a condition could not be evaluated (line 4 of the rules): NumberFormatException");
+        says(run.out(), "plex  inconclusive a condition could not be evaluated (line 4 of the rules): "
+            + "NumberFormatException");
         assertFalse(Files.exists(folder.resolve("restarted")));
     }
 
@@ -591,8 +658,10 @@ class RulesTest {
             }
             """.formatted(at("/"))).watchdog();
         assertEquals(1, run.exit(), run.toString());
-        assertAll(Stream.of("right", "refused").map(made -> () -> assertTrue(Files.exists(folder.resolve(made)), run.toString())));
-        assertAll(Stream.of("wrong", "otherwise").map(made -> () -> assertFalse(Files.exists(folder.resolve(made)), run.toString())));
+        assertAll(Stream.of("right", "refused").map(made -> () ->
+            assertTrue(Files.exists(folder.resolve(made)), run.toString())));
+        assertAll(Stream.of("wrong", "otherwise").map(made -> () ->
+            assertFalse(Files.exists(folder.resolve(made)), run.toString())));
     }
 
     // ---- compiled once ------------------------------------------------------------------------------------------
@@ -638,7 +707,8 @@ class RulesTest {
     }
 
     @Test void anEditThatDoesNotCompileLeavesTheLastGoodRulesOnWatchAndIsToldOnce() throws IOException {
-        TestFolder home = new TestFolder(folder).file("say.sh", "#!/bin/sh\necho \"$1\" >> \"$(dirname \"$0\")/said\"\n");
+        TestFolder home = new TestFolder(folder).file("say.sh",
+            "#!/bin/sh\necho \"$1\" >> \"$(dirname \"$0\")/said\"\n");
         folder.resolve("say.sh").toFile().setExecutable(true);
         String good = "notify command('./say.sh')\n" + TWO_SIDES.formatted(at("/"), 401);
         assertEquals(0, home.rules(good).watchdog().exit());
@@ -650,7 +720,8 @@ class RulesTest {
             () -> says(first.err(), "no such word 'atempts' in watch; did you mean 'attempts'?"),
             () -> says(first.err(), "watchdog: rules.groovy has mistakes; using the last working rules"),
             () -> assertEquals(2, second.exit()),
-            () -> assertEquals(1, said().stream().filter(line -> line.contains("rules.groovy has mistakes")).count(), said().toString()));
+            () -> assertEquals(1, said().stream().filter(line ->
+                line.contains("rules.groovy has mistakes")).count(), said().toString()));
         assertEquals(0, home.rules(good).watchdog().exit());
     }
 
@@ -663,15 +734,19 @@ class RulesTest {
     @Test void everyPublicWordStandsInTheShippedRules() throws IOException {
         String shipped = Files.readString(SHIPPED);
         Set<String> missing = new TreeSet<>();
-        for (Class<?> words : List.of(Language.RulesScript.class, Language.WatchSpec.class, Language.Conditions.class, Language.CauseConditions.class,
+        for (Class<?> words : List.of(Language.RulesScript.class, Language.WatchSpec.class,
+            Language.Conditions.class, Language.CauseConditions.class,
                 Language.RemedySpec.class, Language.ServerCertificate.class, Model.Event.class))
             for (Method method : words.getDeclaredMethods()) {
                 String word = word(method);
-                if (isWord(method) && !shipped.matches("(?s).*\\b" + word + "\\b.*")) missing.add(words.getSimpleName() + "." + word);
+                if (isWord(method) && !shipped.matches("(?s).*\\b" + word
+                    + "\\b.*")) missing.add(words.getSimpleName() + "." + word);
             }
-        for (Class<?> words : List.of(Language.RulesScript.class, Language.WatchSpec.class, Language.CauseConditions.class))
+        for (Class<?> words : List.of(Language.RulesScript.class, Language.WatchSpec.class,
+            Language.CauseConditions.class))
             for (Field word : words.getFields())
-                if (!shipped.matches("(?s).*\\b" + word.getName() + "\\b.*")) missing.add(words.getSimpleName() + "." + word.getName());
+                if (!shipped.matches("(?s).*\\b" + word.getName()
+                    + "\\b.*")) missing.add(words.getSimpleName() + "." + word.getName());
         assertEquals(Set.of(), missing);
     }
 
@@ -682,17 +757,20 @@ class RulesTest {
 
     private static String word(Method method) {
         String name = method.getName();
-        if (!name.matches("get[A-Z].*")) return Map.of("notifying", "notify", "running", "run", "calling", "call", "commandHook", "command")
+        if (!name.matches("get[A-Z].*")) return Map.of("notifying", "notify", "running", "run", "calling",
+            "call", "commandHook", "command")
             .getOrDefault(name, name);
         return Character.toLowerCase(name.charAt(3)) + name.substring(4);
     }
 
     @Test void theReferencePartOfTheShippedRulesCompilesToo() throws IOException {
         TestFolder home = home(Files.readString(SHIPPED).replaceAll("(?m)^//- ?", ""));
-        for (String secret : List.of("PUSHOVER_TOKEN", "PUSHOVER_USER", "T", "U", "NTFY", "KEY", "BOT", "PASSWORD", "TOKEN")) home.env(secret, "x".repeat(8));
+        for (String secret : List.of("PUSHOVER_TOKEN", "PUSHOVER_USER", "T", "U", "NTFY", "KEY", "BOT",
+            "PASSWORD", "TOKEN")) home.env(secret, "x".repeat(8));
         for (String secret : List.of("SLACK", "DISCORD")) home.env(secret, "https://hooks.example.com/x");
         Run run = home.watchdog("validate");
-        List<String> wrong = run.err().lines().filter(line -> !line.contains("cron would find") && !line.contains("ca.pem")).toList();
+        List<String> wrong = run.err().lines().filter(line -> !line.contains("cron would find")
+            && !line.contains("ca.pem")).toList();
         assertEquals(List.of(), wrong);
     }
 }
