@@ -593,6 +593,7 @@ final class Context {
     final Path rulesFile, folder;
     final Secrets secrets;
     final Printer printer;
+    String messagePrefix = "";
     private boolean readOnly;
 
     Context(Environment env, watchdog options) {
@@ -650,7 +651,8 @@ final class Context {
         CommandRunner runner = new CommandRunner(rulesFile.getParent(), folder, temp,
             CommandRunner.path(rules.path(), path, env.variables()), env.variables(),
             Deadline.in(rules.deadline()), printer::progress);
-        Notifier notifier = new Notifier(store, rules.hooks(), env, clients, runner);
+        Notifier notifier = new Notifier(store, rules.hooks(), messagePrefix, env, clients,
+            runner);
         return new Workspace(this, rules, brokenRules, problems, store, runner,
             new Checker(runner, clients), notifier);
     }
@@ -973,9 +975,14 @@ final class DrillCommand {
         timeline(noticed ? "the check noticed" : "the check did NOT notice: it still says healthy");
         if (!noticed) return false;
 
+        WatchState before = work.store().of(watch);
+        context.messagePrefix = "Drill: ";
         PassCommand pass = new PassCommand(context);
         for (int i = 0; i < watch.policy().failures(); i++) pass.run(List.of(name), false);
+        work = context.open(true);
         boolean healed = isHealthy(watch);
+        if (healed) work.store().put(watch, before); // a drill does not count as an incident
+        work.store().save();
         timeline(name + (healed ? " is healthy again: the drill has passed"
             : " was NOT restarted: the drill has failed"));
         return healed;
@@ -990,6 +997,8 @@ final class DrillCommand {
         ExitException.mistakeIf(stopping.hasFailed(),
             "the drill could not stop " + name + ": " + stopping.failure());
         timeline(stopping.inWords());
+        ExitException.mistakeIf(stopping.inWords().endsWith("so nothing was stopped"),
+            "the drill ends here, since its stop matches no process");
     }
 
     private void timeline(String text) {
@@ -2185,6 +2194,7 @@ final class Notifier {
     static final Duration TIMEOUT = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
     private final StateStore store;
     private final Map<String, Model.Hook> hooks = new HashMap<>();
+    private final String prefix;
     private final Environment env;
     private final HttpClients clients;
     final CommandRunner runner;
@@ -2192,9 +2202,10 @@ final class Notifier {
     private final List<String> warnings = Collections.synchronizedList(new ArrayList<>());
     private final Map<String, CompletableFuture<Void>> deliveries = new HashMap<>();
 
-    Notifier(StateStore store, List<Model.Hook> hooks, Environment env, HttpClients clients,
-             CommandRunner runner) {
+    Notifier(StateStore store, List<Model.Hook> hooks, String prefix, Environment env,
+             HttpClients clients, CommandRunner runner) {
         this.store = store;
+        this.prefix = prefix;
         this.env = env;
         this.clients = clients;
         this.runner = runner;
@@ -2209,7 +2220,9 @@ final class Notifier {
         hooks.putIfAbsent(hook.label(), hook);
     }
 
-    void post(Model.Event event, Collection<Model.Hook> hooks) {
+    void post(Model.Event e, Collection<Model.Hook> hooks) {
+        Model.Event event = new Model.Event(e.kind(), e.watch(), prefix + e.title(), e.text(), e.at(),
+            e.since());
         hooks.stream().filter(hook -> hook.on().contains(event.kind())).map(Model.Hook::id)
             .distinct().forEach(id -> store.post(new OutboxEntry(event, id, Instant.EPOCH)));
     }
@@ -2587,11 +2600,11 @@ final class StateStore {
         return removed;
     }
 
-    /** True once for each text of the rules that does not compile; empty: they compile. */
+    /** True once, until the rules have been good again; empty: they are good. */
     synchronized boolean brokenRulesAreNew(String hash) {
-        boolean changed = !hash.equals(brokenRules);
+        boolean first = brokenRules.isEmpty() && !hash.isEmpty();
         brokenRules = hash;
-        return changed && !hash.isEmpty();
+        return first;
     }
 
     /** Writes nothing while nothing has changed: disks wear out, and backups notice. */
@@ -4713,7 +4726,12 @@ final class Text {
         return Duration.parse((unit.equals("D") ? "P" : "PT") + parts.group(1) + unit);
     }
 
-    static String at(Instant time) { return MINUTES.format(time.atZone(ZoneId.systemDefault())); }
+    /** In the local time zone, with its offset in the hour that a clock change repeats. */
+    static String at(Instant time) {
+        ZonedDateTime local = time.atZone(ZoneId.systemDefault());
+        var offsets = local.getZone().getRules().getValidOffsets(local.toLocalDateTime());
+        return MINUTES.format(local) + (offsets.size() > 1 ? " " + local.getOffset() : "");
+    }
     static String until(Instant time) {
         return "until " + (time.equals(ALWAYS) ? "it is resumed" : at(time));
     }

@@ -3,6 +3,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.net.ServerSocket;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -54,6 +55,17 @@ class DrillTest {
         } catch (IOException gone) {
             return null;
         }
+    }
+
+    @Test
+    void aDrillIsMarkedInItsMessagesAndCountsAsNoIncident() throws IOException {
+        TestFolder home = service(REMEDY);
+        home.script("hear", "echo \"$WATCHDOG_TITLE\" >> heard");
+        home.rules("notify command('./hear')\n" + Files.readString(home.folder.resolve("rules.groovy")));
+        home.watchdog().exits(0);
+        home.watchdog("drill", "svc", "--yes").exits(0);
+        assertTrue(home.lines("heard").get(2).startsWith("Drill: svc "), home.lines("heard").toString());
+        home.watchdog("status").says("restarts left: 2 of 3");
     }
 
     @Test

@@ -35,6 +35,10 @@ class PolicyTest {
         throw new AssertionError("no " + watch + " in " + run);
     }
 
+    private boolean noOutputOfCommands() {
+        return home.state().toFile().list((folder, name) -> name.startsWith("run-")).length == 0;
+    }
+
     private int restartsLeft(String watch) {
         return (int) of(home.watchdog("status", "--json"), watch, "budgetLeft");
     }
@@ -58,6 +62,7 @@ class PolicyTest {
         passAfter(Duration.ofMinutes(5));
         List<String> second = home.lines("ran").subList(first.size(), home.lines("ran").size());
         assertFalse(first.contains(second.get(0)), "the next pass goes on where this one ended: " + second);
+        Wait.until("the last commands to end", () -> noOutputOfCommands());
     }
 
     /** Each is healthy only when the remedy of another one has run. */
