@@ -510,11 +510,16 @@ public final class watchdog implements Callable<Integer> {
     }
 
     private static int usage(CommandLine.ParameterException mistake, Environment env) {
-        List<String> similar = mistake instanceof CommandLine.UnmatchedArgumentException unmatched
-            ? unmatched.getSuggestions() : List.of();
-        String hint = similar.isEmpty() ? "" : "; did you mean " + similar.get(0) + "?";
+        String text = Text.lowerFirst(mistake.getMessage()), hint = "";
+        if (mistake instanceof CommandLine.UnmatchedArgumentException unmatched) {
+            String argument = unmatched.getUnmatched().get(0);
+            if (!argument.startsWith("-")) text = "unexpected argument '" + argument + "'";
+            if (argument.endsWith(".groovy")) hint = "; did you mean --rules " + argument + "?";
+            else if (!unmatched.getSuggestions().isEmpty())
+                hint = "; did you mean " + unmatched.getSuggestions().get(0) + "?";
+        }
         String command = mistake.getCommandLine().getCommandSpec().qualifiedName();
-        env.err().println("watchdog: " + Text.lowerFirst(mistake.getMessage()) + hint);
+        env.err().println("watchdog: " + text + hint);
         env.err().println("Usage: " + command + " [OPTIONS]; see --help");
         return 2;
     }

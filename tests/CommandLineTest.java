@@ -134,7 +134,8 @@ class CommandLineTest {
         "resume plx | watchdog: no watch and no command is called 'plx'; did you mean 'plex'?",
         "tell plx | watchdog: no watch and no command is called 'plx'; did you mean 'plex'?",
         "drill plex | watchdog: plex has no stop in its restart, so a drill cannot stop it",
-        "validate plex | watchdog: unmatched argument at index 1: 'plex'",
+        "validate plex | watchdog: unexpected argument 'plex'",
+        "validate x.groovy | watchdog: unexpected argument 'x.groovy'; did you mean --rules x.groovy?",
         "status --dry-run | watchdog: unknown option: '--dry-run'"})
     void wrongWordsAreOneClearSentenceAndNothingIsDone(String words, String sentence) {
         Run run = home.watchdog(words.split(" "));
