@@ -1171,7 +1171,8 @@ final class Pass {
                 WatchResult result = results.get(watch.name());
                 boolean isDue = result != null && result.needsRestart()
                     && result.remedy().steps() == steps;
-                RestartRecord record = new RestartRecord(work.now(), i, due.remedy().inWords(),
+                RestartRecord record = new RestartRecord(work.now(),
+                    isDue ? result.decision.remedy() : i, due.remedy().inWords(),
                     isDue ? null : "was for " + due.watch.name());
                 store.put(watch, store.of(watch).withRestart(record, watch.policy()));
                 break;
