@@ -2548,7 +2548,7 @@ final class StateStore {
         StateFile content = (StateFile) Json.as(StateFile.class, json);
         if (content.watches.containsValue(null) || content.outbox.contains(null))
             throw new IllegalArgumentException("null");
-        brokenRules = content.brokenRules;
+        brokenRules = Objects.requireNonNullElse(content.brokenRules, "");
         states.putAll(content.watches);
         outbox.addAll(content.outbox);
     }

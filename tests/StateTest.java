@@ -217,7 +217,7 @@ class StateTest {
         plex.start();
         pass();
         byte[] whole = Files.readAllBytes(memoryFile());
-        for (int at = 0; at < whole.length; at += 5) {
+        for (int at = 0; at < whole.length; at++) {
             byte[] wrong = whole.clone();
             wrong[at] ^= 1 << at % 8;
             Files.write(memoryFile(), wrong);
