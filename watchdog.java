@@ -2224,8 +2224,8 @@ final class Notifier {
     }
 
     void post(Model.Event e, Collection<Model.Hook> hooks) {
-        Model.Event event = new Model.Event(e.kind(), e.watch(), prefix + e.title(), e.text(), e.at(),
-            e.since());
+        Model.Event event = new Model.Event(e.kind(), e.watch(), prefix + e.title(), e.text(),
+            e.at(), e.since());
         hooks.stream().filter(hook -> hook.on().contains(event.kind())).map(Model.Hook::id)
             .distinct().forEach(id -> store.post(new OutboxEntry(event, id, Instant.EPOCH)));
     }
