@@ -2696,7 +2696,7 @@ final class StateStore {
     /** The time of the last healthy pass, or null. */
     Instant lastHealthy(String name) {
         Instant last = null;
-        for (Map<?, ?> line : readHistory()) {
+        for (Map<?, ?> line : history()) {
             boolean healthy = String.valueOf(line.get(name)).matches("[hr]\\d+");
             if (healthy && line.get("t") instanceof Number time)
                 last = Instant.ofEpochSecond(time.longValue());
@@ -2710,12 +2710,11 @@ final class StateStore {
      * of more than three usual intervals is unknown: the machine slept or was off.
      */
     Double uptime(String name, int days) {
-        if (history == null) history = readHistory();
         long begin = env.now().minus(Duration.ofDays(days)).getEpochSecond();
         long longest = 3 * interval();
         long up = 0, known = 0, last = 0;
         char before = '?';
-        for (Map<?, ?> line : history) {
+        for (Map<?, ?> line : history()) {
             if (!(line.get("t") instanceof Number time)) continue;
             long now = time.longValue(), span = now - Math.max(last, begin);
             char letter = (line.get(name) + "?").charAt(0);
@@ -2732,21 +2731,22 @@ final class StateStore {
 
     /** The median time between two passes, in seconds. */
     private long interval() {
-        List<Long> times = history.stream().filter(line -> line.get("t") instanceof Number)
+        List<Long> times = history().stream().filter(line -> line.get("t") instanceof Number)
             .map(line -> ((Number) line.get("t")).longValue()).toList();
         long[] intervals = IntStream.range(1, times.size())
             .mapToLong(i -> times.get(i) - times.get(i - 1)).sorted().toArray();
         return intervals.length == 0 ? 0 : intervals[intervals.length / 2];
     }
 
-    /** Without the lines that a crash has cut. */
-    private List<Map<?, ?>> readHistory() {
+    /** Read once, without the lines that a crash has cut. */
+    private List<Map<?, ?>> history() {
+        if (history != null) return history;
         List<Map<?, ?>> lines = new ArrayList<>();
         for (String name : List.of("history.old.jsonl", "history.jsonl"))
             for (String line : SecureFiles.orElse(() -> Files.readAllLines(folder.resolve(name),
                     StandardCharsets.ISO_8859_1), missing -> List.<String>of())) // JSON is ASCII
                 if (Json.parse(line) instanceof Map<?, ?> checks) lines.add(checks);
-        return lines;
+        return history = lines;
     }
 }
 
