@@ -631,7 +631,7 @@ final class Context {
         String text = RulesLoader.read(rulesFile);
         try {
             Rules rules = RulesLoader.load(rulesFile, text, env, secrets, compiled);
-            return open(rules, "", rules.warnings(), writable);
+            return open(rules, false, rules.warnings(), writable);
         } catch (ExitException mistakes) {
             String lastGood = compiled.lastGood();
             if (lastGood == null || mistakes.code != 2) throw mistakes;
@@ -639,12 +639,12 @@ final class Context {
             problems.add("watchdog: " + rulesFile.getFileName()
                 + " has mistakes; using the last working rules");
             Rules rules = RulesLoader.load(rulesFile, lastGood, env, secrets, compiled);
-            return open(rules, Text.hash(text), problems, writable);
+            return open(rules, true, problems, writable);
         }
     }
 
-    /** {@code brokenRules}: the hash of a text with mistakes, or empty. */
-    Workspace open(Rules rules, String brokenRules, List<String> problems, boolean writable) {
+    /** {@code brokenRules}: the file has mistakes, and these are the last working rules. */
+    Workspace open(Rules rules, boolean brokenRules, List<String> problems, boolean writable) {
         // With less than 1 MiB free the output of a command could not be kept.
         boolean full = readOnly || folder.toFile().getUsableSpace() < 1 << 20;
         Path temp = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder;
@@ -668,7 +668,7 @@ final class Context {
 }
 
 /** Rules, state, and what works with them; {@code problems}: mistakes of the rules, in words. */
-record Workspace(Context context, Rules rules, String brokenRules, List<String> problems,
+record Workspace(Context context, Rules rules, boolean brokenRules, List<String> problems,
                  StateStore store, CommandRunner runner, Checker checker, Notifier notifier) {
     Instant now() { return context.env.now(); }
 }
@@ -732,7 +732,7 @@ record PassCommand(Context context) {
         });
     }
 
-    /** Broken rules once for each text, and watches that were removed while they were down. */
+    /** Broken rules once until they are good again, and watches that were removed while they were down. */
     private void reportRules(Workspace work) {
         List<Model.Hook> hooks = work.rules().hooks();
         Instant now = work.now();
@@ -774,7 +774,7 @@ record CheckCommand(Context context) {
         try {
             Rules rules = RulesLoader.load(Path.of("condition"), text, context.env, context.secrets,
                 new CompiledRules(context.folder.resolve("one-off")));
-            return check(context.open(rules, "", List.of(), false), rules.watches());
+            return check(context.open(rules, false, List.of(), false), rules.watches());
         } catch (ExitException e) {
             throw ExitException.mistakes(e.lines.stream()
                 .map(line -> placeInCondition(line, conditions.size())).toList());
@@ -2513,7 +2513,7 @@ final class StateStore {
     private static final int FORMAT = 2, MAX_HISTORY_BYTES = 2 << 20;
 
     /** The content of memory.json. */
-    private record StateFile(int format, String brokenRules, Map<String, WatchState> watches,
+    private record StateFile(int format, boolean brokenRules, Map<String, WatchState> watches,
                              List<OutboxEntry> outbox) { }
 
     private final Path folder, file;
@@ -2523,7 +2523,8 @@ final class StateStore {
     private final Map<String, WatchState> states = new TreeMap<>();
     private final List<OutboxEntry> outbox = new ArrayList<>();
     private final Set<String> warnings = Collections.synchronizedSet(new LinkedHashSet<>());
-    private String brokenRules = "", saved;
+    private boolean brokenRules;
+    private String saved;
     private List<Map<?, ?>> history;
 
     StateStore(Path folder, boolean writable, Environment env, Secrets secrets) {
@@ -2548,7 +2549,7 @@ final class StateStore {
         StateFile content = (StateFile) Json.as(StateFile.class, json);
         if (content.watches.containsValue(null) || content.outbox.contains(null))
             throw new IllegalArgumentException("null");
-        brokenRules = Objects.requireNonNullElse(content.brokenRules, "");
+        brokenRules = content.brokenRules;
         states.putAll(content.watches);
         outbox.addAll(content.outbox);
     }
@@ -2603,10 +2604,10 @@ final class StateStore {
         return removed;
     }
 
-    /** True once, until the rules have been good again; empty: they are good. */
-    synchronized boolean brokenRulesAreNew(String hash) {
-        boolean first = brokenRules.isEmpty() && !hash.isEmpty();
-        brokenRules = hash;
+    /** True in the first pass with broken rules, until they have been good again. */
+    synchronized boolean brokenRulesAreNew(boolean broken) {
+        boolean first = broken && !brokenRules;
+        brokenRules = broken;
         return first;
     }
 
@@ -2628,7 +2629,7 @@ final class StateStore {
         var watches = states.entrySet().stream()
             .map(entry -> "\n" + Json.text(entry.getKey()) + ": " + Json.text(entry.getValue()));
         var entries = outbox.stream().map(entry -> "\n" + Json.text(entry));
-        return "{\"format\": " + FORMAT + ", \"brokenRules\": " + Json.text(brokenRules)
+        return "{\"format\": " + FORMAT + ", \"brokenRules\": " + brokenRules
             + ", \"watches\": {" + watches.collect(Collectors.joining(",")) + "\n}, \"outbox\": ["
             + entries.collect(Collectors.joining(",")) + "\n]}\n";
     }

@@ -126,7 +126,7 @@ class StateTest {
     @Test void theStateIsATextThatPeopleCanRead() throws IOException {
         pass();
         assertEquals("""
-            {"format": 2, "brokenRules": "", "watches": {
+            {"format": 2, "brokenRules": false, "watches": {
             "plex": {"state":"healthy","since":"2026-03-01T08:00:00Z","recent":"h",\
             "reportedInconclusive":false,"incident":{"since":"2026-03-01T08:00:00Z",\
             "reason":"expected status == 200, but status was 530","restarts":1,"relapses":0,\
