@@ -2380,7 +2380,7 @@ final class MessageText {
                                Instant now) {
         String name = r.watch.name(), why = r.verdict().reason() + ".";
         String found = "Found down at " + Text.at(incident.since()) + ": ";
-        String time = time(incident.since(), now);
+        String time = Text.time(incident.since(), now);
         String outage = found + incident.reason() + ". Healthy " + time + " later.";
         String alone = incident.restarts() > 0 ? "" : name + " recovered without a restart. ";
         String often = incident.relapses() == 0 ? ""
@@ -2410,7 +2410,7 @@ final class MessageText {
 
     private static String afterRestart(WatchResult r, Incident incident, Instant now) {
         return incident.restarts() == 0 ? "" : ", "
-            + time(r.decision.state().lastRestart().at(), now) + " after its last restart";
+            + Text.time(r.decision.state().lastRestart().at(), now) + " after its last restart";
     }
 
     private static String limitReached(WatchResult r) {
@@ -2418,10 +2418,6 @@ final class MessageText {
         return Text.count(policy.limit(), "restart") + " in " + Text.time(policy.per())
             + " did not last; the next one is possible at "
             + Text.at(r.decision.state().nextRestart(policy)) + ".";
-    }
-
-    private static String time(Instant since, Instant now) {
-        return Text.time(Duration.between(WatchState.earlier(since, now), now));
     }
 
     static Model.Event unwatched(String name, Incident incident, Instant now) {
@@ -4722,6 +4718,11 @@ final class Text {
         return hours + " h" + (minutes == 0 ? "" : " " + minutes + " min");
     }
 
+    /** Never negative: the clock may have been set back. */
+    static String time(Instant since, Instant now) {
+        return time(Duration.between(WatchState.earlier(since, now), now));
+    }
+
     static Duration parseDuration(String text) {
         Matcher parts = Pattern.compile("([1-9]\\d{0,5})\\s*([smhd])").matcher(text);
         if (!parts.matches()) throw new CommandLine.TypeConversionException(
@@ -4739,9 +4740,7 @@ final class Text {
     static String until(Instant time) {
         return "until " + (time.equals(ALWAYS) ? "it is resumed" : at(time));
     }
-    static String ago(Instant then, Instant now) {
-        return time(Duration.between(WatchState.earlier(then, now), now)) + " ago";
-    }
+    static String ago(Instant then, Instant now) { return time(then, now) + " ago"; }
 
     /** One line without control, formatting or bidirectional characters, cut to a length. */
     static String plain(String text, int maxLength) {
