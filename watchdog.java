@@ -1292,7 +1292,7 @@ record Checker(CommandRunner runner, HttpClients http) {
         }
     }
 
-    /** In threads of their own, so that a hanging DNS lookup or condition can be left behind. */
+    /** Each in its own thread, so that a hanging DNS lookup or condition can be abandoned. */
     private CheckResult checkWithTimeout(Watch watch) {
         Duration timeout =
             Collections.min(List.of(watch.settings().timeout(), runner.deadline().left()));
@@ -2010,7 +2010,7 @@ record ProcessStopper(CommandRunner runner, List<String> words) {
         for (ProcessHandle process : found) {
             String user = process.info().user().orElse(USER);
             if (!user.equals(USER)) throw new StepFailedException(named(List.of(process))
-                + " belongs to user " + user + "; watchdog only stops processes of its own user, "
+                + " belongs to user " + user + "; watchdog stops only the processes of user "
                 + USER);
         }
         return found;
@@ -2630,7 +2630,7 @@ final class StateStore {
             + entries.collect(Collectors.joining(",")) + "\n]}\n";
     }
 
-    /** null: not paused. A pause is a file of its own, so that `pause` need not wait for a pass. */
+    /** null: not paused. A pause is a separate file: `pause` does not wait for a pass. */
     Instant pausedUntil(String name) {
         try {
             Instant until = Instant.parse(Files.readString(fileOf("paused", name)));

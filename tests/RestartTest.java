@@ -42,7 +42,7 @@ class RestartTest {
         entry("too many",
             "stop '%s' matches 6 processes, more than 5; write more of the command's arguments"),
         entry("another user's",
-            "%s (pid %s) belongs to user nobody; watchdog only stops processes of its own user, root"),
+            "%s (pid %s) belongs to user nobody; watchdog stops only the processes of user root"),
         entry("started by others", " was started again by something else"),
         entry("no file", "%s does not exist"),
         entry("a folder", "%s is not a file"),
