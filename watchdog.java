@@ -732,7 +732,7 @@ record PassCommand(Context context) {
         });
     }
 
-    /** Broken rules once until they are good again, and watches that were removed while they were down. */
+    /** Broken rules once until they are good, and watches that were removed while down. */
     private void reportRules(Workspace work) {
         List<Model.Hook> hooks = work.rules().hooks();
         Instant now = work.now();
