@@ -186,4 +186,19 @@ class PolicyTest {
         assertTrue(Files.exists(folder.resolve("restarted")));
         assertFalse(Files.exists(folder.resolve("wrong")));
     }
+
+    /** The pause begins after the pass has looked for it: while the service is being checked. */
+    @Test void aPauseThatBeginsInMidPassPreventsTheRestart(@TempDir Path own) {
+        TestFolder here = new TestFolder(own);
+        TestServer.Handler pausing = (path, body) -> {
+            here.watchdog("pause", "plex");
+            return new TestServer.Answer(500, "");
+        };
+        try (TestServer server = new TestServer(pausing)) {
+            here.rules("watch('plex') { url '" + server.url() + "'; attempts 1; "
+                + "restart { run 'touch restarted' } }");
+            here.watchdog().exits(1).says("paused meanwhile");
+            assertFalse(own.resolve("restarted").toFile().exists());
+        }
+    }
 }
