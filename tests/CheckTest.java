@@ -719,9 +719,12 @@ final class Faults implements AutoCloseable {
 
     String refused() { return "http://127.0.0.1:" + refusedPort() + "/"; }
 
+    /** Bound, so that no other test gets it, and without a listener. */
     int refusedPort() {
-        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
-            return socket.getLocalPort();
+        try {
+            Socket bound = kept(new Socket());
+            bound.bind(new InetSocketAddress("127.0.0.1", 0));
+            return bound.getLocalPort();
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }

@@ -2,7 +2,8 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
-import java.net.ServerSocket;
+import java.net.InetSocketAddress;
+import java.net.Socket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import org.junit.jupiter.api.AfterEach;
@@ -12,13 +13,15 @@ import org.junit.jupiter.api.io.TempDir;
 /** `watchdog drill`: a service is stopped on purpose, noticed, healed by a normal pass, and the story is told. */
 class DrillTest {
     @TempDir Path folder;
+    /** Keeps other tests from the port; it does not listen, so the service can. */
+    private final Socket held = new Socket();
     private int port;
 
     /** A daemon of this test only: it ends when its folder's file `stop` says so, or by SIGTERM. */
     private TestFolder service(String more) throws IOException {
-        try (ServerSocket free = new ServerSocket(0)) {
-            port = free.getLocalPort();
-        }
+        held.setReuseAddress(true);
+        held.bind(new InetSocketAddress("127.0.0.1", 0));
+        port = held.getLocalPort();
         TestFolder home = new TestFolder(folder).file("drilled.pl", """
             use IO::Socket::INET;
             my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => %d, Listen => 5, ReuseAddr => 1) or die;
@@ -42,7 +45,8 @@ class DrillTest {
         }""";
 
     @AfterEach
-    void endTheDaemon() {
+    void endTheDaemon() throws IOException {
+        held.close();
         ProcessHandle.allProcesses()
             .filter(p -> p.info().commandLine().orElse("").endsWith("drilled.pl")
                 && folder.equals(p.info().user().isPresent() ? cwd(p) : null))
