@@ -84,6 +84,7 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.ScopeType;
+import picocli.AutoComplete;
 import picocli.CommandLine;
 
 // === 1. The model ==============================================================================
@@ -489,6 +490,18 @@ public final class watchdog implements Callable<Integer> {
     int drill(@Parameters(paramLabel = "NAME") String name,
               @Option(names = "--yes", description = "Do not ask for confirmation.") boolean yes) {
         return new DrillCommand(context()).run(name, yes);
+    }
+
+    @Command(description = "Show this help, or the help of a command.")
+    int help(@Parameters(arity = "0..1", paramLabel = "COMMAND") String command) {
+        return runPicocli(env, Stream.of(command, "--help").filter(Objects::nonNull)
+            .toArray(String[]::new));
+    }
+
+    @Command(description = "Print a completion script: source <(watchdog completion).")
+    int completion() {
+        env.out().print(AutoComplete.bash("watchdog", new CommandLine(this)));
+        return 0;
     }
 
     /** Everything that goes wrong ends here: a clear sentence and an exit code. */

@@ -92,11 +92,21 @@ class CommandLineTest {
         says(run.out(), "75   another pass is running");
     }
 
-    @ParameterizedTest @CsvSource({"check", "validate", "status", "pause", "resume", "tell", "drill"})
+    @ParameterizedTest @CsvSource({
+        "check", "validate", "status", "pause", "resume", "tell", "drill", "help", "completion"})
     void everyCommandHelps(String command) {
+        assertEquals(home.watchdog(command, "--help"), home.watchdog("help", command));
         Run run = home.watchdog(command, "--help");
         assertEquals(0, run.exit(), run.toString());
         says(run.out(), "Usage: watchdog " + command);
+    }
+
+    @Test void theCompletionScriptIsOneThatBashReads() throws Exception {
+        home.file("completion", home.watchdog("completion").out());
+        Run run = Run.of(new ProcessBuilder("bash", "-c",
+            ". ./completion; COMP_WORDS=(watchdog val); COMP_CWORD=1; _complete_watchdog 2>&-; echo $COMPREPLY")
+            .directory(folder.toFile()));
+        assertEquals(new Run(0, "validate\n", ""), run);
     }
 
     @Test void helpAndVersionNeedNoRulesAndNoHome() {
