@@ -1161,12 +1161,14 @@ final class Pass {
             if (work.runner().deadline().passed())
                 return hold(result, "the pass reached its deadline before its restart");
             recordIntent(result);
-            work.context().printer.progress(result.watch.name() + ": restarting: "
-                + remedy.inWords());
+            work.context().printer.progress(result.watch.name() + ": restarting");
             result.restart = work.runner().run(remedy.steps());
             restarts.put(remedy.steps(), result.restart);
         }
-        result.within = work.runner().deadline().sooner(result.watch.policy().within());
+        Duration within = result.watch.policy().within();
+        result.within = work.runner().deadline().sooner(within);
+        if (!result.restart.hasFailed()) work.context().printer.progress(result.watch.name()
+            + ": checking until it is healthy, for up to " + Text.time(within));
         return true;
     }
 
@@ -4612,9 +4614,14 @@ final class Printer {
     }
 
     void line(String text) { env.out().println(secrets.mask(text)); }
-    void progress(String text) { if (options.verbose) line(text); }
     void problem(String text) { env.err().println(secrets.mask(text)); }
     void warn(String text) { problem("watchdog: " + text); }
+
+    /** A step of a restart; a person at a terminal sees each as it happens. */
+    void progress(String text) {
+        boolean wanted = options.verbose || env.terminal() && !options.quiet;
+        if (wanted && !options.json) line(text);
+    }
 
     /** Returns the exit code: the worst of {@code exit}, the verdicts and the problems. */
     int results(Collection<WatchResult> results, List<String> problems, int exit) {

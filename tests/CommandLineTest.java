@@ -315,6 +315,24 @@ class CommandLineTest {
         }
     }
 
+    /** cron's mail has the result only; a person at a terminal does not wait without a sign of life. */
+    @ParameterizedTest @CsvSource({"true,'',4", "false,'',1", "false,--verbose,4", "true,--quiet,1",
+        "true,--json,1", "false,--json --verbose,1"})
+    void aRestartShowsItsStepsToWhoeverIsThere(boolean terminal, String options, int lines) {
+        TestFolder other = new TestFolder(folder).rules("""
+            watch('file') { command 'test -e up'; attempts 1; restart { run 'touch up' } }
+            """);
+        other.terminal = terminal;
+        Run run = other.env("NO_COLOR", "1").watchdog(options.isEmpty() ? new String[0] : options.split(" "));
+        assertEquals(lines, run.out().lines().count(), run.toString());
+        if (lines > 1) says(run.out(), """
+            file: restarting
+              run 'touch up'
+            file: checking until it is healthy, for up to 30 s
+            file  healed""");
+        assertEquals(0, run.exit());
+    }
+
     // ---- validate -----------------------------------------------------------------------------------------------
 
     @Test void validatePrintsTheRulesBackInWords() {

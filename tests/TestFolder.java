@@ -16,6 +16,7 @@ class TestFolder {
     final Path folder;
     final Map<String, String> env = new HashMap<>();
     Clock clock = Clock.systemUTC();
+    boolean terminal;
 
     /** {@code folder}: a fresh one, as JUnit's @TempDir gives it; it is HOME too. */
     TestFolder(Path folder) {
@@ -55,7 +56,7 @@ class TestFolder {
     Run watchdog(String... args) {
         ByteArrayOutputStream out = new ByteArrayOutputStream(), err = new ByteArrayOutputStream();
         Environment environment = new Environment(
-            Map.copyOf(env), folder, clock, print(out), print(err), false,
+            Map.copyOf(env), folder, clock, print(out), print(err), terminal,
             code -> { throw new AssertionError("halted with " + code); });
         int exit = watchdog.run(environment, args);
         return new Run(exit, out.toString(StandardCharsets.UTF_8), err.toString(StandardCharsets.UTF_8));
