@@ -404,7 +404,6 @@ public final class watchdog implements Callable<Integer> {
     watchdog(Environment env) { this.env = env; }
 
     public static void main(String... args) {
-        ProxySelector.setDefault(null); // or Java would use a SOCKS proxy
         System.exit(run(Environment.real(), args));
     }
 
@@ -432,7 +431,7 @@ public final class watchdog implements Callable<Integer> {
     }
 
     private static int runPicocli(Environment env, String... args) {
-        CommandLine line = new CommandLine(new watchdog(env));
+        CommandLine line = commandLine(env);
         line.registerConverter(Duration.class, Text::parseDuration);
         line.setOut(new PrintWriter(env.out(), true));
         line.setErr(new PrintWriter(env.err(), true));
@@ -441,13 +440,24 @@ public final class watchdog implements Callable<Integer> {
         return line.execute(args);
     }
 
-    static Set<String> commands() {
-        return new CommandLine(new watchdog(null)).getSubcommands().keySet();
+    /** The scripts in tools/ are commands too, where they are on the class path. */
+    private static CommandLine commandLine(Environment env) {
+        CommandLine line = new CommandLine(new watchdog(env));
+        for (String tool : List.of("setup", "schedule", "report")) {
+            try {
+                line.addSubcommand(Class.forName(tool));
+            } catch (ClassNotFoundException notHere) {
+                continue;
+            }
+        }
+        return line;
     }
+
+    static Set<String> commands() { return commandLine(null).getSubcommands().keySet(); }
 
     @Override public Integer call() { return new PassCommand(context()).run(names, dryRun); }
 
-    private Context context() { return new Context(env, this); }
+    Context context() { return new Context(env, this); }
 
     @Command(description = {"Check and judge; no restarts, no messages, nothing is remembered.",
         "With a URL: a one-off check without rules, with the time of each phase."})
@@ -500,7 +510,7 @@ public final class watchdog implements Callable<Integer> {
 
     @Command(description = "Print a completion script: source <(watchdog completion).")
     int completion() {
-        env.out().print(AutoComplete.bash("watchdog", new CommandLine(this)));
+        env.out().print(AutoComplete.bash("watchdog", commandLine(env)));
         return 0;
     }
 
@@ -542,6 +552,7 @@ public final class watchdog implements Callable<Integer> {
 record Environment(Map<String, String> variables, Path cwd, Clock clock, PrintStream out,
                    PrintStream err, boolean terminal, IntConsumer halt) {
     static Environment real() {
+        ProxySelector.setDefault(null); // or Java would use a SOCKS proxy
         return new Environment(System.getenv(), Path.of("").toAbsolutePath(), Clock.systemUTC(),
             utf8(FileDescriptor.out), utf8(FileDescriptor.err), System.console() != null,
             Runtime.getRuntime()::halt);
