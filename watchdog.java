@@ -159,11 +159,14 @@ record Response(int status, Headers headers, String body, String url, String pro
         return new Response(0, Headers.of(), "", "", "", null, time, phases, failure, text);
     }
 
-    /** The status and the beginning of the body, for a reason that does not show them. */
-    String got() {
-        String word = protocol.equals("command") ? "exit code " : "HTTP ";
-        String begin = body.isBlank() ? "" : ", " + Text.value(body);
-        return protocol.equals("tcp") ? "" : "; got " + word + status + begin;
+    /** What was received, for a reason: the status, if it does not show that, and the body. */
+    String got(boolean showsStatus) {
+        boolean command = protocol.equals("command");
+        String code = showsStatus ? "" : (command ? "exit code " : "HTTP ") + status;
+        if (command) return (showsStatus ? "" : "; got " + code) + Text.lastWords(body);
+        String begin = body.isBlank() ? "" : Text.value(Text.htmlTitle(body));
+        String both = code + (code.isEmpty() || begin.isEmpty() ? "" : ", ") + begin;
+        return both.isEmpty() || protocol.equals("tcp") ? "" : "; got " + both;
     }
 }
 
@@ -1356,7 +1359,7 @@ record Checker(CommandRunner runner, HttpClients http) {
             boolean good = !(watch.probe() instanceof HttpProbe) || response.status() / 100 == 2;
             if (good) return new Inconclusive(reason, false); // the rule may be wrong
             return unhealthy(watch, response,
-                new FailedCondition(reason + response.got(), null, false));
+                new FailedCondition(reason + response.got(false), null, false));
         }
     }
 
@@ -1368,9 +1371,8 @@ record Checker(CommandRunner runner, HttpClients http) {
         if (watch.healthy() != null) return watch.healthy().firstFailure(response);
         boolean http = watch.probe() instanceof HttpProbe;
         if (http ? status / 100 == 2 : status == 0) return null;
-        return new FailedCondition(http ? "expected status in 200..299, but status was " + status
-            : "expected exit code 0, but it was " + status + Text.lastWords(response.body()), null,
-            false);
+        return new FailedCondition((http ? "expected status in 200..299, but status was "
+            : "expected exit code 0, but it was ") + status + response.got(true), null, false);
     }
 
     /** With the remedy for this cause, or else those for any cause, to be used in turn. */
@@ -1420,16 +1422,19 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust, String m
                 }
             }
             return timer.failed(Model.Failure.closed, "more than " + MAX_REDIRECTS + " redirects");
-        } catch (IOException | RuntimeException thrown) { // OkHttp throws both on bad responses
+        } catch (IOException | RuntimeException | CertificateException thrown) {
             return HttpClients.failure(thrown, request.url().host(), timeout, timer);
         }
     }
 
-    private static Response read(okhttp3.Response response, ExchangeTimer timer)
-            throws IOException {
+    private Response read(okhttp3.Response response, ExchangeTimer timer)
+            throws IOException, CertificateException {
         String body = response.peekBody(MAX_BYTES).string();
-        X509Certificate certificate = response.handshake() == null ? null
-            : (X509Certificate) response.handshake().peerCertificates().get(0);
+        Handshake tls = response.handshake();
+        List<Certificate> chain = tls == null ? List.of() : tls.peerCertificates();
+        if (trust != null) // Java does not check the dates of what it is told to trust
+            for (Certificate each : chain) ((X509Certificate) each).checkValidity();
+        X509Certificate certificate = chain.isEmpty() ? null : (X509Certificate) chain.get(0);
         return timer.ended(response.code(), response.headers(), body,
             response.request().url().toString(), response.protocol().toString(), certificate);
     }
@@ -3314,12 +3319,13 @@ interface Language extends Model {
 
         /** A condition that is not true, with the values that its words had. */
         String explain(String condition) {
-            List<String> words = seen.keySet().stream()
-                .filter(word -> condition.contains(word.split("\\(")[0])).toList();
-            String expected = "expected " + condition;
-            if (words.isEmpty() || words.equals(List.of("body"))) return expected + response.got();
-            return expected + ", but " + Text.list(words.stream()
+            List<String> words = seen.keySet().stream().filter(word -> !word.equals("body")
+                && condition.contains(word.split("\\(")[0])).toList();
+            boolean good = response.status() == 0 || response.status() / 100 == 2;
+            String values = words.isEmpty() ? "" : ", but " + Text.list(words.stream()
                 .map(word -> word + " was " + Text.value(seen.get(word))).toList());
+            return "expected " + condition + values
+                + (good && !words.isEmpty() ? "" : response.got(words.contains("status")));
         }
     }
 
@@ -4862,6 +4868,13 @@ final class Text {
         return diagram.replaceAll("[\\p{Cntrl}\\p{Cf}&&[^\r\n]]", "?").lines().limit(14)
             .map(line -> "    " + cut(line.replaceFirst("^(assert|      ) ?", ""), 90))
             .collect(Collectors.joining("\n"));
+    }
+
+    /** Of a page its title, of another text all of it. */
+    static String htmlTitle(String body) {
+        Pattern page = Pattern.compile("(?is)^\\s*(?=<).*?<title[^>]*>(.*?)</title>");
+        Matcher title = page.matcher(body);
+        return title.find() ? title.group(1) : body;
     }
 
     /** A URL without the user, the password and the query, which may be secret. */

@@ -62,7 +62,7 @@ class CheckTest {
         "a silent name server", "no response within 1 s",
         "no network", "192.0.2.1 is unreachable",
         "an unknown authority", UNTRUSTED,
-        "the check of a URL", "expected status == 401, but status was 530");
+        "the check of a URL", "expected status == 401, but status was 530; got 'error code: 1033'");
 
     @TempDir Path folder;
     private final Faults faults = new Faults();
@@ -166,7 +166,7 @@ class CheckTest {
                 "unhealthy", "'sleep 30' did not end within 3 s and was killed"),
             new Row("a command that prints the wrong thing",
                 "command 'echo degraded'\nhealthy { body.contains('ok') }",
-                "unhealthy", "expected body.contains('ok'); got exit code 0, 'degraded'"),
+                "unhealthy", "expected body.contains('ok'); got exit code 0: degraded"),
             new Row("a command that ends well", "command 'true'",
                 "healthy", "exit code 0 in …"));
     }
@@ -289,9 +289,17 @@ class CheckTest {
             new HeldCertificate.Builder().addSubjectAlternativeName("localhost").build();
         HeldCertificate expired = faults.issued("localhost", Duration.ofDays(-9), Duration.ofDays(-1));
         HeldCertificate early = faults.issued("localhost", Duration.ofDays(1), Duration.ofDays(9));
+        Instant now = Instant.now();
+        HeldCertificate expiredAnchor = new HeldCertificate.Builder().addSubjectAlternativeName("localhost")
+            .validityInterval(now.minus(Duration.ofDays(9)).toEpochMilli(),
+                now.minus(Duration.ofDays(1)).toEpochMilli()).build();
+        home.file("expired.pem", expiredAnchor.certificatePem());
         String short_ = faults.tls(faults.issued("localhost", Duration.ofDays(-1), Duration.ofDays(10)));
         return List.of(
             new Row("a certificate that has expired", url(faults.tls(expired)) + "trust 'ca.pem'",
+                "unhealthy", "the certificate of localhost has expired"),
+            new Row("a trusted certificate that has expired",
+                url(faults.tls(expiredAnchor)) + "trust 'expired.pem'",
                 "unhealthy", "the certificate of localhost has expired"),
             new Row("a certificate that is not valid yet", url(faults.tls(early)) + "trust 'ca.pem'",
                 "unhealthy",
@@ -334,16 +342,21 @@ class CheckTest {
             new Row("a tunnel that is not connected",
                 url(faults.answering(530, "error code: 1033")) + healthy,
                 "unhealthy",
-                    "expected status == 401 && body.contains('401 Unauthorized'), but status was 530"),
+                    "expected status == 401 && body.contains('401 Unauthorized'), but status was 530; "
+                        + "got 'error code: 1033'"),
             new Row("a bad gateway", url(faults.answering(502, "Bad gateway")) + healthy,
                 "unhealthy",
-                    "expected status == 401 && body.contains('401 Unauthorized'), but status was 502"),
+                    "expected status == 401 && body.contains('401 Unauthorized'), but status was 502; "
+                        + "got 'Bad gateway'"),
+            new Row("a page with a title", url(faults.answering(530,
+                "<!DOCTYPE html>\n<html lang='en'><head><title>Origin DNS\nerror</title><body>Ray")),
+                "unhealthy", "expected status in 200..299, but status was 530; got 'Origin DNS error'"),
             new Row("an origin that is too slow", url(faults.answering(524, "A timeout occurred")) + "",
-                "unhealthy", "expected status in 200..299, but status was 524"),
+                "unhealthy", "expected status in 200..299, but status was 524; got 'A timeout occurred'"),
             new Row("the wrong page with the right status", url(faults.answering(401, "Access")) + healthy,
                 "unhealthy",
-                    "expected status == 401 && body.contains('401 Unauthorized'), but status was 401 and "
-                        + "body was 'Access'"),
+                    "expected status == 401 && body.contains('401 Unauthorized'), but status was 401; "
+                        + "got 'Access'"),
             new Row("Plex itself", url(faults.answering(401, "<h1>401 Unauthorized</h1>")) + healthy,
                 "healthy", "401 in …"));
     }

@@ -191,7 +191,8 @@ class CommandLineTest {
         Run run = home.watchdog("check", server.url("/bad").toString(),
             "status == 200 && body.contains('Plex')");
         assertEquals(1, run.exit());
-        says(run.out(), "unhealthy    expected status == 200 && body.contains('Plex'), but status was 530");
+        says(run.out(), "unhealthy    expected status == 200 && body.contains('Plex'), "
+            + "but status was 530; got 'hello'");
         says(run.out(), "    530    false");
         assertFalse(run.out().contains("restart"), run.out());
     }
@@ -220,7 +221,8 @@ class CommandLineTest {
             () -> assertEquals(List.of("nas", "plex", "disk"), watches.stream().map(w -> ((Map<?,
                 ?>) w).get("name")).toList()),
             () -> assertEquals("unhealthy", plex.get("verdict")),
-            () -> assertEquals("expected status in 200..299, but status was 530", plex.get("reason")),
+            () -> assertEquals("expected status in 200..299, but status was 530; got 'hello'",
+                plex.get("reason")),
             () -> assertEquals(530, plex.get("status")),
             () -> assertEquals("restarted", plex.get("did")),
             () -> assertEquals(false, plex.get("healed")),
@@ -250,7 +252,8 @@ class CommandLineTest {
         Map<String, String> before = disk();
         Run run = home.watchdog("--dry-run");
         assertEquals(1, run.exit());
-        says(run.out(), "plex  unhealthy    expected status in 200..299, but status was 530");
+        says(run.out(),
+            "plex  unhealthy    expected status in 200..299, but status was 530; got 'hello'");
         says(run.out(), "would restart: run 'touch restarted'");
         assertEquals(before.keySet(), without(disk(), "lock"));
         assertFalse(Files.exists(restarted()));
@@ -400,7 +403,8 @@ class CommandLineTest {
         Run people = home.watchdog("status"), programs = home.watchdog("status", "--json");
         assertEquals(0, people.exit());
         says(people.out(), "plex: unhealthy since ");
-        says(people.out(), "\n    down: expected status in 200..299, but status was 530\n    last restart ");
+        says(people.out(), "\n    down: expected status in 200..299, but status was 530; got 'hello'\n"
+            + "    last restart ");
         says(people.out(),
             "run 'touch restarted' (did not help)\n    restarts left: 2 of 3 per 1 h\n    uptime: unknown");
         Map<?, ?> plex = (Map<?, ?>) ((List<?>) json(programs).get("watches")).get(1);

@@ -39,18 +39,21 @@ class NotifyTest {
 
     /** What people read, by situation. */
     private static final Map<String, String> SENTENCES = Map.ofEntries(
-        entry("down", "expected status == 200, but status was 530. Restarting it: run 'touch plex.up'."),
+        entry("down", "expected status == 200, but status was 530; got 'error code: 1033'. "
+            + "Restarting it: run 'touch plex.up'."),
         entry("healed", "Ran 'touch plex.up'. Found down at 2026-03-01 08:00: expected status == 200, "
-            + "but status was 530. Healthy 0 ms later."),
+            + "but status was 530; got 'error code: 1033'. Healthy 0 ms later."),
         entry("gave up, title", "plex is still down; watchdog has stopped restarting it"),
         entry("gave up, both", "a and b are still down; watchdog has stopped restarting them"),
         entry("gave up", "3 restarts in 1 h did not last; the next one is possible at 2026-03-01 09:10. "
-            + "Found down at 2026-03-01 08:00: expected status == 200, but status was 401."),
+            + "Found down at 2026-03-01 08:00: expected status == 200, but status was 401; "
+            + "got '<h1>Unauthorized</h1>'."),
         entry("recovered, title", "plex is healthy again, 15 min after its last restart"),
-        entry("recovered", "Found down at 2026-03-01 08:00: expected status == 200, but status was 530. "
+        entry("recovered", "Found down at 2026-03-01 08:00: expected status == 200, but status was 530; "
+            + "got 'error code: 1033'. "
             + "Healthy 15 min later."),
         entry("recovered by itself", "plex recovered without a restart. Found down at 2026-03-01 08:00: "
-            + "expected status == 200, but status was 530. Healthy 5 min later."),
+            + "expected status == 200, but status was 530; got 'error code: 1033'. Healthy 5 min later."),
         entry("late", "At 2026-03-01 08:00: %s"),
         entry("waits", "watchdog: %s: not accepted: %s; watchdog will send it again\n"),
         entry("rejected", "watchdog: %s: not accepted: %s; watchdog will not send it again\n"),

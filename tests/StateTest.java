@@ -54,7 +54,7 @@ class StateTest {
         entry("busy", "watchdog: another pass is running\n"),
         entry("paused", "plex is paused until %s; end the pause with: watchdog resume plex\n"),
         entry("removed", "plex is no longer watched: plex was removed from the rules while it was down: "
-            + "expected status == 200, but status was 530."),
+            + "expected status == 200, but status was 530; got 'error code: 1033'."),
         entry("status, new", """
             plex: new, not checked yet
                 restarts left: 2 of 2 per 1 h
@@ -68,7 +68,7 @@ class StateTest {
             """),
         entry("status, down", """
             plex: unhealthy since 2026-03-03 08:05
-                down: expected status == 200, but status was 530
+                down: expected status == 200, but status was 530; got 'error code: 1033'
                 last restart 2026-03-03 08:05: run 'tests/heal' (did not help)
                 restarts left: 1 of 2 per 1 h
                 uptime: 0 % in 24h, 0 % in 7d, 0 % in 30d
@@ -129,7 +129,8 @@ class StateTest {
             {"format": 2, "brokenRules": false, "watches": {
             "plex": {"state":"healthy","since":"2026-03-01T08:00:00Z","recent":"h",\
             "reportedInconclusive":false,"incident":{"since":"2026-03-01T08:00:00Z",\
-            "reason":"expected status == 200, but status was 530","restarts":1,"relapses":0,\
+            "reason":"expected status == 200, but status was 530; got 'error code: 1033'",\
+            "restarts":1,"relapses":0,\
             "healthySince":"2026-03-01T08:00:00Z","reported":["down","healed"],\
             "lastReport":"2026-03-01T08:00:00Z"},"restarts":[{"at":"2026-03-01T08:00:00Z",\
             "remedy":0,"what":"run 'tests/heal'","result":"helped"}]}
