@@ -1460,6 +1460,7 @@ record TcpProbe(String host, int port) implements Probe {
     public String inWords() { return "connect to " + host + ":" + port; }
 
     public Response check(Checker checker, Duration timeout) {
+        MissingSecretException.check(host);
         ExchangeTimer timer = new ExchangeTimer();
         timer.begin("connect");
         try (Socket socket = new Socket(Proxy.NO_PROXY)) {
@@ -3038,7 +3039,11 @@ interface Language extends Model {
             return new Remedy(null, loader.steps(steps));
         }
         /** A value from the environment, or else from the secrets file; it is never printed. */
-        public String secret(String name) { return loader.secrets.get(name); }
+        public String secret(String name) {
+            String value = loader.secrets.get(name);
+            if (loader.isLoaded()) MissingSecretException.check(value); // in a block of conditions
+            return value;
+        }
         /** The name of this machine. */
         public String getHost() { return loader.host(); }
 
@@ -3148,7 +3153,9 @@ interface Language extends Model {
         public void basicAuth(String user, String password) {
             String basic = Credentials.basic(user, password, StandardCharsets.UTF_8);
             loader.secrets.hide(basic);
-            header("Authorization", MissingSecretException.in(password) == null ? basic : password);
+            String missing = MissingSecretException.in(user + password);
+            header("Authorization",
+                missing == null ? basic : MissingSecretException.marker(missing));
         }
         /** A bearer token. */
         public void bearer(String token) { header("Authorization", "Bearer " + token); }
@@ -3426,8 +3433,9 @@ final class Blocks {
                 return null;
             } catch (AssertionError failed) {
                 String condition = Text.condition(failed);
+                String code = condition.replaceAll("'.*?'|\".*?\"", "");
                 return new FailedCondition(values.explain(condition),
-                    String.valueOf(failed.getMessage()), condition.contains("certificate"));
+                    String.valueOf(failed.getMessage()), code.contains("certificate."));
             }
         };
     }
@@ -3493,6 +3501,7 @@ final class RulesLoader {
     private final Map<String, Model.Hook> hooks = new LinkedHashMap<>();
     private final List<String> path = new ArrayList<>(), warnings = new ArrayList<>();
     private int blockHooks;
+    private boolean loaded;
 
     private RulesLoader(Path file, String text, Environment env, Secrets secrets) {
         this.file = file;
@@ -3500,6 +3509,9 @@ final class RulesLoader {
         this.secrets = secrets;
         mistakes = new Mistakes(file.getFileName().toString(), text, secrets);
     }
+
+    /** True in blocks that run later, such as those of conditions. */
+    boolean isLoaded() { return loaded; }
 
     static Path find(Path option, Environment env) {
         if (option != null) return env.cwd().resolve(option).normalize();
@@ -3571,6 +3583,7 @@ final class RulesLoader {
         if (built.isEmpty() && mistakes.isEmpty())
             mistakeAt(0, "there is no watch; write at least watch('name') { url 'https://…' }");
         mistakes.throwIfAny();
+        loaded = true;
         return new Rules(built, List.copyOf(hooks.values()), heartbeat, deadline,
             List.copyOf(path), List.copyOf(warnings));
     }

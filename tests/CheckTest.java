@@ -457,6 +457,21 @@ class CheckTest {
     }
 
     @Test
+    void aBodyThatMayContainTheWordCertificateIsNoConditionOfACertificate() {
+        Run run = home.rules("""
+            watch('a') {
+                url '%s'
+                attempts 1
+                healthy { !body.contains('certificate.') }
+                restart { run 'touch restarted' }
+                within 100.milliseconds
+            }
+            """.formatted(faults.answering(200, "certificate."))).watchdog();
+        assertEquals(1, run.exit(), run.toString());
+        assertTrue(Files.exists(folder.resolve("restarted")), run.toString());
+    }
+
+    @Test
     void aRemedyForACauseSeesWhyThereIsNoAnswer() {
         Map<String,
             String> causes = Map.of("refused", url(faults.refused()), "unknownHost", url("http://x.invalid/"),

@@ -172,6 +172,17 @@ class SecretsTest {
         assertFalse(Files.exists(folder.resolve("restarted")));
     }
 
+    @ParameterizedTest @ValueSource(strings = {"url '%s'; basicAuth secret('TOKEN'), 'x'",
+        "url '%s'; basicAuth 'x', secret('TOKEN')", "tcp \"${secret('TOKEN')}:80\"",
+        "command \"true ${secret('TOKEN')}\"", "command 'true'; healthy { body == secret('TOKEN') }"})
+    void aMissingSecretIsNoReasonToRestart(String words) {
+        Run run = home.rules("watch('a') { %s; attempts 1; restart { run 'touch restarted' } }\n"
+            .formatted(words.replace("%s", at("/")))).watchdog();
+        says(run.out(), "a  inconclusive");
+        says(run.out(), "the secret TOKEN is missing");
+        assertFalse(Files.exists(folder.resolve("restarted")));
+    }
+
     @Test void validateRefusesAWatchWhoseSecretIsMissing() {
         Run run = home.rules(BEARER.formatted(at("/"))).watchdog("validate");
         assertEquals(2, run.exit(), run.toString());
