@@ -52,6 +52,7 @@ watch('plex') {
 //- path '~/bin', '/opt/tools'      // folders to search for programs first
 //- deadline 4.minutes              // the longest time that a whole pass may take
 //- heartbeat 'https://hc-ping.com/your-uuid'  // a URL to request at the end of each pass
+//- metrics '/var/lib/prometheus/node-exporter/watchdog.prom'  // for Prometheus, after each pass
 //- notify ntfy(topic: 'my-topic')  // notifications of every watch
 //- def web = restart { run 'true' }  // a remedy for several watches; it runs once a pass
 

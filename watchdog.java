@@ -201,6 +201,7 @@ record RestartRecord(Instant at, int remedy, String what, String result) {
     RestartRecord { Objects.requireNonNull(at); }
 
     boolean isPending() { return result == null || result.equals(WAITING); }
+    String inWords() { return what + " (" + (result == null ? "interrupted" : result) + ")"; }
 }
 
 /**
@@ -366,6 +367,7 @@ record WatchState(String state, Instant since, String recent, boolean reportedIn
         "  watchdog                       one check-and-heal pass, as cron runs it",
         "  watchdog check                 check everything, change nothing",
         "  watchdog validate              find every mistake in the rules now",
+        "  watchdog log --since 30d       what was down, and what was done about it",
         "  watchdog pause plex --for 2h   no checks and no restarts while you work on it",
         "  watchdog check https://example.com 'status == 200'",
         "                                 a one-off check without a rules file", ""},
@@ -480,6 +482,14 @@ public final class watchdog implements Callable<Integer> {
     int status(@Parameters(arity = "0..*", paramLabel = "NAME",
             description = "Only these watches, and those that they depend on.") List<String> only) {
         return new StatusCommand(context()).run(only);
+    }
+
+    @Command(description = "What was down: one line for each incident, the newest last.")
+    int log(@Parameters(arity = "0..*", paramLabel = "NAME",
+            description = "Only these watches.") List<String> only, @Option(names = "--since",
+            paramLabel = "TIME", defaultValue = "7d",
+            description = "For example 12h or 30d; default: ${DEFAULT-VALUE}.") Duration since) {
+        return new LogCommand(context()).run(only == null ? List.of() : only, since);
     }
 
     @Command(description = "Pause a watch: no checks, no restarts.")
@@ -733,6 +743,8 @@ record PassCommand(Context context) {
         Collection<WatchResult> results = new Pass(work, watches).run();
         StateStore store = work.store();
         store.saveHistory(results);
+        if (watches.size() == work.rules().watches().size())
+            store.saveMetrics(work.rules().metrics(), results);
         work.notifier().send();
         boolean judged = results.stream().anyMatch(r -> !(r.verdict() instanceof Inconclusive));
         if (judged && work.rules().heartbeat() != null)
@@ -878,30 +890,42 @@ record StatusCommand(Context context) {
     int run(List<String> names) {
         Workspace work = context.open(false);
         List<WatchStatus> all = work.rules().select(names).stream()
-            .map(watch -> status(watch, work.store())).toList();
-        context.printer.status(all, work.store().outbox());
+            .map(watch -> status(watch, work.store(), work.now())).toList();
+        context.printer.status(all, work.store());
         work.store().warnings().forEach(context.printer::warn);
         work.problems().forEach(context.printer::problem);
         return 0;
     }
 
-    private WatchStatus status(Watch watch, StateStore store) {
+    static WatchStatus status(Watch watch, StateStore store, Instant now) {
         WatchState state = store.of(watch);
+        Incident open = state.incident();
         RestartPolicy policy = watch.policy();
         Instant paused = store.pausedUntil(watch.name());
+        List<Span> spans = store.history().spans(watch.name());
         Map<String, Double> uptime = new LinkedHashMap<>();
-        for (int days : List.of(1, 7, 30))
-            uptime.put(days == 1 ? "24h" : days + "d", store.uptime(watch.name(), days));
-        int left = policy.limit() - state.restartsInWindow(policy, context.env.now());
+        for (String time : List.of("24h", "7d", "30d", "90d"))
+            uptime.put(time, Span.uptime(spans, now.minus(Text.parseDuration(time)), now));
+        int left = policy.limit() - state.restartsInWindow(policy, now);
         return new WatchStatus(watch.name(), paused != null ? "paused" : state.state(),
             state == WatchState.NEW ? null : state.since(), paused,
-            reason(state.incident()), state.lastRestart(),
+            open == null || open.isHealthy() ? null : open.reason(), state.lastRestart(),
             Math.max(0, left), policy.limit(), watch.remedies().isEmpty() ? null : policy.per(),
-            uptime);
+            uptime, spans.isEmpty() ? null : Duration.between(spans.get(0).from(), now));
     }
+}
 
-    private static String reason(Incident open) {
-        return open == null || open.isHealthy() ? null : open.reason();
+/** What happened while nobody looked. */
+record LogCommand(Context context) {
+    int run(List<String> names, Duration since) {
+        Workspace work = context.open(false);
+        names.forEach(work.rules()::get);
+        Instant begin = work.now().minus(since);
+        context.printer.log(work.store().log().stream()
+            .filter(entry -> names.isEmpty() || names.contains(entry.first().watch()))
+            .filter(entry -> entry.open() || entry.last().at().isAfter(begin)).toList(), begin);
+        work.problems().forEach(context.printer::problem);
+        return 0;
     }
 }
 
@@ -1251,10 +1275,8 @@ final class Pass {
         result.decision = decision;
         Watch watch = result.watch;
         if (result.needsRestart()) result.reasonBefore = result.verdict().reason();
-        if (decision.events().contains(Model.EventKind.down)) {
-            store.saveEvidence(watch.name(), result.check.response());
-            result.lastHealthy = store.lastHealthy(watch.name());
-        }
+        if (decision.events().contains(Model.EventKind.down))
+            result.lastHealthy = store.history().lastHealthy(watch.name(), work.now());
 
         synchronized (store) { // the thread of a hook may save in between
             Incident before = store.of(watch).incident(), after = decision.state().incident();
@@ -2258,6 +2280,7 @@ final class Notifier {
     void post(Model.Event e, Collection<Model.Hook> hooks) {
         Model.Event event = new Model.Event(e.kind(), e.watch(), prefix + e.title(), e.text(),
             e.at(), e.since());
+        store.log(event);
         hooks.stream().filter(hook -> hook.on().contains(event.kind())).map(Model.Hook::id)
             .distinct().forEach(id -> store.post(new OutboxEntry(event, id, Instant.EPOCH)));
     }
@@ -2380,7 +2403,7 @@ final class Notifier {
 
 /** What a message says: what happened, why, since when, what was done. */
 final class MessageText {
-    private static final Set<Model.EventKind> ENDS =
+    static final Set<Model.EventKind> ENDS =
         EnumSet.of(Model.EventKind.healed, Model.EventKind.recovered);
 
     static Model.Event about(Model.EventKind kind, WatchResult r, Incident incident, Instant now) {
@@ -2534,11 +2557,12 @@ record CommandSender(List<String> words) implements Sender {
 
 // === 9. State on disk ==========================================================================
 // One folder per rules file, mode 0700. memory.json holds what each watch remembers and the outbox,
-// so that both change in one step; history.jsonl has one line a pass.
+// so that both change in one step; history.jsonl has a line for each pass, incidents.jsonl one for
+// each message.
 
 /** What passes remember. A damaged file is renamed, an unwritable one is reported. */
 final class StateStore {
-    private static final int FORMAT = 2, MAX_HISTORY_BYTES = 2 << 20;
+    private static final int FORMAT = 2;
 
     /** The content of memory.json. */
     private record StateFile(int format, boolean brokenRules, Map<String, WatchState> watches,
@@ -2553,7 +2577,7 @@ final class StateStore {
     private final Set<String> warnings = Collections.synchronizedSet(new LinkedHashSet<>());
     private boolean brokenRules;
     private String saved;
-    private List<Map<?, ?>> history;
+    private History history;
 
     StateStore(Path folder, boolean writable, Environment env, Secrets secrets) {
         this.folder = folder;
@@ -2618,10 +2642,12 @@ final class StateStore {
     }
 
     synchronized void post(OutboxEntry entry) {
-        Model.Event e = entry.event();
-        Model.Event masked = new Model.Event(e.kind(), e.watch(), secrets.mask(e.title()),
+        outbox.add(new OutboxEntry(masked(entry.event()), entry.hook(), entry.notBefore()));
+    }
+
+    private Model.Event masked(Model.Event e) {
+        return new Model.Event(e.kind(), e.watch(), secrets.mask(e.title()),
             secrets.mask(e.text()), e.at(), e.since());
-        outbox.add(new OutboxEntry(masked, entry.hook(), entry.notBefore()));
     }
 
     /** Forgets watches that are no longer in the rules, and returns their last states. */
@@ -2688,31 +2714,48 @@ final class StateStore {
         return folder.resolve(kind).resolve(safe.length() < 200 ? safe : Text.hash(name));
     }
 
-    /** What a service answered when it was found down: one file a watch, to look into later. */
-    void saveEvidence(String name, Response response) {
-        String text = response.url() + "\n" + response.status() + " " + response.failureText()
-            + "\n" + response.headers() + "\n" + Text.cut(response.body(), 1 << 16);
-        writeOrWarn("the response of " + name, () -> {
-            Path file = fileOf("evidence", name + ".txt");
-            SecureFiles.folder(file.getParent());
-            return SecureFiles.write(file, secrets.mask(text));
-        });
+    private JsonLines lines(String name) { return new JsonLines(folder, name); }
+
+    /** Of the passes that are about to be dropped, the spans are kept. */
+    void saveHistory(Collection<WatchResult> results) {
+        JsonLines passes = lines("history");
+        if (passes.isFull()) new History(passes.readOld(Map.class), List.of()).allSpans()
+            .forEach(span -> writeOrWarn("uptime.jsonl", () -> lines("uptime").append(span)));
+        writeOrWarn("history.jsonl", () -> passes.append(History.line(results, env.now())));
     }
 
-    /** `{"t":1795334705,"plex":"h143"}`: the verdict's first letter, r if the pass healed it, and
-     *  the milliseconds. */
-    void saveHistory(Collection<WatchResult> results) {
-        Map<String, Object> line = new LinkedHashMap<>(Map.of("t", env.now().getEpochSecond()));
-        for (WatchResult r : results) line.putIfAbsent(r.watch.name(),
-            (r.healed ? 'r' : r.verdict().word().charAt(0))
-                + "" + r.check.response().time().toMillis());
-        Path file = folder.resolve("history.jsonl"), old = folder.resolve("history.old.jsonl");
-        writeOrWarn("history.jsonl", () -> {
-            if (file.toFile().length() > MAX_HISTORY_BYTES)
-                Files.move(file, old, StandardCopyOption.REPLACE_EXISTING);
-            if (!Files.exists(file)) Files.createFile(file, SecureFiles.PRIVATE);
-            return Files.writeString(file, Json.text(line) + "\n", StandardOpenOption.APPEND);
-        });
+    History history() {
+        if (history == null) history =
+            new History(lines("history").read(Map.class), lines("uptime").read(Span.class));
+        return history;
+    }
+
+    void log(Model.Event event) {
+        writeOrWarn("incidents.jsonl", () -> lines("incidents").append(masked(event)));
+    }
+
+    /** The incidents, by the first and the last message about each. */
+    Collection<LogEntry> log() {
+        Map<String, LogEntry> log = new LinkedHashMap<>();
+        for (Model.Event event : lines("incidents").read(Model.Event.class))
+            log.merge(event.watch() + event.since(), new LogEntry(event, event, isOpen(event)),
+                (earlier, later) -> new LogEntry(earlier.first(), event, later.open()));
+        return log.values();
+    }
+
+    /** Who installs the schedule writes its interval, in seconds, to the file `schedule`. */
+    Freshness freshness() {
+        String seconds = SecureFiles.orElse(() -> Files.readString(folder.resolve("schedule")),
+            missing -> "").strip();
+        boolean known = seconds.matches("[1-9]\\d{0,6}");
+        return new Freshness(history().lastPass(),
+            known ? Duration.ofSeconds(Long.parseLong(seconds)) : null);
+    }
+
+    /** {@code file} null: the rules want none. */
+    void saveMetrics(Path file, Collection<WatchResult> results) {
+        if (file != null) writeOrWarn(file.toString(), () -> SecureFiles.write(file,
+            Metrics.text(results, this, env.now()), SecureFiles.PUBLIC));
     }
 
     private void writeOrWarn(String what, SecureFiles.IOSupplier<Path> writing) {
@@ -2721,67 +2764,157 @@ final class StateStore {
             return null;
         });
     }
+}
 
-    /** The time of the last healthy pass, or null. */
-    Instant lastHealthy(String name) {
-        Instant last = null;
-        for (Map<?, ?> line : history()) {
-            boolean healthy = String.valueOf(line.get(name)).matches("[hr]\\d+");
-            if (healthy && line.get("t") instanceof Number time)
-                last = Instant.ofEpochSecond(time.longValue());
+/** A file of JSON lines; when it is full, it replaces the older one. */
+record JsonLines(Path folder, String name) {
+    private Path file() { return folder.resolve(name + ".jsonl"); }
+    private Path old() { return folder.resolve(name + ".old.jsonl"); }
+    boolean isFull() { return file().toFile().length() > 2 << 20; }
+
+    Path append(Object line) throws IOException {
+        if (isFull()) Files.move(file(), old(), StandardCopyOption.REPLACE_EXISTING);
+        if (!Files.exists(file())) Files.createFile(file(), SecureFiles.PRIVATE);
+        return Files.writeString(file(), Json.text(line) + "\n", StandardOpenOption.APPEND);
+    }
+
+    <T> List<T> read(Class<T> type) { return read(type, old(), file()); }
+    <T> List<T> readOld(Class<T> type) { return read(type, old()); }
+
+    /** Without the lines that a crash has cut. */
+    private static <T> List<T> read(Class<T> type, Path... files) {
+        return Stream.of(files).flatMap(file -> SecureFiles.orElse(() -> Files.readAllLines(file,
+                StandardCharsets.ISO_8859_1).stream(), missing -> Stream.empty())) // it is ASCII
+            .map(line -> Json.parse(line, type)).filter(Objects::nonNull).toList();
+    }
+}
+
+/** What one pass saw: the verdict's first letter, or r if the pass healed it. */
+record Sample(Instant at, char verdict, long millis, Long certificateDays) {
+    boolean isHealthy() { return verdict == 'h' || verdict == 'r'; }
+    boolean isJudged() { return isHealthy() || verdict == 'u'; }
+}
+
+/** A time in which a service was up, or was not. */
+record Span(String watch, Instant from, Instant to, boolean up) {
+    Span { Stream.of(watch, from, to).forEach(Objects::requireNonNull); }
+
+    /** In per cent, rounded down: 100 is only without an outage. null: nothing is known. */
+    static Double uptime(List<Span> spans, Instant begin, Instant end) {
+        long up = 0, known = 0;
+        for (Span span : spans) {
+            Instant from = span.from.isAfter(begin) ? span.from : begin;
+            long time = from.until(WatchState.earlier(span.to, end), ChronoUnit.SECONDS);
+            if (time > 0) known += time;
+            if (time > 0 && span.up) up += time;
         }
-        return last;
+        return known == 0 ? null : Math.floor(10_000.0 * up / known) / 100;
+    }
+}
+
+/** What passes saw; {@code older}: what is left of passes that were dropped. */
+final class History {
+    private static final Pattern SAMPLE = Pattern.compile("([hruip])(\\d{1,9})( -?\\d{1,6})?");
+    private final List<Map> passes;
+    private final List<Span> older;
+
+    History(List<Map> passes, List<Span> older) {
+        this.passes = passes.stream().filter(pass -> pass.get("t") instanceof Number).toList();
+        this.older = older;
+    }
+
+    /** `{"t":1795334705,"plex":"h143 62"}`: milliseconds, days until the certificate expires. */
+    static Map<String, Object> line(Collection<WatchResult> results, Instant now) {
+        Map<String, Object> line = new LinkedHashMap<>(Map.of("t", now.getEpochSecond()));
+        for (WatchResult r : results) {
+            Response response = r.check.response();
+            String days = response.certificate() == null ? "" : " " + now.until(
+                response.certificate().getNotAfter().toInstant(), ChronoUnit.DAYS);
+            line.putIfAbsent(r.watch.name(), (r.healed ? 'r' : r.verdict().word().charAt(0))
+                + "" + response.time().toMillis() + days);
+        }
+        return line;
+    }
+
+    List<Sample> samples(String name) {
+        List<Sample> samples = new ArrayList<>();
+        for (Map<?, ?> pass : passes) {
+            Matcher sample = SAMPLE.matcher(String.valueOf(pass.get(name)));
+            if (sample.matches()) samples.add(new Sample(time(pass), sample.group(1).charAt(0),
+                Long.parseLong(sample.group(2)),
+                sample.group(3) == null ? null : Long.valueOf(sample.group(3).strip())));
+        }
+        return samples;
+    }
+
+    private static Instant time(Map<?, ?> pass) {
+        return Instant.ofEpochSecond(((Number) pass.get("t")).longValue());
+    }
+
+    /** null: there was none. */
+    Instant lastPass() { return passes.isEmpty() ? null : time(passes.get(passes.size() - 1)); }
+
+    /** The time of the last healthy pass before {@code end}, or null. */
+    Instant lastHealthy(String name, Instant end) {
+        return samples(name).stream().filter(Sample::isHealthy).map(Sample::at)
+            .filter(time -> time.isBefore(end)).reduce(null, (earlier, later) -> later);
+    }
+
+    Stream<Span> allSpans() {
+        return passes.stream().flatMap(pass -> ((Map<String, ?>) pass).keySet().stream())
+            .distinct().flatMap(name -> spans(name).stream());
     }
 
     /**
-     * The share of the last days that a service was up, in per cent; null: nothing is known. The
-     * time between two healthy passes is up, that before or after another one is down, and a gap
-     * of more than three usual intervals is unknown: the machine slept or was off.
+     * The time between two healthy passes is up, that before or after an unhealthy one is down. A
+     * gap of more than three usual intervals is unknown: the machine slept or was off.
      */
-    Double uptime(String name, int days) {
-        long begin = env.now().minus(Duration.ofDays(days)).getEpochSecond();
-        long longest = 3 * interval();
-        long up = 0, known = 0, last = 0;
-        char before = '?';
-        for (Map<?, ?> line : history()) {
-            if (!(line.get("t") instanceof Number time)) continue;
-            long now = time.longValue(), span = now - Math.max(last, begin);
-            char letter = (line.get(name) + "?").charAt(0);
-            boolean judged = "hru".indexOf(before) >= 0 && "hru".indexOf(letter) >= 0;
-            if (judged && span > 0 && now - last <= longest) {
-                known += span;
-                if (letter == 'h' && before != 'u') up += span;
+    List<Span> spans(String name) {
+        Deque<Span> spans = new ArrayDeque<>();
+        older.stream().filter(span -> span.watch().equals(name)).forEach(spans::add);
+        Duration longest = interval().multipliedBy(3);
+        Sample before = new Sample(Instant.EPOCH, '?', 0, null);
+        for (Sample now : samples(name)) {
+            Duration time = Duration.between(before.at(), now.at());
+            if (before.isJudged() && now.isJudged() && time.compareTo(longest) <= 0) {
+                boolean up = now.verdict() == 'h' && before.isHealthy();
+                Span last = spans.peekLast();
+                boolean goesOn = last != null && last.up() == up && last.to().equals(before.at());
+                Instant from = goesOn ? spans.removeLast().from() : before.at();
+                spans.add(new Span(name, from, now.at(), up));
             }
-            before = letter;
-            last = now;
+            before = now;
         }
-        return known == 0 ? null : Math.round(10_000.0 * up / known) / 100.0;
+        return List.copyOf(spans);
     }
 
-    /** The median time between two passes, in seconds. */
-    private long interval() {
-        List<Long> times = history().stream().filter(line -> line.get("t") instanceof Number)
-            .map(line -> ((Number) line.get("t")).longValue()).toList();
-        long[] intervals = IntStream.range(1, times.size())
-            .mapToLong(i -> times.get(i) - times.get(i - 1)).sorted().toArray();
-        return intervals.length == 0 ? 0 : intervals[intervals.length / 2];
+    /** The median time between two passes. */
+    Duration interval() {
+        long[] seconds = IntStream.range(1, passes.size()).mapToLong(i -> time(passes.get(i - 1))
+            .until(time(passes.get(i)), ChronoUnit.SECONDS)).sorted().toArray();
+        return Duration.ofSeconds(seconds.length == 0 ? 0 : seconds[seconds.length / 2]);
+    }
+}
+
+/** When the last pass was, and how often the schedule makes one; null: not known. */
+record Freshness(Instant lastPass, Duration every) {
+    /** Two passes may be missing: the machine was busy, or another pass was running. */
+    boolean isLate(Instant now) {
+        return lastPass != null && every != null
+            && lastPass.plus(every.multipliedBy(3)).isBefore(now);
     }
 
-    /** Read once, without the lines that a crash has cut. */
-    private List<Map<?, ?>> history() {
-        if (history != null) return history;
-        List<Map<?, ?>> lines = new ArrayList<>();
-        for (String name : List.of("history.old.jsonl", "history.jsonl"))
-            for (String line : SecureFiles.orElse(() -> Files.readAllLines(folder.resolve(name),
-                    StandardCharsets.ISO_8859_1), missing -> List.<String>of())) // JSON is ASCII
-                if (Json.parse(line) instanceof Map<?, ?> checks) lines.add(checks);
-        return history = lines;
+    String inWords(Instant now) {
+        return (lastPass == null ? "no pass yet" : "last pass " + Text.ago(lastPass, now))
+            + (every == null ? "" : ", expected every " + Text.time(every))
+            + (isLate(now) ? ": the schedule is not running it" : "");
     }
 }
 
 /** Keeps files whole, and safe from other users. */
 final class SecureFiles {
-    static final FileAttribute<Set<PosixFilePermission>> PRIVATE = mode("rw-------");
+    static final FileAttribute<Set<PosixFilePermission>> PRIVATE = mode("rw-------"),
+        PUBLIC = mode("rw-r--r--");
     private static final FileAttribute<Set<PosixFilePermission>> FOLDER = mode("rwx------");
     private static final String ME = System.getProperty("user.name");
 
@@ -2847,8 +2980,9 @@ final class SecureFiles {
     }
 
     /** To a temporary file, forced to disk, then moved; the folder is forced too, for the move. */
-    static Path write(Path file, String text) throws IOException {
-        Path temporary = Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp");
+    static Path write(Path file, String text, FileAttribute<?>... mode) throws IOException {
+        Path temporary =
+            Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp", mode);
         try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE);
              FileChannel folder = FileChannel.open(file.getParent())) {
             ByteBuffer bytes = StandardCharsets.UTF_8.encode(text);
@@ -2962,16 +3096,16 @@ final class Json implements JsonGenerator.Converter {
     /** By a path such as a.b[0].c; null: there is no such value, or the text is not JSON. */
     @SuppressWarnings("rawtypes")
     static Comparable at(String text, String path) {
-        Object value = parse(text);
+        Object value = parse(text, Object.class);
         for (String key : path.split("[.\\[\\]]+")) value = child(value, key);
         return value == null || value instanceof Comparable ? (Comparable) value
             : JsonOutput.toJson(value);
     }
 
-    /** null: it is not JSON. */
-    static Object parse(String text) {
+    /** null: it is not JSON of that type. */
+    static <T> T parse(String text, Class<T> type) {
         try {
-            return new JsonSlurper().parseText(text);
+            return type.cast(as(type, new JsonSlurper().parseText(text)));
         } catch (RuntimeException | StackOverflowError notJson) {
             return null;
         }
@@ -3030,6 +3164,9 @@ interface Language extends Model {
         public void path(String... folders) { loader.path(folders); }
         /** A URL to request at the end of each pass: a dead man's switch. */
         public void heartbeat(String url) { loader.heartbeat(url); }
+        /** A file for the textfile collector of Prometheus' node exporter, written at the end of
+         *  each pass over all watches; default none. Its name must end in .prom. */
+        public void metrics(String file) { loader.metrics(file); }
         /** How long a whole pass may take; default 4.minutes. */
         public void deadline(Duration time) { loader.deadline = loader.positive("deadline", time); }
         /** A remedy for several watches: `def tunnel = restart { … }`, then `restart tunnel`. */
@@ -3460,8 +3597,8 @@ final class Blocks {
 // Text -> compiled classes (kept for the next pass) -> the script runs -> Rules, or all mistakes.
 
 /** What the rules say, without a mistake. A watch stands below those that it depends on. */
-record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Duration deadline,
-             List<String> path, List<String> warnings) {
+record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Path metrics,
+             Duration deadline, List<String> path, List<String> warnings) {
     /** The watches with these names and, above each, those that it depends on. */
     List<Watch> select(List<String> names) {
         if (names == null || names.isEmpty()) return watches;
@@ -3493,6 +3630,7 @@ final class RulesLoader {
     final Secrets secrets;
     final List<Model.Hook> globalHooks = new ArrayList<>();
     String heartbeat;
+    Path metrics;
     Duration deadline = Duration.ofMinutes(4);
     private final Path file;
     private final Environment env;
@@ -3584,7 +3722,7 @@ final class RulesLoader {
             mistakeAt(0, "there is no watch; write at least watch('name') { url 'https://…' }");
         mistakes.throwIfAny();
         loaded = true;
-        return new Rules(built, List.copyOf(hooks.values()), heartbeat, deadline,
+        return new Rules(built, List.copyOf(hooks.values()), heartbeat, metrics, deadline,
             List.copyOf(path), List.copyOf(warnings));
     }
 
@@ -3753,6 +3891,12 @@ final class RulesLoader {
         String missing = MissingSecretException.in(url);
         if (missing != null) reportMissing(currentLine(), missing, "the heartbeat is not sent");
         else heartbeat = url("heartbeat", url);
+    }
+
+    void metrics(String name) {
+        metrics = file.resolveSibling(name);
+        if (!name.endsWith(".prom")) mistake("metrics '" + name
+            + "' needs a name that ends in .prom; the node exporter ignores other files");
     }
 
     void reportMissing(int line, String secret, String effect) {
@@ -4458,7 +4602,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
             if (block.hasConditions() && !reads) mistake(call, block.usage(word + " …", word));
             return;
         }
-        boolean ofFile = Set.of("watch", "heartbeat", "deadline", "path").contains(word);
+        boolean ofFile = Set.of("watch", "heartbeat", "metrics", "deadline", "path").contains(word);
         if (ofFile) mistake(call, Block.file.belongs(word, block));
         else if (Block.watch.declares(word) && !word.equals("command"))
             mistake(call, Block.watch.belongs(word, block));
@@ -4610,24 +4754,43 @@ record ValidateJson(List<String> watches, List<String> complaints, int exit) { }
 /** What `status` says of one watch; its components are the fields of --json. */
 record WatchStatus(String name, String state, Instant since, Instant pausedUntil, String reason,
                    RestartRecord lastRestart, int budgetLeft, int budget, Duration per,
-                   Map<String, Double> uptime) {
+                   Map<String, Double> uptime, Duration watched) {
     String inWords() {
         String text = name + ": " + state;
         if (pausedUntil != null) text += " " + Text.until(pausedUntil);
         else text += since == null ? ", not checked yet" : " since " + Text.at(since);
         if (reason != null) text += "\n    down: " + reason;
         if (lastRestart != null) text += "\n    last restart " + Text.at(lastRestart.at()) + ": "
-            + lastRestart.what() + " ("
-            + Objects.requireNonNullElse(lastRestart.result(), "interrupted") + ")";
+            + lastRestart.inWords();
         if (per != null) text += "\n    restarts left: " + budgetLeft + " of " + budget + " per "
             + Text.time(per);
-        return text + "\n    uptime: " + uptime.entrySet().stream()
-            .map(span -> percent(span.getValue()) + " in " + span.getKey())
+        return text + "\n    uptime: " + uptimes().entrySet().stream()
+            .map(span -> percent(span.getValue()) + " in " + Text.time(span.getKey()))
             .collect(Collectors.joining(", "));
     }
 
-    private static String percent(Double value) {
+    /** Not "in 30 days" when the service has been watched for six minutes. */
+    Map<Duration, Double> uptimes() {
+        Map<Duration, Double> shown = new TreeMap<>();
+        Duration longest = watched == null ? Duration.ofDays(1) : watched;
+        uptime.forEach((time, share) -> shown.put(
+            Collections.min(List.of(Text.parseDuration(time), longest)), share));
+        return shown;
+    }
+
+    static String percent(Double value) {
         return value == null ? "unknown" : (value + " %").replace(".0 %", " %");
+    }
+}
+
+/** What `log` says of one incident: the first and the last message about it. */
+record LogEntry(Model.Event first, Model.Event last, boolean open) {
+    String inWords(Instant now) {
+        String end = first == last ? "" : " At " + Text.at(last.at()) + ", "
+            + Text.time(first.since(), last.at()) + " later: " + last.title() + ".";
+        boolean down = open && !MessageText.ENDS.contains(last.kind());
+        return Text.at(first.since()) + "  " + first.title() + ": " + first.text() + end
+            + (down ? " Down for " + Text.time(first.since(), now) + " so far." : "");
     }
 }
 
@@ -4739,14 +4902,53 @@ final class Printer {
         line(hooks.isEmpty() ? "    no notifications" : "    notifies " + Text.list(hooks));
     }
 
-    void status(List<WatchStatus> watches, List<OutboxEntry> waiting) {
+    void status(List<WatchStatus> watches, StateStore store) {
+        List<OutboxEntry> waiting = store.outbox();
+        Freshness pass = store.freshness();
         if (options.json) {
-            line(Json.text(Map.of("watches", watches, "waiting", waiting.size())));
+            line(Json.text(Json.fields("watches", watches, "waiting", waiting.size(),
+                "lastPass", pass.lastPass(), "every", pass.every())));
             return;
         }
         watches.forEach(watch -> line(watch.inWords()));
+        line(pass.inWords(env.now()));
         for (OutboxEntry entry : waiting) line("not delivered yet to " + Text.hook(entry.hook())
             + " since " + Text.at(entry.event().at()) + ": " + entry.event().title());
+    }
+    void log(List<LogEntry> entries, Instant begin) {
+        if (options.json) line(Json.text(Map.of("incidents", entries)));
+        else if (entries.isEmpty()) line("nothing was down since " + Text.at(begin));
+        else entries.forEach(entry -> line(entry.inWords(env.now())));
+    }
+}
+
+/** What a pass found, as a textfile for Prometheus' node exporter. */
+final class Metrics {
+    static String text(Collection<WatchResult> results, StateStore store, Instant now) {
+        StringBuilder text = new StringBuilder();
+        for (String state : List.of("healthy", "unhealthy", "inconclusive", "paused"))
+            text.append(gauge(state, "1 if the service is " + state + ".", results,
+                r -> r.verdict().word().equals(state) ? 1 : 0));
+        return text
+            + gauge("response_seconds", "How long the last check took.", results,
+                r -> r.check.response().time().toNanos() / 1e9)
+            + gauge("recent_restarts", "Restarts in the period of the restart limit.", results,
+                r -> store.of(r.watch).restartsInWindow(r.watch.policy(), now))
+            + gauge("certificate_expiry_timestamp_seconds", "When the certificate expires.",
+                results.stream().filter(r -> r.check.response().certificate() != null).toList(),
+                r -> r.check.response().certificate().getNotAfter().getTime() / 1000)
+            + gauge("last_pass_timestamp_seconds", "When the last pass ended.", results,
+                r -> now.getEpochSecond());
+    }
+
+    private static String gauge(String name, String help, Collection<WatchResult> results,
+                                Function<WatchResult, Number> value) {
+        String metric = "watchdog_" + name;
+        StringBuilder text = new StringBuilder("# HELP " + metric + " " + help + "\n# TYPE "
+            + metric + " gauge\n");
+        for (WatchResult r : results) text.append(metric + "{watch=\""
+            + r.watch.name().replaceAll("[\\\\\"]", "\\\\$0") + "\"} " + value.apply(r) + "\n");
+        return text.toString();
     }
 }
 

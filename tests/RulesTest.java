@@ -317,6 +317,8 @@ class RulesTest {
         in("path 'bin'",
             "path 'bin' is not an absolute folder; write, for example, '/opt/homebrew/bin' or '~/bin'"),
         in("heartbeat 'hc-ping.com/x'", "heartbeat 'hc-ping.com/x' is not a URL"),
+        in("metrics '/tmp/watchdog'", "metrics '/tmp/watchdog' needs a name that ends in .prom; "
+            + "the node exporter ignores other files"),
         in("deadline 0.minutes", "deadline needs a duration above zero, for example 10.seconds"),
         in("notify slack(url: 'https://x/'), on: ['down']",
             "on: needs kinds such as [healed, gave_up]; found 'down'"),
