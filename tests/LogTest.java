@@ -19,7 +19,7 @@ import org.junit.jupiter.api.io.TempDir;
 /** `watchdog log`, and whether the schedule still runs: what an owner asks after a week away. */
 class LogTest {
     private static final String DOWN = "2026-03-01 08:05  plex is down: expected status == 200, but status "
-        + "was 530. Last seen healthy at 2026-03-01 08:00. Restarting it: ";
+        + "was 530; got 'error code: 1033'. Last seen healthy at 2026-03-01 08:00. Restarting it: ";
     private static final String HEALED = DOWN + "run 'touch plex.up'. "
         + "At 2026-03-01 08:05, 20 s later: plex is healthy again.\n";
     private static final String OPEN = DOWN + "run 'true'. "
