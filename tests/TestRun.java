@@ -5,6 +5,7 @@
 //DEPS com.squareup.okhttp3:mockwebserver3:5.5.1
 //DEPS com.squareup.okhttp3:okhttp-tls:5.5.1
 //SOURCES ../watchdog.java
+//SOURCES ../tools/*.java
 //SOURCES *.java
 
 import java.nio.file.Path;

@@ -1,0 +1,204 @@
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import java.io.IOException;
+import java.io.StringReader;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Clock;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import javax.xml.parsers.DocumentBuilderFactory;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.xml.sax.InputSource;
+
+/** `watchdog schedule` with stand-ins for crontab, systemctl and launchctl. CronTest has the real cron. */
+class ScheduleTest {
+    @TempDir private Path temp;
+    private TestFolder home;
+    private Path bin, crontab, command, rules = Path.of("rules.groovy");
+
+    @BeforeEach void aHome() throws IOException {
+        bin = Files.createDirectories(temp.resolve("bin"));
+        crontab = bin.resolve("crontab.txt");
+        command = temp.resolve(".local/bin/watchdog");
+        home = new TestFolder(temp).rules("watch('it') { command 'true' }")
+            .script("bin/crontab", """
+                cd "${0%/*}"
+                case $1 in
+                -l) cat crontab.txt 2>/dev/null || { echo 'no crontab for me' >&2; exit 1; } ;;
+                *) if [ -e refuse ]; then echo 'bad minute' >&2; exit 1; fi; cat "$1" >crontab.txt ;;
+                esac""")
+            .script("bin/systemctl", "echo \"$*\" >>\"$0.log\"; ! [ -e \"${0%/*}/refuse\" ]")
+            .script("bin/launchctl", "echo \"$*\" >>\"$0.log\"; ! [ -e \"${0%/*}/refuse\" ]")
+            .env("PATH", bin + ":/usr/bin:/bin");
+    }
+
+    /** What `schedule` would install for the rules in the home folder. */
+    private Job job(Duration every) {
+        var env = new Environment(home.env, temp, Clock.systemUTC(), System.out, System.err, false, code -> { });
+        var options = new watchdog(env);
+        options.rules = rules;
+        return Job.of(new Context(env, options), every);
+    }
+
+    private static final Duration FIVE = Duration.ofMinutes(5), TEN = Duration.ofMinutes(10);
+
+    // ---- what it prints -----------------------------------------------------------------------------
+
+    @ParameterizedTest @CsvSource(delimiter = '|', quoteCharacter = '`', value = {
+        "schedule | */5 * * * * HOME/.local/bin/watchdog --log STATE/schedule.log --quiet --rules "
+            + "HOME/rules.groovy",
+        "schedule | @reboot sleep 60; HOME/.local/bin/watchdog --log STATE/schedule.log --quiet --rules "
+            + "HOME/rules.groovy",
+        "schedule --every 1m | */1 * * * * HOME",
+        "schedule --every 30m | */30 * * * * HOME",
+        "schedule --every 60m | 0 */1 * * * HOME",
+        "schedule --every 6h | 0 */6 * * * HOME",
+        "schedule --rules 100%/it's.groovy | --rules 'HOME/100\\%/it'\\''s.groovy'",
+        "schedule --state elsewhere | --rules HOME/rules.groovy --state HOME/elsewhere",
+        "schedule --as systemd | ExecStart=`HOME/.local/bin/watchdog` `--quiet` `--rules` `HOME/rules.groovy`",
+        "schedule --as systemd --rules 100%/it's.groovy | `HOME/100%%/it's.groovy`",
+        "schedule --as systemd | OnCalendar=*:0/5",
+        "schedule --as systemd --every 2h | OnCalendar=0/2:00",
+        "schedule --as launchd | <key>StartInterval</key><integer>300</integer>",
+        "schedule --as launchd --every 1h | <key>StartInterval</key><integer>3600</integer>"})
+    void itPrintsWhatItWouldWriteAndWritesNothing(String words, String part) throws IOException {
+        Files.createDirectories(temp.resolve("100%"));
+        home.file("100%/it's.groovy", "watch('it') { command 'true' }");
+        Run run = home.watchdog(words.split(" ")).exits(0);
+        Path state = temp.resolve(".local/state/watchdog").resolve(rulesId());
+        run.says(part.replace("STATE", state.toString()).replace("HOME", temp.toString()).replace('`', '"'));
+        assertFalse(Files.exists(crontab) || Files.exists(command) || Files.exists(temp.resolve(".config")));
+    }
+
+    private String rulesId() { return "rules-" + Text.hash(temp + "/rules.groovy").substring(0, 8); }
+
+    @ParameterizedTest @CsvSource(delimiter = '|', value = {
+        "--every 7m | --every must divide an hour or a day into equal parts",
+        "--every 30s | --every must divide an hour or a day into equal parts",
+        "--every 90m | --every must divide an hour or a day into equal parts",
+        "--every 1d | --every must divide an hour or a day into equal parts",
+        "--every 61s | --every must divide an hour or a day into equal parts",
+        "--every often | 'often' is not a duration; use 30m, 2h or 1d",
+        "--as anacron | expected one of [cron, systemd, launchd]",
+        "--install --remove | use either --install or --remove",
+        "--install --rules none.groovy | none.groovy; write it, or name another with --rules FILE",
+        "--instal | unknown option: '--instal'; did you mean --install?"})
+    void aMistakeIsOneSentence(String words, String sentence) {
+        Run run = home.watchdog(("schedule " + words).split(" ")).exits(2).errs(sentence);
+        assertEquals("", run.out());
+        assertFalse(Files.exists(crontab) || Files.exists(command), run::toString);
+    }
+
+    // ---- cron ---------------------------------------------------------------------------------------
+
+    @ParameterizedTest @CsvSource(delimiter = '|', quoteCharacter = '`', value = {
+        "none", "``", "`MAILTO=me\n# caf\u00e9\n17 4 * * 1 true\n`", "`# no newline at its end`",
+        "`# >>> watchdog rules-01234567 (another)\n* * * * * true\n# <<< watchdog rules-01234567\n# end\n`"})
+    void theRestOfTheCrontabIsKeptToTheByte(String before) throws Exception {
+        String rest = before.equals("none") ? "" : before;
+        if (!before.equals("none")) writeCrontab(before);
+        new Crontab(job(TEN)).install();
+        new Crontab(job(FIVE)).install();
+        assertEquals((rest.isEmpty() || rest.endsWith("\n") ? rest : rest + "\n")
+            + new Crontab(job(FIVE)).text(), crontab());
+        new Crontab(job(FIVE)).remove();
+        assertEquals(rest.isEmpty() || rest.endsWith("\n") ? rest : rest + "\n", crontab());
+    }
+
+    @Test void aBlockIsReplacedWhereItStands() throws Exception {
+        new Crontab(job(TEN)).install();
+        writeCrontab(crontab() + "# end\n");
+        new Crontab(job(FIVE)).install();
+        assertEquals(new Crontab(job(FIVE)).text() + "# end\n", crontab());
+    }
+
+    @Test void aCrontabThatIsRefusedIsUnchanged() throws Exception {
+        writeCrontab("# mine\n");
+        refuse();
+        var refused = assertThrows(ExitException.class, () -> new Crontab(job(FIVE)).install());
+        assertTrue(refused.getMessage().endsWith("the old one is unchanged: bad minute"), refused.getMessage());
+        assertEquals("# mine\n", crontab());
+    }
+
+    /** An empty answer for another reason than an empty crontab: writing would lose the old one. */
+    @Test void aCrontabThatCannotBeReadIsNotWritten() throws Exception {
+        writeCrontab("# mine\n");
+        Files.writeString(bin.resolve("crontab"), "#!/bin/sh\necho 'disk error' >&2\nexit 1\n");
+        var failed = assertThrows(ExitException.class, () -> new Crontab(job(FIVE)).install());
+        assertEquals("watchdog: cannot read your crontab: disk error", failed.getMessage());
+        assertEquals("# mine\n", crontab());
+    }
+
+    @Test void aBlockWithoutItsEndIsLeftToAPerson() throws Exception {
+        new Crontab(job(FIVE)).install();
+        String broken = crontab().replaceAll("# <<<.*\n", "");
+        writeCrontab(broken);
+        assertThrows(ExitException.class, () -> new Crontab(job(TEN)).install());
+        assertThrows(ExitException.class, () -> new Crontab(job(TEN)).remove());
+        assertEquals(broken, crontab());
+    }
+
+    private void writeCrontab(String text) throws IOException {
+        Files.writeString(crontab, text, StandardCharsets.ISO_8859_1);
+    }
+
+    private String crontab() throws IOException {
+        return Files.readString(crontab, StandardCharsets.ISO_8859_1);
+    }
+
+    // ---- systemd and launchd ------------------------------------------------------------------------
+
+    @Test void systemdAcceptsTheUnits() throws Exception {
+        Units.systemd(job(FIVE)).install();
+        assertTrue(home.lines("bin/systemctl.log").get(2).matches("--user restart watchdog-rules-.*\\.timer"));
+        assumeTrue(Files.exists(Path.of("/usr/bin/systemd-analyze")), "systemd-analyze is not installed");
+        Files.createDirectories(command.getParent());
+        home.script(".local/bin/watchdog", "true");
+        List<String> words = new ArrayList<>(List.of("systemd-analyze", "--user", "verify"));
+        Units.systemd(job(FIVE)).files().keySet().forEach(file -> words.add(file.toString()));
+        var verify = new ProcessBuilder(words);
+        verify.environment().put("XDG_RUNTIME_DIR", temp.toString());
+        assertEquals(new Run(0, "", ""), Run.of(verify));
+    }
+
+    /** By Java's parser, and where there is one by Apple's. */
+    @Test void thePlistIsWellFormed() throws Exception {
+        rules = Path.of("a & <b>.groovy");
+        Units agent = Units.launchd(job(TEN));
+        agent.install();
+        Path file = agent.files().keySet().iterator().next();
+        var parser = DocumentBuilderFactory.newInstance().newDocumentBuilder();
+        parser.setEntityResolver((name, url) -> new InputSource(new StringReader("")));
+        var array = parser.parse(file.toFile()).getElementsByTagName("array");
+        assertTrue(array.item(0).getTextContent().contains(temp + "/a & <b>.groovy"));
+        if (Files.exists(Path.of("/usr/bin/plutil")))
+            Run.of(new ProcessBuilder("plutil", "-lint", file.toString())).exits(0);
+    }
+
+    @Test void unitsThatCannotBeLoadedLeaveTheOldOnes() throws Exception {
+        Units old = Units.systemd(job(TEN));
+        refuse();
+        assertThrows(ExitException.class, old::install);
+        assertFalse(old.isInstalled());
+        Files.delete(bin.resolve("refuse"));
+        old.install();
+        refuse();
+        assertThrows(ExitException.class, () -> Units.systemd(job(FIVE)).install());
+        for (Path file : old.files().keySet()) assertEquals(old.files().get(file), Files.readString(file));
+        old.remove();
+        assertFalse(old.isInstalled());
+    }
+
+    private void refuse() { home.file("bin/refuse", ""); }
+}

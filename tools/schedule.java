@@ -1,0 +1,171 @@
+///usr/bin/env jbang "$0" "$@" ; exit $?
+//JAVA 17+
+//DESCRIPTION Runs watchdog every few minutes: by cron, a systemd timer or a launchd agent.
+//SOURCES ../watchdog.java
+//SOURCES Schedulers.java
+//SOURCES Installation.java
+
+// The command and its job. Schedulers.java has cron, systemd and launchd; Installation.java has
+// what they run: a copy of watchdog that needs neither JBang nor the network.
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import java.util.stream.Stream;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParentCommand;
+
+@Command(name = "schedule", sortOptions = false, description = {
+    "Run a pass every few minutes, by cron, systemd or launchd.",
+    "Without --install and --remove: print what --install would write."})
+public final class schedule implements Callable<Integer> {
+    enum Kind { cron, systemd, launchd }
+
+    @ParentCommand watchdog options;
+    @Option(names = "--every", paramLabel = "TIME", defaultValue = "5m",
+        description = "The time between two passes, for example 10m or 1h; default: 5m.")
+    Duration every;
+    @Option(names = "--as", paramLabel = "KIND", description = "cron, systemd or launchd; default:"
+        + " launchd on macOS; elsewhere cron if it is installed, or else systemd.")
+    Kind as;
+    @Option(names = "--install", description = "Write the schedule, or replace it.")
+    boolean install;
+    @Option(names = "--remove", description = "Remove the schedule.")
+    boolean remove;
+    private Context context;
+    private Job job;
+
+    public static void main(String... args) {
+        watchdog.main(Stream.concat(Stream.of("schedule"), Stream.of(args)).toArray(String[]::new));
+    }
+
+    @Override public Integer call() {
+        ExitException.mistakeIf(install && remove, "use either --install or --remove");
+        context = options.context();
+        ExitException.mistakeIf(context.isReadOnly(), "a schedule needs a writable state folder");
+        job = Job.of(context, every);
+        List<Scheduler> all = List.of(new Crontab(job), Units.systemd(job), Units.launchd(job));
+        return context.orExit("cannot change the schedule", () -> {
+            if (remove) return remove(as == null ? all : List.of(all.get(as.ordinal())));
+            RulesLoader.read(context.rulesFile); // there must be rules to schedule
+            Scheduler chosen = all.get(kind().ordinal());
+            return install ? install(chosen, all) : print(chosen);
+        });
+    }
+
+    private Kind kind() {
+        if (as != null) return as;
+        if (System.getProperty("os.name").startsWith("Mac")) return Kind.launchd;
+        return job.finds("crontab") ? Kind.cron : Kind.systemd;
+    }
+
+    private int print(Scheduler scheduler) throws IOException {
+        context.env.out().print(scheduler.text());
+        context.printer.warn("nothing was changed; --install writes this"
+            + (scheduler.isInstalled() ? " in place of the present schedule" : ""));
+        return 0;
+    }
+
+    private int remove(List<Scheduler> schedulers) throws IOException {
+        boolean found = false;
+        for (Scheduler scheduler : schedulers) {
+            if (!scheduler.isInstalled()) continue;
+            scheduler.remove();
+            context.printer.line("removed  " + scheduler.place());
+            found = true;
+        }
+        if (!found) context.printer.line("no schedule found for " + context.rulesFile);
+        Files.deleteIfExists(job.interval());
+        return 0;
+    }
+
+    private int install(Scheduler chosen, List<Scheduler> all) throws IOException {
+        Installation.of(context.env, job.command()).install();
+        context.printer.line("wrote    " + job.command());
+        chosen.install();
+        context.printer.line("wrote    " + chosen.place() + ": a pass every " + Text.time(every)
+            + " with " + context.rulesFile);
+        for (Scheduler other : all) // or there would be two schedules
+            if (other != chosen && other.isInstalled()) remove(List.of(other));
+        SecureFiles.write(job.interval(), String.valueOf(every.toSeconds()));
+        chosen.hints().forEach(context.printer::line);
+        return dryRun();
+    }
+
+    /** With what cron gives it. The script makes its class-data archive now, not in a pass. */
+    private int dryRun() {
+        List<String> words = new ArrayList<>(List.of("env", "-i", "HOME=" + job.home(),
+            "PATH=" + CommandRunner.CRON_PATH, job.command().toString()));
+        words.addAll(job.arguments());
+        words.add("--dry-run");
+        CommandResult result = job.run(words.toArray(String[]::new));
+        context.printer.line(result.exit() == 0 ? "A pass works: everything is healthy."
+            : "A pass would now print:\n" + result.output().strip());
+        String bin = job.command().getParent().toString();
+        String path = context.env.variables().getOrDefault("PATH", "");
+        if (!List.of(path.split(":")).contains(bin)) context.printer.line("To call watchdog by its"
+            + " name, add this line to the profile of your shell: PATH=\"" + bin + ":$PATH\"");
+        return result.exit() == 2 || result.exit() == 4 ? result.exit() : 0;
+    }
+}
+
+/** What runs, and how often; {@code id} is the name of the state folder, for file names. */
+record Job(String id, Path home, Path config, Path folder, Path command, List<String> arguments,
+           Duration every, CommandRunner runner) {
+    Job {
+        long minutes = every.toMinutes();
+        boolean fits = minutes > 0 && (60 % minutes == 0
+            || minutes % 60 == 0 && minutes < 1440 && 1440 % minutes == 0);
+        ExitException.mistakeIf(!fits || every.toSecondsPart() > 0, "--every must divide an hour or"
+            + " a day into equal parts, for example 1m, 5m, 15m, 1h or 6h");
+    }
+
+    static Job of(Context context, Duration every) {
+        Path home = context.env.home(), folder = context.folder;
+        List<String> arguments =
+            new ArrayList<>(List.of("--quiet", "--rules", context.rulesFile.toString()));
+        if (!folder.getParent().equals(home.resolve(".local/state/watchdog")))
+            arguments.addAll(List.of("--state", folder.getParent().toString()));
+        Map<String, String> env = context.env.variables();
+        String path = CommandRunner.path(List.of(), env.getOrDefault("PATH", ""), env);
+        return new Job(folder.getFileName().toString().replaceAll("[^\\w.-]", "_"), home,
+            context.env.folder("XDG_CONFIG_HOME", ".config"), folder,
+            home.resolve(".local/bin/watchdog"), arguments, every, new CommandRunner(home, folder,
+            folder, path, env, Deadline.in(Duration.ofMinutes(5)), text -> { }));
+    }
+
+    String user() { return System.getProperty("user.name"); }
+
+    /** For `status`: the seconds between two passes. */
+    Path interval() { return folder.resolve("schedule"); }
+
+    /** cron and launchd keep no output, so the script writes it to a log of a bounded size. */
+    List<String> words() {
+        List<String> words = new ArrayList<>(List.of(command.toString(), "--log",
+            folder.resolve("schedule.log").toString()));
+        words.addAll(arguments);
+        return words;
+    }
+
+    boolean finds(String program) {
+        try {
+            return CommandRunner.resolve(program, home, runner.path()) != null;
+        } catch (StepFailedException missing) {
+            return false;
+        }
+    }
+
+    CommandResult run(String... words) {
+        try {
+            return runner.run(List.of(words), Duration.ofMinutes(5), Map.of("LC_ALL", "C"));
+        } catch (StepFailedException e) {
+            throw ExitException.failure("watchdog: " + e.getMessage());
+        }
+    }
+}
