@@ -27,6 +27,7 @@ import groovy.lang.DelegatesTo;
 import groovy.lang.GroovyClassLoader;
 import groovy.lang.Reference;
 import groovy.transform.CompileStatic;
+import groovy.transform.ThreadInterrupt;
 import groovy.transform.stc.ClosureParams;
 import groovy.transform.stc.SimpleType;
 import java.io.*;
@@ -69,9 +70,9 @@ import okhttp3.internal.http2.StreamResetException;
 import org.codehaus.groovy.ast.*;
 import org.codehaus.groovy.ast.expr.*;
 import org.codehaus.groovy.ast.stmt.*;
-import org.codehaus.groovy.ast.tools.WideningCategories.LowestUpperBoundClassNode;
 import org.codehaus.groovy.classgen.GeneratorContext;
 import org.codehaus.groovy.control.*;
+import org.codehaus.groovy.control.customizers.ASTTransformationCustomizer;
 import org.codehaus.groovy.control.customizers.CompilationCustomizer;
 import org.codehaus.groovy.control.messages.SyntaxErrorMessage;
 import org.codehaus.groovy.runtime.MethodRankHelper;
@@ -3285,7 +3286,7 @@ interface Language extends Model {
         /** The HTTP method; default GET, or POST with send. */
         public void method(String verb) { method = verb; }
         /** A request header. */
-        public void header(String header, String value) { headers.put(header, value); }
+        public void header(String name, String value) { headers.put(name, value); }
         /** User and password for HTTP basic authentication. */
         public void basicAuth(String user, String password) {
             String basic = Credentials.basic(user, password, StandardCharsets.UTF_8);
@@ -3506,27 +3507,18 @@ interface Language extends Model {
 
         /** Ends each process of this user that runs these words: SIGTERM, then SIGKILL after
          *  `grace:`, default 10.seconds. No such process is fine. */
-        public void stop(String command, @Named Duration grace) {
-            stop(ShellWords.split(command), grace);
-        }
-        public void stop(List<?> words, @Named Duration grace) {
-            add(new StopStep(ShellWords.of(words), orSeconds(grace, 10)));
+        public void stop(Object command, @Named Duration grace) {
+            add(new StopStep(ShellWords.of(command), orSeconds(grace, 10)));
         }
         /** Starts a program that outlives the pass; `log:` a file for its output, default none. */
-        public void start(String command, @Named String log) {
-            start(ShellWords.split(command), log);
-        }
-        public void start(List<?> words, @Named String log) {
-            add(new StartStep(ShellWords.of(words), log));
+        public void start(Object command, @Named String log) {
+            add(new StartStep(ShellWords.of(command), log));
         }
         /** Runs a command to its end. It fails if the exit code is not 0, or if it takes longer
          *  than `timeout:`, default 1.minute. */
-        public void running(String command, @Named Duration timeout) {
-            running(ShellWords.split(command), timeout);
-        }
-        public void running(List<?> words, @Named Duration timeout) {
-            List<String> command = ShellWords.of(words);
-            add(new RunStep("run", Text.command(command), command, orSeconds(timeout, 60)));
+        public void running(Object command, @Named Duration timeout) {
+            List<String> words = ShellWords.of(command);
+            add(new RunStep("run", Text.command(words), words, orSeconds(timeout, 60)));
         }
         /** Like run, but by /bin/sh: for pipes and variables. */
         public void sh(String script, @Named Duration timeout) {
@@ -3708,7 +3700,9 @@ final class RulesLoader {
                 return thrown;
             }
         });
-        return DaemonThreads.get(run, MAX_LOADING, new TimeoutException());
+        Throwable thrown = DaemonThreads.get(run, MAX_LOADING, new TimeoutException());
+        run.cancel(true);
+        return thrown;
     }
 
     private Rules rules(Throwable thrown) {
@@ -3870,7 +3864,7 @@ final class RulesLoader {
     }
 
     List<String> words(String command) {
-        return valid(() -> ShellWords.split(command), List.of("?"));
+        return valid(() -> ShellWords.of(command), List.of("?"));
     }
 
     Path certificates(String name) {
@@ -3945,12 +3939,26 @@ final class Mistakes {
     boolean isEmpty() { return found.isEmpty(); }
     boolean isOnLine(int line) { return found.stream().anyMatch(mistake -> mistake.line == line); }
 
-    /** The text from a place to the end of the file. */
+    /** The text of a line, counted from 1; empty if there is no such line. */
+    String line(int line) { return line < 1 || line > lines.size() ? "" : lines.get(line - 1); }
+
+    /** The first line below {@code line} that begins like {@code pattern}; 0: none. */
+    int lineBelow(int line, String pattern) {
+        return IntStream.rangeClosed(line + 1, lines.size())
+            .filter(below -> lines.get(below - 1).matches(pattern + ".*")).findFirst().orElse(0);
+    }
+
+    boolean closesTooMuch() {
+        String code = String.join("\n", lines).replaceAll("'.*?'|\".*?\"|//.*", "");
+        return code.chars().filter(c -> ")}]".indexOf(c) >= 0).count()
+            > code.chars().filter(c -> "({[".indexOf(c) >= 0).count();
+    }
+
+    /** The text from a place to the end of the file; empty if there is no such place. */
     String from(int line, int column) {
-        if (line > lines.size()) return "";
-        String first = lines.get(line - 1);
-        return first.substring(Math.min(column - 1, first.length()))
-            + String.join("", lines.subList(line, lines.size()));
+        if (line(line).length() < column || column < 1) return "";
+        return line(line).substring(column - 1) + "\n"
+            + String.join("\n", lines.subList(line, lines.size()));
     }
 
     void throwIfAny() {
@@ -4149,7 +4157,7 @@ final class MissingSecretException extends RuntimeException {
 /** Command lines as lists of words. */
 final class ShellWords {
     /** Splits as a shell would, but expands nothing. */
-    static List<String> split(String command) {
+    private static List<String> split(String command) {
         List<String> words = new ArrayList<>();
         StringBuilder word = null;
         char quote = 0;
@@ -4170,12 +4178,13 @@ final class ShellWords {
         if (quote != 0) throw new IllegalArgumentException("the command \""
             + Text.plain(command, 80) + "\" has a quote that is not closed");
         if (word != null) words.add(word.toString());
-        return of(words);
+        return words;
     }
 
-    /** The words of a list; they may be numbers, or texts with a $value. */
-    static List<String> of(List<?> list) {
-        List<String> words = list.stream().map(String::valueOf).toList();
+    /** The words of a text or of a list; they may be numbers, or texts with a $value. */
+    static List<String> of(Object command) {
+        List<String> words = command instanceof List<?> list
+            ? list.stream().map(String::valueOf).toList() : split(String.valueOf(command));
         if (words.isEmpty() || words.get(0).isBlank()) throw new IllegalArgumentException(
             "a command is empty; write a program, for example 'cloudflared tunnel run'");
         return words;
@@ -4195,12 +4204,23 @@ enum Block {
     /** Groovy would find these words on Object or Closure first, so their methods are renamed. */
     static final Map<String, String> RENAMED = Map.of("run", "running", "notify", "notifying",
         "call", "calling", "command", "commandHook");
+    /** A value of each type, as it is written in the rules; $ is the name of the parameter. */
+    private static final Map<String, String> SAMPLES = Map.of("String", "'$'", "String[]",
+        "'…', '…'", "int", "3", "Integer", "3", "Duration", "10.seconds", "Closure", "{ … }",
+        "List", "[…]", "Map", "[…]", "Hook", "pushover(…)", "Object", "'$'");
     final String title;
     private final Class<?> spec;
 
     Block(String title, Class<?> spec) {
         this.title = title;
         this.spec = spec;
+    }
+
+    /** The block whose class declares a method, or null: it is no word of the rules. */
+    static Block declaring(MethodNode method) {
+        String type = method.getDeclaringClass().getName();
+        return Arrays.stream(values()).filter(block -> block.spec.getName().equals(type))
+            .filter(block -> block != unknown).findFirst().orElse(null);
     }
 
     boolean hasConditions() { return this == healthy || this == when; }
@@ -4211,14 +4231,25 @@ enum Block {
     }
 
     List<Method> methods(String word) {
-        return methods().filter(method -> wordOf(method.getName()).equals(word))
-            .sorted(Comparator.comparingInt(Method::getParameterCount)).toList();
+        return methods().filter(method -> wordOf(method.getName()).equals(word)).sorted(Comparator
+            .comparingInt(Method::getParameterCount).thenComparing(Method::toString)).toList();
     }
 
     boolean declares(String word) { return !methods(word).isEmpty(); }
 
     /** Which declares a word: this block, or else the file, or neither: null. */
-    Block owner(String word) { return declares(word) ? this : file.declares(word) ? file : null; }
+    Block owner(String word) {
+        if (declares(word)) return this;
+        return file.declares(word) && !watch.declares(word) ? file : null;
+    }
+
+    /** Groovy would also find the words of an enclosing block, such as url in restart { }. */
+    boolean accepts(MethodNode word) {
+        Block owner = declaring(word);
+        boolean value = owner == file && !word.isVoidMethod()
+            && watch.methods().noneMatch(method -> method.getName().equals(word.getName()));
+        return owner == null || value || owner == this || owner == healthy && this == when;
+    }
 
     /** All words that can be used in this block, values such as `none` among them. */
     Set<String> words() {
@@ -4246,23 +4277,82 @@ enum Block {
         return "'" + word + "' belongs in " + inBraces() + ", not in " + here.inBraces();
     }
 
-    /** How a word is written, for a line that uses it in another way. */
-    String usage(String found, String word) {
-        return hasConditions() ? "'" + found + "' is not a condition; write: " + word + " == …"
-            : "'" + found + "' is not a line of " + inBraces() + "; write: " + word + " …";
+    private String inBraces() { return this == file ? title : title + " { }"; }
+
+    String unknown(String word) {
+        for (Block other : List.of(watch, healthy, restart, file))
+            if (other.declares(word) && this != other) return other.belongs(word, this);
+        String hint = RulesCompiler.otherWord(word);
+        return "no such word '" + word + "' in " + title
+            + (hint.isEmpty() ? Text.didYouMean(word, words()) : hint);
     }
 
-    private String inBraces() { return this == file ? title : title + " { }"; }
+    /** How a word is written, for a line that uses it in another way. */
+    String usage(String word) {
+        return "; write: " + methods(word).stream().map(method -> usage(word, method)).distinct()
+            .collect(Collectors.joining(", or "));
+    }
+
+    String misused(String word) { return "'" + word + "' is not used like this" + usage(word); }
+
+    private String usage(String word, Method method) {
+        List<String> values = new ArrayList<>();
+        for (var parameter : method.getParameters()) {
+            boolean option = parameter.isAnnotationPresent(Language.Named.class);
+            String type = parameter.getType().getSimpleName(), name = parameter.getName();
+            values.add((option ? name + ": " : "")
+                + SAMPLES.getOrDefault(type, "$").replace("$", name));
+        }
+        String block = values.remove("{ … }") ? " { … }" : "", list = String.join(", ", values);
+        if (hasConditions()) block = " == …";
+        boolean line = method.getReturnType() == void.class && !(block + list).contains("{");
+        return line ? word + " " + list : word + (list.isEmpty() ? "" : "(" + list + ")") + block;
+    }
 }
 
 /** Text of the rules -> the class of the script, or all mistakes. */
 final class RulesCompiler {
+    /** What people who know another tool write, and the words of the rules for it. */
+    private static final String OTHER_WORDS = """
+        exec shell bash system command -> run '…', or sh '…' for a shell
+        kill killall pkill             -> stop '…'
+        wait sleep delay               -> pause 3.seconds
+        println print log              -> call { println '…' }
+        retries retry tries            -> attempts 3, every: 2.seconds
+        every interval schedule cron   -> the times of the passes into the crontab
+        cooldown throttle              -> limit 3, per: 1.hour
+        expect assert                  -> healthy { status == 200 }
+        check get http uri address     -> url 'https://…'
+        ping port                      -> tcp 'host:port'
+        alert email mail               -> notify command('/usr/bin/mail …')
+        depends dependsOn requires     -> needs '…'
+        """;
+    /** What is wrong in a line that is not Groovy; $1 is the first group. */
+    private static final String SLIPS = """
+        ^[^'"/]*?\\b(https?://\\S*) -> a text needs quotes: '$1'
+        ^(?:[^'"/]|'.*?'|".*?")*?\\s(and)\\s -> write && instead of $1
+        ^(?:[^'"/]|'.*?'|".*?")*?\\s(or)\\s -> write || instead of $1
+        [\\w)]\\s*(=)(?!=) -> a comparison is written with ==
+        """;
+
+    private static Stream<String[]> rows(String table) {
+        return table.lines().map(line -> line.split(" +-> "));
+    }
+
+    /** What to write for a word that the rules do not have, or an empty text. */
+    static String otherWord(String word) {
+        return rows(OTHER_WORDS).filter(row -> List.of(row[0].split(" ")).contains(word))
+            .map(row -> "; write: " + row[1]).findFirst().orElse("");
+    }
+
     /** {@code folder}: where the classes are kept, or null. */
     static Class<?> compile(String text, Path folder, Mistakes mistakes) {
         CompilerConfiguration configuration = new CompilerConfiguration();
         configuration.setTolerance(1000);
         configuration.getOptimizationOptions().put(CompilerConfiguration.INVOKEDYNAMIC, false);
-        configuration.addCompilationCustomizers(transformer(mistakes));
+        // An endless loop ends when its thread is interrupted.
+        configuration.addCompilationCustomizers(transformer(mistakes),
+            new ASTTransformationCustomizer(ThreadInterrupt.class));
         if (folder != null) configuration.setTargetDirectory(folder.toFile());
         Class<?> script = null;
         try {
@@ -4272,13 +4362,19 @@ final class RulesCompiler {
         } catch (MultipleCompilationErrorsException e) {
             for (Object error : e.getErrorCollector().getErrors())
                 if (error instanceof SyntaxErrorMessage message) add(message.getCause(), mistakes);
-            if (mistakes.isEmpty()) mistakes.add(0, 0, Text.plain(e.getMessage(), 200));
+            if (mistakes.isEmpty()) mistakes.add(0, 0, cannotCompile(e));
         } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
-            if (mistakes.isEmpty())
-                mistakes.add(0, 0, "cannot be compiled: " + Text.plain(Text.thrown(e), 200));
+            if (mistakes.isEmpty()) mistakes.add(0, 0, cannotCompile(e));
         }
         mistakes.throwIfAny();
         return script;
+    }
+
+    private static String cannotCompile(Throwable thrown) {
+        String text = Text.thrown(thrown);
+        return text.contains("Method too large")
+            ? "there are too many lines for Groovy; write similar watches with a loop or a function"
+            : "cannot be compiled: " + Text.plain(text, 200);
     }
 
     private static CompilationCustomizer transformer(Mistakes mistakes) {
@@ -4304,27 +4400,58 @@ final class RulesCompiler {
         int line = error.getStartLine(), column = error.getStartColumn();
         if (mistakes.isOnLine(line)) return;
         String text = Text.lowerFirst(Text.plain(error.getOriginalMessage(), 200)
-            .replace("[Static type checking] - ", "")), rest = mistakes.from(line, column);
+            .replace("[Static type checking] - ", ""));
         boolean parsed = error.getMessage().startsWith("[Static type checking]");
-        if (!parsed && rest.matches("[\\s})]*")) text = "a {, ( or quote before this is not closed";
-        else if (!parsed && rest.matches("['\"].*")) text = "this quote is not closed";
-        else if (!parsed) text = "this is not Groovy: " + text;
+        if (parsed) mistakes.add(line, column, text);
+        else addSyntaxError(line, column, text, mistakes);
+    }
+
+    /** Groovy finds an unquoted URL only in the next line: // begins a comment. */
+    private static void addSyntaxError(int line, int column, String text, Mistakes mistakes) {
+        for (int near : List.of(line, line - 1)) {
+            for (String[] slip : rows(SLIPS).toList()) {
+                Matcher found = Pattern.compile(slip[0]).matcher(mistakes.line(near));
+                if (!found.find()) continue;
+                mistakes.add(near, found.start(1) + 1, slip[1].replace("$1", found.group(1)));
+                return;
+            }
+        }
+        String rest = mistakes.from(line, column);
+        if (rest.matches("(?s)[})].*") && mistakes.closesTooMuch())
+            text = "this closes nothing; a { or ( is missing, or this is one too many";
+        else if (rest.matches("[\\s})]*")) text = "a {, ( or quote before this is not closed";
+        else if (rest.matches("(?s)['\"].*")) text = "this quote is not closed";
+        else if (text.startsWith("unexpected input"))
+            text = "'" + rest.replaceFirst("(?s)(\\w+|.).*", "$1") + "' is not expected here";
+        else text = "this is not Groovy: " + text;
         mistakes.add(line, column, text);
     }
 
     /** Says mistakes in the words of the rules. Groovy calls its public constructor. */
     public static final class RulesChecker extends AbstractTypeCheckingExtension {
-        private static final String REPORTED = "reported", UNTYPED = " (give the function types, so"
-            + " that it can be checked: String name(String x) { … })";
+        private static final String REPORTED = "reported", UNTYPED = "a value of unknown type";
+        private static final Map<String, String> TYPES = Map.ofEntries(
+            Map.entry("String", "a text"), Map.entry("GString", "a text"),
+            Map.entry("int", "a whole number"), Map.entry("Integer", "a whole number"),
+            Map.entry("BigDecimal", "a number"), Map.entry("Duration", "a duration"),
+            Map.entry("Closure", "a block { … }"), Map.entry("List", "a list"),
+            Map.entry("ArrayList", "a list"), Map.entry("LinkedHashMap", "options"),
+            Map.entry("boolean", "true or false"), Map.entry("Hook", "a hook"),
+            Map.entry("Remedy", "a remedy"));
         private static final Set<String> TEXT_METHODS = Arrays.stream(String.class.getMethods())
             .map(Method::getName).collect(Collectors.toSet());
 
         public RulesChecker(StaticTypeCheckingVisitor visitor) { super(visitor); }
 
+        private Mistakes mistakes() {
+            return context.getSource().getAST().getNodeMetaData(Mistakes.class);
+        }
+
         private void mistake(ASTNode node, String text) {
-            Mistakes mistakes = context.getSource().getAST().getNodeMetaData(Mistakes.class);
+            String hint = text.contains(UNTYPED) ? " (give the function types, so that it can be"
+                + " checked: String name(String x) { … })" : "";
             if (block() != Block.unknown)
-                mistakes.add(node.getLineNumber(), node.getColumnNumber(), text);
+                mistakes().add(node.getLineNumber(), node.getColumnNumber(), text + hint);
             node.putNodeMetaData(REPORTED, true);
         }
 
@@ -4337,88 +4464,73 @@ final class RulesCompiler {
 
         @Override public List<MethodNode> handleMissingMethod(ClassNode receiver, String name,
                 ArgumentListExpression arguments, ClassNode[] types, MethodCall call) {
+            ASTNode node = (ASTNode) call;
             boolean implicit = call instanceof MethodCallExpression m && m.isImplicitThis();
             String word = Block.wordOf(name);
-            List<MethodNode> functions = context.getEnclosingClassNode().getMethods(name);
-            if (!implicit) mistake((ASTNode) call, noSuchMethod(receiver, name, types));
-            else if (block().owner(word) != null)
-                wrongArguments(word, arguments.getExpressions(), types, (ASTNode) call);
-            else mistake((ASTNode) call, functions.isEmpty() ? unknownWord(word)
-                : wrongTypes(name, parameters(functions.get(0)), List.of(types)));
-            ((ASTNode) call).putNodeMetaData(REPORTED, true);
+            List<MethodNode> functions = context.getEnclosingClassNode().getDeclaredMethods(name);
+            Block owner = block().owner(word);
+            boolean judged = arguments.getExpressions().stream()
+                .allMatch(argument -> argument.getNodeMetaData(REPORTED) == null);
+            if (implicit && owner == null && functions.isEmpty())
+                mistake(node, unknownCall(word, node));
+            else if (judged && owner != null)
+                mistake(node, found(arguments.getExpressions(), types, owner.options(word))
+                    + owner.usage(word));
+            else if (judged) mistake(node, noSuchMethod(
+                implicit ? null : typeName(receiver), name, types));
+            node.putNodeMetaData(REPORTED, true);
             for (Expression argument : arguments) // a block of a wrong call cannot be judged
                 if (argument instanceof ClosureExpression)
                     argument.putNodeMetaData(Block.class, Block.unknown);
             return List.of(newMethod(name, ClassHelper.dynamicType()));
         }
 
-        private static String noSuchMethod(ClassNode receiver, String name, ClassNode[] types) {
-            String type = typeName(receiver);
-            String missing = type + " has no '" + name + "'";
-            if (ClassHelper.isObjectType(receiver)) return missing + UNTYPED;
-            if (!TEXT_METHODS.contains(name)) return missing + Text.didYouMean(name, TEXT_METHODS);
-            return "'" + name + "' of " + type + " does not take " + typeNames(List.of(types));
+        /** {@code type}: of the object, or null for a function of the rules. */
+        private static String noSuchMethod(String type, String name, ClassNode[] types) {
+            boolean ofText = TEXT_METHODS.contains(name);
+            if (type == null || ofText && !type.equals(UNTYPED))
+                return "'" + name + "' does not take " + typeNames(types);
+            return type + " has no '" + name + "'"
+                + (ofText ? "" : Text.didYouMean(name, TEXT_METHODS));
         }
 
-        /** At the option that has the wrong type, or else at the word. */
-        private void wrongArguments(String word, List<Expression> arguments, ClassNode[] types,
-                                    ASTNode call) {
-            if (arguments.stream().anyMatch(e -> e.getNodeMetaData(REPORTED) != null)) return;
-            var options = block().owner(word).options(word);
+        /** Groovy takes the name in `watch 'plex' { }` for a function. */
+        private String unknownCall(String word, ASTNode call) {
+            String source = mistakes().from(call.getLineNumber(), call.getColumnNumber());
+            return source.matches("(?s)['\"].*")
+                ? "write parentheses before a block: watch('" + word + "') { … }"
+                : block().unknown(word);
+        }
+
+        /** The types of the values, and of the options that are given. */
+        private static String found(List<Expression> arguments, ClassNode[] types,
+                                    List<java.lang.reflect.Parameter> options) {
+            List<String> found = new ArrayList<>();
             int values = types.length - options.size();
-            for (int i = 0; i < options.size(); i++) {
-                Expression value = arguments.get(values + i);
-                ClassNode type = types[values + i];
-                ClassNode needed = ClassHelper.make(options.get(i).getType());
-                boolean isNull = value instanceof ConstantExpression c && c.isNullExpression();
-                if (isNull || StaticTypeCheckingSupport.isAssignableTo(ClassHelper.getWrapper(type),
-                    needed)) continue;
-                mistake(value, "the option '" + options.get(i).getName() + "' needs "
-                    + typeName(needed) + "; found " + typeName(type));
-                return;
+            for (int i = 0; i < types.length; i++) {
+                boolean absent = arguments.get(i) instanceof ConstantExpression c
+                    && c.isNullExpression();
+                String name = i < values ? "" : options.get(i - values).getName() + ": ";
+                if (i < values || !absent) found.add(name + typeName(types[i]));
             }
-            List<ClassNode> found = List.of(types).subList(0, values);
-            String needed = block().owner(word).methods(word).stream()
-                .map(RulesChecker::parameters).distinct().collect(Collectors.joining(", or "));
-            mistake(call, wrongTypes(word, needed, found));
-        }
-
-        private static String wrongTypes(String word, String needed, List<ClassNode> found) {
-            return "'" + word + "' needs " + needed + "; found " + typeNames(found)
-                + (found.stream().anyMatch(ClassHelper::isObjectType) ? UNTYPED : "");
-        }
-
-        private static String parameters(MethodNode function) {
-            return typeNames(Stream.of(function.getParameters()).map(Parameter::getType).toList());
-        }
-
-        private static String parameters(Method method) {
-            return typeNames(Arrays.stream(method.getParameters())
-                .filter(parameter -> !parameter.isAnnotationPresent(Language.Named.class))
-                .map(parameter -> ClassHelper.make(parameter.getType())).toList());
+            return "found " + (found.isEmpty() ? "nothing" : Text.list(found));
         }
 
         @Override public boolean handleUnresolvedVariableExpression(VariableExpression variable) {
             String word = variable.getName();
-            BinaryExpression around = context.getEnclosingBinaryExpression();
-            boolean list = block().words().contains(word) && around != null
-                && around.getLeftExpression() == variable
-                && around.getOperation().getType() == Types.LEFT_SQUARE_BRACKET;
-            String problem = unknownWord(word);
-            if (list) problem = "a list needs parentheses here: " + word + "(['…', '…'])";
-            else if (block().words().contains(word)) problem = block().usage(word, word);
-            else if (!problem.contains("; did") && !problem.contains("belongs"))
+            int below = mistakes().lineBelow(variable.getLineNumber(), "\\s*def " + word + "\\b");
+            String problem = block().unknown(word);
+            if (block().owner(word) != null)
+                problem = block().owner(word).misused(word);
+            else if (below > 0) problem = "'" + word + "' is defined in line " + below
+                + "; move that line above this one";
+            else if (block().hasConditions() && TEXT_METHODS.contains(word))
+                problem = "write a dot and parentheses: body." + word + "('…')";
+            else if (!problem.contains("; ") && !problem.contains("belongs"))
                 problem += "; if you meant a text, put it in quotes: '" + word + "'";
             mistake(variable, problem);
             makeDynamic(variable);
             return true;
-        }
-
-        private String unknownWord(String word) {
-            for (Block other : List.of(Block.watch, Block.healthy, Block.restart, Block.file))
-                if (other.declares(word)) return other.belongs(word, block());
-            return "no such word '" + word + "' in " + block().title
-                + Text.didYouMean(word, block().words());
         }
 
         @Override public boolean handleUnresolvedProperty(PropertyExpression property) {
@@ -4430,18 +4542,29 @@ final class RulesCompiler {
             if (number && DslTransformer.nanos(name) != null) problem = "'" + name
                 + "' follows a plain number, as in 3." + name
                 + "; for a variable write Duration.ofSeconds(…)";
-            mistake(property, problem);
+            if (property.getObjectExpression().getNodeMetaData(REPORTED) == null)
+                mistake(property, problem);
             makeDynamic(property);
             return true;
         }
 
         @Override public void onMethodSelection(Expression expression, MethodNode target) {
             if (expression instanceof BinaryExpression comparison) compare(comparison, target);
-            boolean step = expression instanceof MethodCallExpression call
-                && call.getMethod().getNodeMetaData(DslTransformer.STEP) != null;
-            boolean word = target.getDeclaringClass().getName().startsWith("Language$");
-            if (step && !word && expression.getNodeMetaData(REPORTED) == null)
-                mistake(expression, DslTransformer.notStep("'" + target.getName() + "'"));
+            if (!(expression instanceof MethodCallExpression call)
+                || call.getNodeMetaData(REPORTED) != null) return;
+            Block line = call.getMethod().getNodeMetaData(DslTransformer.LINE);
+            String word = Block.wordOf(target.getName());
+            String owner = target.getDeclaringClass().getName();
+            boolean exits = owner.matches("java.lang.(System|Runtime)")
+                && word.matches("exit|halt");
+            if (exits) mistake(call, "'" + word + "' would end watchdog itself");
+            else if (!block().accepts(target)) mistake(call, block().declares(word)
+                ? block().misused(word) : block().unknown(word));
+            else if (line == Block.restart && Block.declaring(target) != Block.restart)
+                mistake(call, DslTransformer.notStep("'" + word + "'"));
+            else if (line != null && owner.equals(Language.RulesScript.class.getName())
+                && !target.isVoidMethod())
+                mistake(call, "a hook alone does nothing; write: notify " + word + "(…)");
         }
 
         /** `time < 3` calls compareTo with a value of another type. */
@@ -4453,28 +4576,14 @@ final class RulesCompiler {
                 mistake(comparison, typeName(left) + " cannot be compared with " + typeName(right));
         }
 
-        private static String typeNames(List<ClassNode> types) {
-            return types.isEmpty() ? "nothing"
-                : Text.list(types.stream().map(RulesChecker::typeName).toList());
+        private static String typeNames(ClassNode[] types) {
+            return types.length == 0 ? "nothing"
+                : Text.list(Stream.of(types).map(RulesChecker::typeName).toList());
         }
 
         private static String typeName(ClassNode type) {
-            if (type.isArray()) return "texts";
-            if (type instanceof LowestUpperBoundClassNode) return "a value of unknown type";
-            return switch (type.getNameWithoutPackage().replaceFirst(".*\\$", "")) {
-                case "String", "GString" -> "a text";
-                case "int", "Integer", "long", "Long" -> "a whole number";
-                case "BigDecimal", "double" -> "a number";
-                case "Duration" -> "a duration such as 10.seconds";
-                case "Closure" -> "a block { … }";
-                case "List", "ArrayList" -> "a list";
-                case "Map", "LinkedHashMap" -> "options";
-                case "boolean", "Boolean" -> "true or false";
-                case "Object" -> "a value of unknown type";
-                case "Hook" -> "a hook such as pushover(…)";
-                case "Remedy" -> "a remedy such as restart { … }";
-                default -> "a " + type.getNameWithoutPackage();
-            };
+            String name = type.getNameWithoutPackage().replaceFirst(".*\\$", "");
+            return type.isArray() ? "texts" : TYPES.getOrDefault(name, UNTYPED);
         }
     }
 }
@@ -4485,11 +4594,10 @@ final class RulesCompiler {
  * block is which, and reports what would be valid Groovy but mean something else.
  */
 final class DslTransformer extends ClassCodeExpressionTransformer {
-    static final String STEP = "step", PROBE = "probe";
+    static final String LINE = "line"; // of a call that is a line of its own: the block around it
     static final Map<String, Long> UNITS = Map.of("milliseconds", 1_000_000L,
         "seconds", 1_000_000_000L, "minutes", 60_000_000_000L, "hours", 3_600_000_000_000L,
         "days", 86_400_000_000_000L);
-    private static final Set<String> TEXT_WORDS = Set.of("body", "url", "protocol");
     private final SourceUnit source;
     private final ClassNode type;
     private final Mistakes mistakes;
@@ -4519,17 +4627,21 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         for (Statement line : code.getStatements()) {
             if (line.getStatementLabels() == null || line instanceof LoopingStatement) continue;
             String word = line.getStatementLabels().get(0);
-            mistake(line, block.usage(word + ":", word));
+            mistake(line, block.declares(word) ? block.misused(word) : block.unknown(word));
         }
         super.visitBlockStatement(code);
     }
 
+    /** A line of restart { } is a step, a loop, or a counter that a loop needs. */
     @Override public void visitExpressionStatement(ExpressionStatement line) {
-        String word = word(line.getExpression());
-        boolean hook = word != null && line.getExpression().getNodeMetaData(PROBE) == null
-            && Block.file.methods(word).stream()
-                .anyMatch(method -> method.getReturnType() == Model.Hook.class);
-        if (hook) mistake(line, "a hook alone does nothing; write: notify " + word + "(…)");
+        Expression e = line.getExpression();
+        boolean counts = e instanceof PostfixExpression || e instanceof PrefixExpression
+            || e instanceof BinaryExpression b && b.getOperation().getText().matches("[-+*/]?=");
+        boolean loops = e instanceof MethodCallExpression call
+            && call.getArguments() instanceof TupleExpression arguments
+            && arguments.getExpressions().stream().anyMatch(ClosureExpression.class::isInstance);
+        if (word(e) != null) ((MethodCallExpression) e).getMethod().putNodeMetaData(LINE, block);
+        else if (block == Block.restart && !counts && !loops) mistake(e, notStep("this line"));
         super.visitExpressionStatement(line);
     }
 
@@ -4569,43 +4681,33 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     }
 
     private void checkAssignment(BinaryExpression e) {
+        String name = e.getLeftExpression().getText();
         boolean assigns = e.getOperation().getText().equals("=")
             && !(e instanceof DeclarationExpression);
-        String name = e.getLeftExpression().getText();
-        if (assigns && block.declares(name)) mistake(e, block.usage(name + " =", name));
+        if (assigns && block.declares(name)) mistake(e, block.misused(name));
     }
 
     private void transformCall(MethodCallExpression call) {
-        String word = call.getMethodAsString();
         if (!(call.getArguments() instanceof TupleExpression tuple)) return;
+        String word = call.getMethodAsString();
+        Block line = call.getMethod().getNodeMetaData(LINE);
         List<Expression> arguments = new ArrayList<>(tuple.getExpressions());
-        boolean probe = call.getNodeMetaData(PROBE) != null;
+        // `command` is a check as a line of watch { }, and a hook anywhere else.
+        boolean probe = word.equals("command") && line == Block.watch;
         Block owner = word.equals("command") && !probe ? Block.file : block.owner(word);
-        checkPlace(word, call, arguments.size());
         if (owner == null) {
-            if (type.getMethods(word).isEmpty()) nameBlocks(arguments, Block.unknown);
+            if (!type.getDeclaredMethods(word).isEmpty()) return;
+            if (line == Block.restart) mistake(call, block.unknown(word));
+            nameBlocks(arguments, Block.unknown);
             return;
         }
         if (Set.of("watch", "healthy", "restart").contains(word))
             nameBlocks(arguments, Block.valueOf(word));
         if (word.equals("call")) nameBlocks(arguments, Block.file);
         call.setArguments(byPlace(owner, word, arguments, call));
-        if (Block.RENAMED.containsKey(word) && !probe)
-            call.setMethod(new ConstantExpression(Block.RENAMED.get(word)));
-    }
-
-    /** Rejects words of an enclosing block, such as url in restart { }; Groovy would find them. */
-    private void checkPlace(String word, MethodCallExpression call, int arguments) {
-        if (block == Block.file || block == Block.unknown) return;
-        boolean reads = Set.of("header", "json").contains(word) && arguments == 1;
-        if (block.declares(word)) {
-            if (block.hasConditions() && !reads) mistake(call, block.usage(word + " …", word));
-            return;
-        }
-        boolean ofFile = Set.of("watch", "heartbeat", "metrics", "deadline", "path").contains(word);
-        if (ofFile) mistake(call, Block.file.belongs(word, block));
-        else if (Block.watch.declares(word) && !word.equals("command"))
-            mistake(call, Block.watch.belongs(word, block));
+        if (!Block.RENAMED.containsKey(word) || probe) return;
+        call.setMethod(new ConstantExpression(Block.RENAMED.get(word)));
+        call.getMethod().putNodeMetaData(LINE, line);
     }
 
     private void nameBlocks(List<Expression> arguments, Block name) {
@@ -4615,27 +4717,25 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
 
     private void nameBlock(ClosureExpression closure, Block name) {
         closure.putNodeMetaData(Block.class, name);
+        if (!name.hasConditions()) return;
         BlockStatement code = (BlockStatement) closure.getCode();
-        if (name.hasConditions() && code.getStatements().stream().allMatch(this::declares))
+        if (code.getStatements().stream().allMatch(this::declares))
             mistake(closure, "there is no condition in " + name.title
                 + " { }; write, for example, status == 200");
-        if (name.hasConditions()) replaceLines(code, line -> condition(line, name));
-        if (name == Block.restart) replaceLines(code, this::step);
-        if (name == Block.watch) replaceLines(code, this::probe);
+        conditions(code, name);
     }
 
     /** Every line of a block, also under if and for, with braces or without. */
-    private Statement replaceLines(Statement code,
-                                   Function<ExpressionStatement, Statement> change) {
+    private Statement conditions(Statement code, Block name) {
         if (code instanceof BlockStatement lines)
-            lines.getStatements().replaceAll(line -> replaceLines(line, change));
+            lines.getStatements().replaceAll(line -> conditions(line, name));
         if (code instanceof LoopingStatement loop)
-            loop.setLoopBlock(replaceLines(loop.getLoopBlock(), change));
+            loop.setLoopBlock(conditions(loop.getLoopBlock(), name));
         if (code instanceof IfStatement choice) {
-            choice.setIfBlock(replaceLines(choice.getIfBlock(), change));
-            choice.setElseBlock(replaceLines(choice.getElseBlock(), change));
+            choice.setIfBlock(conditions(choice.getIfBlock(), name));
+            choice.setElseBlock(conditions(choice.getElseBlock(), name));
         }
-        return code instanceof ExpressionStatement line && !declares(line) ? change.apply(line)
+        return code instanceof ExpressionStatement line && !declares(line) ? condition(line, name)
             : code;
     }
 
@@ -4659,38 +4759,19 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
 
     /** A condition that is always true, or never. */
     private void checkCondition(Expression e, Block name) {
-        String text = e.getText();
         if (e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean))
             mistake(e, "this is always true; write a comparison, for example status == 200");
-        if (e instanceof VariableExpression && (TEXT_WORDS.contains(text) || text.equals("status")))
-            mistake(e, name.usage(text, text));
-        if (!(e instanceof BinaryExpression b
-            && b.getRightExpression() instanceof ConstantExpression value)) return;
+        if (e instanceof VariableExpression && name.declares(e.getText()))
+            mistake(e, name.misused(e.getText()));
+        if (!(e instanceof BinaryExpression b) || !name.declares(b.getLeftExpression().getText()))
+            return;
         String word = b.getLeftExpression().getText();
-        if (word.equals("status") && value.getValue() instanceof String)
-            mistake(value, "status is a whole number; write: " + value.getText());
-        if (TEXT_WORDS.contains(word) && value.getValue() instanceof Number)
+        if (!(b.getRightExpression() instanceof ConstantExpression value)) return;
+        Class<?> type = name.methods(word).get(0).getReturnType();
+        if (type == int.class && value.getValue() instanceof String)
+            mistake(value, word + " is a whole number; write: " + value.getText());
+        if (type == String.class && value.getValue() instanceof Number)
             mistake(value, word + " is a text; write: '" + value.getText() + "'");
-    }
-
-    /** A line of restart { } is a step, a loop, or a counter that a loop needs. */
-    private Statement step(ExpressionStatement line) {
-        Expression e = line.getExpression();
-        boolean counts = e instanceof PostfixExpression || e instanceof PrefixExpression
-            || e instanceof BinaryExpression b && b.getOperation().getText().matches("[-+*/]?=");
-        boolean loops = e instanceof MethodCallExpression call
-            && call.getArguments() instanceof TupleExpression arguments
-            && arguments.getExpressions().stream().anyMatch(ClosureExpression.class::isInstance);
-        if (word(e) != null) ((MethodCallExpression) e).getMethod().putNodeMetaData(STEP, true);
-        else if (!counts && !loops) mistake(e, notStep("this line"));
-        return line;
-    }
-
-    /** `command` is a check as a line of watch { }, and a hook anywhere else. */
-    private Statement probe(ExpressionStatement line) {
-        if ("command".equals(word(line.getExpression())))
-            line.getExpression().putNodeMetaData(PROBE, true);
-        return line;
     }
 
     /** Options become arguments by place, in the order of the word's declaration. */
@@ -4709,7 +4790,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
             String name = option.getName();
             boolean required = option.getAnnotation(Language.Named.class).required();
             if (required && !given.containsKey(name))
-                mistake(place, "the option '" + name + "' is missing; write " + name + ": …");
+                mistake(place, "the option '" + name + "' is missing" + owner.usage(word));
             arguments.add(given.getOrDefault(name, new ConstantExpression(null)));
         }
         return new ArgumentListExpression(arguments);
@@ -4718,14 +4799,13 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     /** The name of an option; the conditions of `when:` are a block of watchdog's too. */
     private String option(MapEntryExpression entry, String word, List<String> known) {
         String name = entry.getKeyExpression().getText();
-        boolean cause = word.equals("restart") && name.equals("when")
-            && entry.getValueExpression() instanceof ClosureExpression;
-        if (cause) nameBlock((ClosureExpression) entry.getValueExpression(), Block.when);
-        if (cause && !known.contains(name))
-            mistake(entry.getValueExpression(), "'when:' belongs to a restart in watch { }, for"
-                + " example: restart(when: { … }, name)");
-        else if (!known.contains(name))
-            mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
+        if (name.equals("when") && entry.getValueExpression() instanceof ClosureExpression closure)
+            nameBlock(closure, Block.when);
+        if (known.contains(name)) return name;
+        boolean elsewhere = Block.watch.declares(word)
+            && Block.watch.options(word).stream().anyMatch(option -> option.getName().equals(name));
+        mistake(entry, elsewhere ? Block.watch.belongs(name + ":", block)
+            : "no option '" + name + "' here" + Text.didYouMean(name, known));
         return name;
     }
 }

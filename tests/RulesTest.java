@@ -31,6 +31,8 @@ import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** The language of rules.groovy: what it accepts, what it refuses and in which words, and what its conditions say. */
 class RulesTest {
@@ -116,17 +118,17 @@ class RulesTest {
         new Wrong("top", "|wach('x') { url 'http://x/' }",
             "no such word 'wach' in the file; did you mean 'watch'?"),
         new Wrong("top", "|pth '/opt'", "no such word 'pth' in the file; did you mean 'path'?"),
-        new Wrong("top", "|heartbeat 7", "'heartbeat' needs a text; found a whole number"),
-        new Wrong("top", "|deadline 4",
-            "'deadline' needs a duration such as 10.seconds; found a whole number"),
+        new Wrong("top", "|heartbeat 7", "found a whole number; write: heartbeat 'url'"),
+        new Wrong("top", "|deadline 4", "found a whole number; write: deadline 10.seconds"),
         new Wrong("top", "|url 'http://x/'", "'url' belongs in watch { }, not in the file"),
         new Wrong("top", "|stop 'x'", "'stop' belongs in restart { }, not in the file"),
-        new Wrong("top", "|watch { tcp 'a:1' }",
-            "'watch' needs a text and a block { … }; found a block { … }"),
-        new Wrong("top", "|watch('x')", "'watch' needs a text and a block { … }; found a text"),
+        new Wrong("top", "|watch { tcp 'a:1' }", "found a block { … }; write: watch('name') { … }"),
+        new Wrong("top", "|watch('x')", "found a text; write: watch('name') { … }"),
         new Wrong("top", "notify |pushovr(token: 't', user: 'u')",
             "no such word 'pushovr' in the file; did you mean 'pushover'?"),
-        new Wrong("top", "notify pushover(|token: 't')", "the option 'user' is missing; write user: …"),
+        new Wrong("top", "notify pushover(|token: 't')",
+            "the option 'user' is missing; write: pushover(token: 'token', user: 'user', priority: 3, "
+                + "sound: 'sound', device: 'device', url: 'url')"),
         new Wrong("top", "notify pushover(token: 't', user: 'u', |sond: 'z')",
             "no option 'sond' here; did you mean 'sound'?"),
         new Wrong("top", "notify pushover(token: 't', user: 'u'), |onn: [down]",
@@ -134,22 +136,21 @@ class RulesTest {
         new Wrong("top", "if (|hots == 'mini') { deadline 1.minute }",
             "no such word 'hots' in the file; did you mean 'host'?"),
         new Wrong("watch", "|ulr 'http://x/'", "no such word 'ulr' in watch; did you mean 'url'?"),
-        new Wrong("watch", "|url 42", "'url' needs a text; found a whole number"),
-        new Wrong("watch", "|url = 'http://x/'", "'url =' is not a line of watch { }; write: url …"),
-        new Wrong("watch", "url: |'http://x/'", "'url:' is not a line of watch { }; write: url …"),
-        new Wrong("watch", "|timeout 10",
-            "'timeout' needs a duration such as 10.seconds; found a whole number"),
+        new Wrong("watch", "|url 42", "found a whole number; write: url 'address'"),
+        new Wrong("watch", "|url = 'http://x/'", "'url' is not used like this; write: url 'address'"),
+        new Wrong("watch", "url: |'http://x/'", "'url' is not used like this; write: url 'address'"),
+        new Wrong("watch", "|timeout 10", "found a whole number; write: timeout 10.seconds"),
         new Wrong("watch", "timeout |10.secnods", "a whole number has no 'secnods'; did you mean 'seconds'?"),
         new Wrong("watch", "def t = 3; timeout |t.seconds",
             "'seconds' follows a plain number, as in 3.seconds; for a variable write Duration.ofSeconds(…)"),
-        new Wrong("watch", "attempts 2, every: |3",
-            "the option 'every' needs a duration such as 10.seconds; found a whole number"),
+        new Wrong("watch", "|attempts 2, every: 3",
+            "found a whole number and every: a whole number; write: attempts 3, every: 10.seconds"),
         new Wrong("watch", "limit 3, |pre: 1.hour", "no option 'pre' here; did you mean 'per'?"),
         new Wrong("watch", "needs |internet",
             "no such word 'internet' in watch; if you meant a text, put it in quotes: 'internet'"),
-        new Wrong("watch", "|needs ['internet']", "a list needs parentheses here: needs(['…', '…'])"),
-        new Wrong("watch", "|send", "'send' is not a line of watch { }; write: send …"),
-        new Wrong("watch", "|basicAuth 'me'", "'basicAuth' needs a text and a text; found a text"),
+        new Wrong("watch", "|needs ['internet']", "'needs' is not used like this; write: needs '…', '…'"),
+        new Wrong("watch", "|send", "'send' is not used like this; write: send 'text', type: 'type'"),
+        new Wrong("watch", "|basicAuth 'me'", "found a text; write: basicAuth 'user', 'password'"),
         new Wrong("watch", "|helthy { statsu == 200 }",
             "no such word 'helthy' in watch; did you mean 'healthy'?"),
         new Wrong("watch", "|start 'x'", "'start' belongs in restart { }, not in watch { }"),
@@ -157,46 +158,49 @@ class RulesTest {
         new Wrong("watch", "|watch('inner') { }", "'watch' belongs in the file, not in watch { }"),
         new Wrong("watch", "restart(|wehn: { status == 530 }) { run 'true' }",
             "no option 'wehn' here; did you mean 'when'?"),
-        new Wrong("watch", "restart(when: |3) { run 'true' }",
-            "the option 'when' needs a block { … }; found a whole number"),
+        new Wrong("watch", "|restart(when: 3) { run 'true' }",
+            "found a block { … } and when: a whole number; write: restart(remedy, when: { … }), or "
+                + "restart(when: { … }) { … }"),
         new Wrong("healthy", "|statsu == 200", "no such word 'statsu' in healthy; did you mean 'status'?"),
-        new Wrong("healthy", "|status = 200", "'status =' is not a condition; write: status == …"),
-        new Wrong("healthy", "|status 200", "'status …' is not a condition; write: status == …"),
+        new Wrong("healthy", "|status = 200", "'status' is not used like this; write: status == …"),
+        new Wrong("healthy", "|status 200", "found a whole number; write: status == …"),
         new Wrong("healthy", "|body.contians('x')", "a text has no 'contians'; did you mean 'contains'?"),
-        new Wrong("healthy", "|body.contains(42)", "'contains' of a text does not take a whole number"),
-        new Wrong("healthy", "|time < 3",
-            "a duration such as 10.seconds cannot be compared with a whole number"),
-        new Wrong("healthy", "|json(3) == 4", "'json' needs a text; found a whole number"),
+        new Wrong("healthy", "|body.contains(42)", "'contains' does not take a whole number"),
+        new Wrong("healthy", "|time < 3", "a duration cannot be compared with a whole number"),
+        new Wrong("healthy", "|json(3) == 4", "found a whole number; write: json('path') == …"),
         new Wrong("healthy", "status == 200 && |certificat.expiresIn > 3.days",
             "no such word 'certificat' in healthy; did you mean 'certificate'?"),
-        new Wrong("healthy", "|url 'http://x/'", "'url …' is not a condition; write: url == …"),
-        new Wrong("healthy", "|header 'X', 'y'", "'header …' is not a condition; write: header == …"),
+        new Wrong("healthy", "|url 'http://x/'", "'url' is not used like this; write: url == …"),
+        new Wrong("healthy", "|header 'X', 'y'",
+            "'header' is not used like this; write: header('name') == …"),
         new Wrong("healthy", "|restart { run 'true' }", "'restart' belongs in watch { }, not in healthy { }"),
         new Wrong("when", "|eror == refused", "no such word 'eror' in when; did you mean 'error'?"),
         new Wrong("when", "error == |refussed", "no such word 'refussed' in when; did you mean 'refused'?"),
-        new Wrong("when", "|url 'http://x/'", "'url …' is not a condition; write: url == …"),
+        new Wrong("when", "|url 'http://x/'", "'url' is not used like this; write: url == …"),
         new Wrong("top", "def web(name) { |watch(name) { url 'http://127.0.0.1:1/' } }",
-            "'watch' needs a text and a block { … }; found a value of unknown type and a block { … } (give "
-                + "the function types, so that it can be checked: String name(String x) { … })"),
-        new Wrong("top", "int twice(int x) { x * 2 }; def y = |twice('a')",
-            "'twice' needs a whole number; found a text"),
+            "found a value of unknown type and a block { … }; write: watch('name') { … } (give the "
+                + "function types, so that it can be checked: String name(String x) { … })"),
+        new Wrong("top", "int twice(int x) { x * 2 }; def y = |twice('a')", "'twice' does not take a text"),
         new Wrong("top", "def ok(b) { |b.contains('fine') }", "a value of unknown type has no 'contains' "
             + "(give the function types, so that it can be checked: String name(String x) { … })"),
         new Wrong("healthy", "|'status == 200'",
             "this is always true; write a comparison, for example status == 200"),
-        new Wrong("healthy", "|status", "'status' is not a condition; write: status == …"),
-        new Wrong("healthy", "|body", "'body' is not a condition; write: body == …"),
+        new Wrong("healthy", "|status", "'status' is not used like this; write: status == …"),
+        new Wrong("healthy", "|body", "'body' is not used like this; write: body == …"),
         new Wrong("healthy", "body == |200", "body is a text; write: '200'"),
         new Wrong("watch", "healthy |{ def x = status == 200 }",
             "there is no condition in healthy { }; write, for example, status == 200"),
         new Wrong("watch", "healthy |{ }",
             "there is no condition in healthy { }; write, for example, status == 200"),
-        new Wrong("top", "def r = restart(when: |{ status == 3 }) { run 'x' }",
-            "'when:' belongs to a restart in watch { }, for example: restart(when: { … }, name)"),
+        new Wrong("top", "watch('early') { restart |r }",
+            "'r' is defined in line 57; move that line above this one"),
+        new Wrong("top", "def r = restart(|when: { status == 3 }) { run 'x' }",
+            "'when:' belongs in watch { }, not in the file"),
         new Wrong("restart", "|stpo 'x'", "no such word 'stpo' in restart; did you mean 'stop'?"),
         new Wrong("restart", "start 'x', |lgo: 'y'", "no option 'lgo' here; did you mean 'log'?"),
-        new Wrong("restart", "start 'x', log: |7", "the option 'log' needs a text; found a whole number"),
-        new Wrong("restart", "|pause 3", "'pause' needs a duration such as 10.seconds; found a whole number"),
+        new Wrong("restart", "|start 'x', log: 7",
+            "found a text and log: a whole number; write: start 'command', log: 'log'"),
+        new Wrong("restart", "|pause 3", "found a whole number; write: pause 10.seconds"),
         new Wrong("restart", "|status == 200", "this line is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|url 'http://x/'", "'url' belongs in watch { }, not in restart { }"),
         new Wrong("restart", "|notify slack(url: 'http://x/')",
@@ -205,8 +209,31 @@ class RulesTest {
             "no such word 'sotp' in restart; did you mean 'stop'?"),
         new Wrong("restart", "|body.trim()", "this line is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|'x'.trim()", "this line is not a step; for custom Groovy write call { … }"),
-        new Wrong("restart", "|println 'x'", "'println' is not a step; for custom Groovy write call { … }"),
-        new Wrong("restart", "|sleep 3", "'sleep' is not a step; for custom Groovy write call { … }"),
+        new Wrong("restart", "|println 'x'",
+            "no such word 'println' in restart; write: call { println '…' }"),
+        new Wrong("restart", "|sleep 3", "no such word 'sleep' in restart; write: pause 3.seconds"),
+        new Wrong("restart", "|wait 1", "no such word 'wait' in restart; write: pause 3.seconds"),
+        new Wrong("restart", "|kill 'x'", "no such word 'kill' in restart; write: stop '…'"),
+        new Wrong("restart", "|exec 'x'",
+            "no such word 'exec' in restart; write: run '…', or sh '…' for a shell"),
+        new Wrong("restart", "|restart 'x'", "'restart' belongs in watch { }, not in restart { }"),
+        new Wrong("restart", "|secret 'X'", "'secret' is not a step; for custom Groovy write call { … }"),
+        new Wrong("restart", "call { |stop 'x' }", "'stop' belongs in restart { }, not in the file"),
+        new Wrong("restart", "call { |System.exit(0) }", "'exit' would end watchdog itself"),
+        new Wrong("top", "|Runtime.runtime.halt(1)", "'halt' would end watchdog itself"),
+        new Wrong("watch", "|retries 3", "no such word 'retries' in watch; write: attempts 3, every: 2.seconds"),
+        new Wrong("watch", "|interval 5.minutes",
+            "no such word 'interval' in watch; write: the times of the passes into the crontab"),
+        new Wrong("watch", "|header 'A: b'", "found a text; write: header 'name', 'value'"),
+        new Wrong("watch", "|notify 'pushover'", "found a text; write: notify pushover(…), on: […], orElse: "
+            + "pushover(…), or notify(on: […], orElse: pushover(…)) { … }"),
+        new Wrong("watch", "notify |slack", "'slack' is not used like this; write: slack(url: 'url')"),
+        new Wrong("healthy", "body |contains 'x'", "write a dot and parentheses: body.contains('…')"),
+        new Wrong("healthy", "body.contains(|x)",
+            "no such word 'x' in healthy; if you meant a text, put it in quotes: 'x'"),
+        new Wrong("top", "watch |'plex' { url 'http://x/' }",
+            "write parentheses before a block: watch('plex') { … }"),
+        new Wrong("top", "services: |[1]", "no such word 'services' in the file"),
         new Wrong("top", "|slack(url: 'http://x/')", "a hook alone does nothing; write: notify slack(…)"),
         new Wrong("watch", "|ntfy(topic: 'x')", "a hook alone does nothing; write: notify ntfy(…)"));
 
@@ -253,13 +280,20 @@ class RulesTest {
             """));
     }
 
-    @Test void anUnclosedBraceIsSaidToBeOne() {
-        says(refused("watch('plex') {\n    url 'http://x/'\n"), "a {, ( or quote before this is not closed");
-    }
-
-    @Test void anUnclosedQuoteIsSaidToBeOne() {
-        says(refused("watch('plex') {\n    url 'http://x/\n}\n"),
-            "rules.groovy:2:9: this quote is not closed\n        url 'http://x/\n            ^");
+    /** What Groovy cannot read: the only mistake that is told, so each in a file of its own. */
+    @ParameterizedTest @CsvSource(delimiterString = " | ", quoteCharacter = '`', value = {
+        "watch('a') {~  url 'http://x/'~ | 3:1: a {, ( or quote before this is not closed",
+        "watch('a'~  url 'http://x/'~} | 3:1: a {, ( or quote before this is not closed",
+        "watch('a') {~  healthy { status == 200 } }~} | 3:1: this closes nothing; a { or ( is missing, or this "
+            + "is one too many",
+        "watch('a') {~  url 'http://x/~} | 2:7: this quote is not closed",
+        "watch('a') {~  url http://x/~} | 2:7: a text needs quotes: 'http://x/'",
+        "watch('a') {~  healthy { status == 200 and time < 1.second } } | 2:27: write && instead of and",
+        "watch('a') {~  healthy { status > 1 or status == 200 } } | 2:24: write || instead of or",
+        "watch('a') {~  healthy { json('n') = 7 } } | 2:23: a comparison is written with ==",
+        "watch('a') {~  healthy { status == 200, 201 } } | 2:26: ',' is not expected here"})
+    void whatIsNotGroovyIsToldWithWhatToWrite(String rules, String sentence) {
+        says(refused(rules.replace("~", "\n")), "rules.groovy:" + sentence + "\n");
     }
 
     // ---- mistakes that loading finds ----------------------------------------------------------------------------
@@ -725,6 +759,18 @@ class RulesTest {
             () -> assertEquals(1, said().stream().filter(line ->
                 line.contains("rules.groovy has mistakes")).count(), said().toString()));
         assertEquals(0, home.rules(good).watchdog().exit());
+    }
+
+    /** Its thread must not run on beside the pass; a line number that no other test has tells it. */
+    @Test void anEditThatNeverEndsIsEndedAndLeavesTheLastGoodRulesOnWatch() {
+        TestFolder home = home(TWO_SIDES.formatted(at("/"), 401));
+        assertEquals(0, home.watchdog().exit());
+        home.rules("\n".repeat(7000) + "watch('b') { tcp 'localhost:1'; restart { while (true) { } } }\n");
+        Run run = home.watchdog().exits(2).says("a  healthy").errs("is there an endless loop?");
+        run.errs("using the last working rules");
+        Wait.until("the thread of the edit ends", () -> Thread.getAllStackTraces().values().stream()
+            .flatMap(Arrays::stream).noneMatch(frame -> frame.getLineNumber() == 7001
+                && "rules.groovy".equals(frame.getFileName())));
     }
 
     private List<String> said() throws IOException { return Files.readAllLines(folder.resolve("said")); }
