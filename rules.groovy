@@ -132,7 +132,7 @@ watch('plex') {
 
 //-     within 30.seconds                           // time to be healthy after a restart
 //-     limit 3, per: 1.hour                        // the restart limit
-//-     remind 6.hours                              // repeats "still down"; default: never
+//-     remind 6.hours                              // repeats "still down"; default: 1.day
 //- }
 //- watch('own certificate authority') {
 //-     url 'https://nas.local/'

@@ -142,7 +142,7 @@ record Watch(String name, Probe probe, Expectation healthy, List<Model.Remedy> r
 /** How to check: {@code good} of {@code samples}, tried up to {@code attempts} times. */
 record CheckSettings(Duration timeout, int attempts, Duration every, int samples, int good) { }
 
-/** When to restart and when to remind; {@code remind} null: never. */
+/** When to restart, and after how much silence to remind. */
 record RestartPolicy(int failures, int limit, Duration per, Duration within, Duration remind) { }
 
 /** What a watch checks: a URL, a port or a command. */
@@ -197,21 +197,29 @@ interface Sender { DeliveryResult send(Notifier notifier, Model.Event event); }
 /** One restart; {@code result} is null while it runs, or if it was interrupted. */
 record RestartRecord(Instant at, int remedy, String what, String result) {
     static final String WAITING = "started, waiting for it", HELPED = "helped",
-        USELESS = "did not help";
+        USELESS = "did not help", LATE = "healthy later", NOT_LASTING = "did not last";
 
     RestartRecord { Objects.requireNonNull(at); }
 
     boolean isPending() { return result == null || result.equals(WAITING); }
+    boolean hasLasted() { return HELPED.equals(result) || LATE.equals(result); }
     String inWords() { return what + " (" + (result == null ? "interrupted" : result) + ")"; }
+    RestartRecord withResult(String next) { return new RestartRecord(at, remedy, what, next); }
+
+    RestartRecord map(UnaryOperator<Instant> time, UnaryOperator<String> text) {
+        return new RestartRecord(time.apply(at), remedy, text.apply(what),
+            result == null ? null : text.apply(result));
+    }
 }
 
 /**
- * One outage: opened when the failure threshold is reached, closed when the service has held.
- * {@code healthySince}: null while it is unhealthy; {@code relapses}: how often it failed again.
+ * One outage: opened when the failure threshold is reached, closed when the service has been
+ * healthy for an hour. {@code healthySince}: null while it is unhealthy; {@code relapses}: how
+ * often it failed again.
  */
 record Incident(Instant since, String reason, int restarts, int relapses, Instant healthySince,
                 List<Model.EventKind> reported, Instant lastReport) {
-    static final Duration HOLD = Duration.ofMinutes(10);
+    static final Duration LASTED = Duration.ofMinutes(10), OVER = Duration.ofHours(1);
 
     Incident {
         Stream.of(since, reason, reported, lastReport).forEach(Objects::requireNonNull);
@@ -222,11 +230,13 @@ record Incident(Instant since, String reason, int restarts, int relapses, Instan
     }
 
     boolean isHealthy() { return healthySince != null; }
-    boolean hasHeld(Instant now) { return !now.isBefore(healthySince.plus(HOLD)); }
+    boolean isHealthyFor(Duration time, Instant now) {
+        return !now.isBefore(healthySince.plus(time));
+    }
 
     Incident restarted() { return with(restarts + 1, relapses, healthySince); }
     Incident relapsed() { return with(restarts, relapses + 1, null); }
-    Incident healthy(Instant now) { return isHealthy() ? this : with(restarts, relapses, now); }
+    Incident healthy(Instant now) { return with(restarts, relapses, now); }
 
     private Incident with(int nextRestarts, int nextRelapses, Instant healthy) {
         return new Incident(since, reason, nextRestarts, nextRelapses, healthy, reported,
@@ -239,79 +249,63 @@ record Incident(Instant since, String reason, int restarts, int relapses, Instan
         return new Incident(since, reason, restarts, relapses, healthySince, kinds, now);
     }
 
-    Incident clampTo(Instant now) {
-        Instant healthy = isHealthy() ? WatchState.earlier(healthySince, now) : null;
-        return new Incident(WatchState.earlier(since, now), reason, restarts, relapses, healthy,
-            reported, WatchState.earlier(lastReport, now));
+    Incident map(UnaryOperator<Instant> time, UnaryOperator<String> text) {
+        return new Incident(time.apply(since), text.apply(reason), restarts, relapses,
+            isHealthy() ? time.apply(healthySince) : null, reported, time.apply(lastReport));
     }
 }
 
 /**
- * What passes remember of a watch. {@code recent}: the last judged passes, u for unhealthy and h
- * for healthy; {@code incident} null: there is none.
+ * What passes remember of a watch. {@code probe}: what it checks, which also a renamed watch does;
+ * {@code recent}: the last judged passes, u for unhealthy and h for healthy; {@code incident}
+ * null: there is none.
  */
-record WatchState(String state, Instant since, String recent, boolean reportedInconclusive,
-                  Incident incident, List<RestartRecord> restarts) {
+record WatchState(String probe, String state, Instant since, String recent,
+                  boolean reportedInconclusive, Incident incident, List<RestartRecord> restarts) {
     static final WatchState NEW =
-        new WatchState("new", Instant.EPOCH, "", false, null, List.of());
+        new WatchState("", "new", Instant.EPOCH, "", false, null, List.of());
 
     WatchState {
         Stream.of(state, since, recent, restarts).forEach(Objects::requireNonNull);
     }
 
-    WatchState withState(Verdict verdict, Instant now) {
-        Instant from = verdict.word().equals(state) ? earlier(since, now) : now;
-        return new WatchState(verdict.word(), from, recent, reportedInconclusive, incident,
-            restarts);
-    }
-
-    /** The last 2k-1 judged passes count for a threshold of k. */
-    WatchState withPass(char letter, RestartPolicy policy) {
-        String passes = recent + letter;
+    /**
+     * With one pass more, of which the last 2k-1 judged ones count for a threshold of k. After the
+     * clock was set back, restart limit and reminders must not wait for the old time.
+     */
+    WatchState withPass(Verdict verdict, RestartPolicy policy, Instant now) {
+        String passes = verdict.isJudged() ? recent + verdict.word().charAt(0) : recent;
         int dropped = Math.max(0, passes.length() - (2 * policy.failures() - 1));
-        return new WatchState(state, since, passes.substring(dropped), reportedInconclusive,
-            incident, restarts);
-    }
-
-    WatchState withoutRecent() {
-        return new WatchState(state, since, "", reportedInconclusive, incident, restarts);
-    }
-
-    /** The texts may come from a server or a command. */
-    WatchState masked(UnaryOperator<String> mask) {
-        List<RestartRecord> texts = new ArrayList<>();
-        for (RestartRecord restart : restarts) texts.add(new RestartRecord(restart.at(),
-            restart.remedy(), mask.apply(restart.what()),
-            restart.result() == null ? null : mask.apply(restart.result())));
-        Incident open = incident == null ? null : new Incident(incident.since(),
-            mask.apply(incident.reason()), incident.restarts(), incident.relapses(),
-            incident.healthySince(), incident.reported(), incident.lastReport());
-        return withRestarts(texts).withIncident(open);
-    }
-
-    int failures() { return (int) recent.chars().filter(letter -> letter == 'u').count(); }
-
-    WatchState withIncident(Incident next) {
-        return new WatchState(state, since, recent, reportedInconclusive, next, restarts);
-    }
-
-    WatchState withReportedInconclusive(boolean reported) {
-        return new WatchState(state, since, recent, reported, incident, restarts);
-    }
-
-    private WatchState withRestarts(List<RestartRecord> next) {
-        return new WatchState(state, since, recent, reportedInconclusive, incident, next);
-    }
-
-    /** After the clock was set back, restart limit and reminders must not wait for the old time. */
-    WatchState clampTo(Instant now) {
-        List<RestartRecord> clamped = new ArrayList<>();
-        for (RestartRecord restart : restarts) clamped.add(new RestartRecord(
-            earlier(restart.at(), now), restart.remedy(), restart.what(), restart.result()));
-        return withRestarts(clamped).withIncident(incident == null ? null : incident.clampTo(now));
+        WatchState past = map(probe, time -> earlier(time, now), UnaryOperator.identity());
+        return new WatchState(probe, verdict.word(),
+            verdict.word().equals(state) ? past.since : now, passes.substring(dropped),
+            reportedInconclusive, past.incident, past.restarts);
     }
 
     static Instant earlier(Instant a, Instant b) { return a.isBefore(b) ? a : b; }
+
+    /** With all times and texts changed. */
+    WatchState map(String nextProbe, UnaryOperator<Instant> time, UnaryOperator<String> text) {
+        return new WatchState(text.apply(nextProbe), state, time.apply(since), recent,
+            reportedInconclusive, incident == null ? null : incident.map(time, text),
+            restarts.stream().map(restart -> restart.map(time, text)).toList());
+    }
+
+    /** After an incident the threshold counts from zero. */
+    WatchState withIncident(Incident next) {
+        return new WatchState(probe, state, since, next == null ? "" : recent,
+            reportedInconclusive, next, restarts);
+    }
+
+    WatchState withReportedInconclusive(boolean reported) {
+        return new WatchState(probe, state, since, recent, reported, incident, restarts);
+    }
+
+    private WatchState withRestarts(List<RestartRecord> next) {
+        return new WatchState(probe, state, since, recent, reportedInconclusive, incident, next);
+    }
+
+    int failures() { return (int) recent.chars().filter(letter -> letter == 'u').count(); }
 
     RestartRecord lastRestart() {
         return restarts.isEmpty() ? null : restarts.get(restarts.size() - 1);
@@ -322,9 +316,9 @@ record WatchState(String state, Instant since, String recent, boolean reportedIn
         return (int) restarts.stream().filter(restart -> restart.at().isAfter(begin)).count();
     }
 
-    /** The limit holds in any window; beyond it the pause doubles while the incident lasts. */
+    /** The limit holds in any window; beyond it the pause doubles while no restart lasts. */
     Instant nextRestart(RestartPolicy policy) {
-        int limit = policy.limit(), extra = incident.restarts() - limit;
+        int limit = policy.limit(), extra = useless().size() - limit;
         Instant next = restarts.size() < limit ? Instant.EPOCH
             : restarts.get(restarts.size() - limit).at().plus(policy.per());
         if (extra < 0) return next;
@@ -335,26 +329,35 @@ record WatchState(String state, Instant since, String recent, boolean reportedIn
         return paused.isAfter(next) ? paused : next;
     }
 
-    /** Whether a remedy has been used in this incident, to its end. */
+    /** Whether a remedy was used to its end since the service was last healthy for long. */
     boolean hasUsed(int remedy) {
-        return restarts.stream().anyMatch(restart -> restart.remedy() == remedy
-            && !restart.isPending() && !restart.at().isBefore(incident.since()));
+        return useless().stream()
+            .anyMatch(restart -> restart.remedy() == remedy && !restart.isPending());
+    }
+
+    /** The restarts of this incident after the last one that lasted. */
+    private List<RestartRecord> useless() {
+        int first = restarts.size();
+        while (first > 0 && !restarts.get(first - 1).hasLasted()
+            && !restarts.get(first - 1).at().isBefore(incident.since())) first--;
+        return restarts.subList(first, restarts.size());
     }
 
     /** On disk before the first step, so that a restart counts even if the pass is killed. */
     WatchState withRestart(RestartRecord restart, RestartPolicy policy) {
         List<RestartRecord> kept = new ArrayList<>(restarts);
-        while (kept.size() >= Math.max(10, policy.limit())) kept.remove(0);
+        while (kept.size() >= policy.limit() + 10) kept.remove(0);
         kept.add(restart);
         boolean own = restart.result() == null;
         return withRestarts(kept).withIncident(own ? incident.restarted() : incident);
     }
 
+    /** The result of the last restart of this incident, if there was one. */
     WatchState withLastResult(String result) {
-        if (restarts.isEmpty()) return this;
+        int last = restarts.size() - 1;
+        if (last < 0 || restarts.get(last).at().isBefore(incident.since())) return this;
         List<RestartRecord> changed = new ArrayList<>(restarts);
-        RestartRecord last = changed.remove(changed.size() - 1);
-        changed.add(new RestartRecord(last.at(), last.remedy(), last.what(), result));
+        changed.set(last, changed.get(last).withResult(result));
         return withRestarts(changed);
     }
 }
@@ -783,9 +786,9 @@ record PassCommand(Context context) {
                 name + " has mistakes", "watchdog uses the last working rules. "
                 + Text.plain(mistake, 400), now, now), hooks);
         }
-        List<String> known = work.rules().watches().stream().map(Watch::name).toList();
-        work.store().forget(Set.copyOf(known)).forEach((name, state) -> {
-            if (state.incident() != null)
+        work.notifier().reassign(hooks);
+        work.store().forget(work.rules().watches()).forEach((name, state) -> {
+            if (state.incident() != null && !state.incident().isHealthy())
                 work.notifier().post(MessageText.unwatched(name, state.incident(), now), hooks);
         });
     }
@@ -1155,7 +1158,10 @@ final class Pass {
         if (dependency == null) return check;
         String reason = "needs " + dependency.watch.name() + ", which is "
             + dependency.verdict().word();
-        return new CheckResult(check.response(), new Inconclusive(reason, true));
+        Set<String> told = dependency.watch.hooks().stream().map(Model.Hook::id)
+            .collect(Collectors.toSet());
+        boolean reported = watch.hooks().stream().allMatch(hook -> told.contains(hook.id()));
+        return new CheckResult(check.response(), new Inconclusive(reason, true, reported));
     }
 
     /** The first dependency that was checked and is not healthy, or null. */
@@ -1661,12 +1667,17 @@ record Decision(Action action, String why, int remedy, List<Model.EventKind> eve
             state.withIncident(open.withReport(kind, now)));
     }
 
+    /** What is still down is reported again when nothing was reported for {@code remind}. */
+    Decision remind(Duration remind, Instant now) {
+        boolean due = !now.isBefore(state.incident().lastReport().plus(remind));
+        return due && events.isEmpty() ? report(Model.EventKind.reminder, now) : this;
+    }
+
     /** Ends the incident; after a relapse its end has not been reported yet. */
     Decision close() {
         List<Model.EventKind> last = state.incident().relapses() == 0 ? events
             : List.of(Model.EventKind.recovered);
-        return new Decision(action, why, remedy, last,
-            state.withIncident(null).withoutRecent());
+        return new Decision(action, why, remedy, last, state.withIncident(null));
     }
 
     /** Reports that the watch can be judged again, unless something else is reported anyway. */
@@ -1683,6 +1694,7 @@ sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
     String reason();
     Decision decide(RestartPolicy policy, WatchState state, Instant now);
     default String word() { return getClass().getSimpleName().toLowerCase(Locale.ROOT); }
+    default boolean isJudged() { return this instanceof Healthy || this instanceof Unhealthy; }
     default int exitCode() {
         return this instanceof Unhealthy ? 1 : this instanceof Inconclusive ? 3 : 0;
     }
@@ -1691,17 +1703,21 @@ sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
 /** The service answers as the rules want. An incident ends when this has lasted. */
 record Healthy(String reason) implements Verdict {
     public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        WatchState next = state.clampTo(now).withState(this, now).withPass('h', policy);
+        WatchState next = state.withPass(this, policy, now);
         Incident open = next.incident();
         if (open == null) return Decision.none(Action.nothing, "", next).afterInconclusive();
-        RestartRecord last = next.lastRestart();
-        boolean restartHelped = open.restarts() > 0 && last.isPending();
-        if (restartHelped) next = next.withLastResult(RestartRecord.HELPED);
-        Incident healthy = open.healthy(now);
-        Decision decision = Decision.none(Action.nothing, "", next.withIncident(healthy));
-        if (open.relapses() == 0 && !open.isHealthy()) decision = decision.report(
+        if (open.isHealthy()) {
+            Decision same = Decision.none(Action.nothing, "", next);
+            return (open.isHealthyFor(Incident.OVER, now) ? same.close() : same)
+                .afterInconclusive();
+        }
+        boolean restartHelped = open.restarts() > 0 && next.lastRestart().isPending();
+        next = next.withIncident(open.healthy(now))
+            .withLastResult(restartHelped ? RestartRecord.HELPED : RestartRecord.LATE);
+        Decision decision = Decision.none(Action.nothing, "", next);
+        if (open.relapses() == 0) decision = decision.report(
             restartHelped ? Model.EventKind.healed : Model.EventKind.recovered, now);
-        return (healthy.hasHeld(now) ? decision.close() : decision).afterInconclusive();
+        return decision.afterInconclusive();
     }
 }
 
@@ -1712,22 +1728,27 @@ record Healthy(String reason) implements Verdict {
 record Unhealthy(String reason, String diagram, List<Integer> remedies, String whyNoRemedy)
         implements Verdict {
     public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        WatchState next = state.clampTo(now).withState(this, now).withPass('u', policy);
+        WatchState next = state.withPass(this, policy, now);
         Incident open = next.incident();
         boolean continues = open != null && !open.isHealthy();
         if (!continues && next.failures() < policy.failures())
             return Decision.none(Action.held, next.failures() + " unhealthy of "
                 + policy.failures() + " passes until a restart", next).afterInconclusive();
         if (open == null) next = next.withIncident(Incident.open(next.since(), reason, now));
-        else if (!continues) next = next.withIncident(open.relapsed());
+        else if (!continues) next = relapsed(next, now);
 
         Decision decision = act(policy, next, now);
-        if (open == null) return decision.report(Model.EventKind.down, now).afterInconclusive();
-        if (!continues) return decision.report(Model.EventKind.flapping, now).afterInconclusive();
-        boolean remind = policy.remind() != null && decision.events().isEmpty()
-            && !now.isBefore(open.lastReport().plus(policy.remind()));
-        if (remind) decision = decision.report(Model.EventKind.reminder, now);
-        return decision.afterInconclusive();
+        if (open == null) decision = decision.report(Model.EventKind.down, now);
+        else if (!continues) decision = decision.report(Model.EventKind.flapping, now);
+        return decision.remind(policy.remind(), now).afterInconclusive();
+    }
+
+    /** It failed again: if that was soon, its last restart did not last. */
+    private static WatchState relapsed(WatchState state, Instant now) {
+        Incident open = state.incident();
+        WatchState next = open.isHealthyFor(Incident.LASTED, now) ? state
+            : state.withLastResult(RestartRecord.NOT_LASTING);
+        return next.withIncident(open.relapsed());
     }
 
     private Decision act(RestartPolicy policy, WatchState state, Instant now) {
@@ -1758,14 +1779,19 @@ record Unhealthy(String reason, String diagram, List<Integer> remedies, String w
     }
 }
 
-/** A dependency is unhealthy ({@code blocked}), or something could not be evaluated: no restart. */
-record Inconclusive(String reason, boolean blocked) implements Verdict {
+/**
+ * A dependency is unhealthy ({@code blocked}), or something could not be evaluated: no restart.
+ * {@code reported}: all who would be notified were notified of the dependency.
+ */
+record Inconclusive(String reason, boolean blocked, boolean reported) implements Verdict {
     private static final Duration REPORT_AFTER = Duration.ofHours(1);
 
+    Inconclusive(String reason, boolean blocked) { this(reason, blocked, false); }
+
     public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        WatchState next = state.clampTo(now).withState(this, now);
+        WatchState next = state.withPass(this, policy, now);
         Action action = blocked ? Action.blocked : Action.held;
-        boolean report = !next.reportedInconclusive()
+        boolean report = !reported && !next.reportedInconclusive()
             && !now.isBefore(next.since().plus(REPORT_AFTER));
         if (!report) return Decision.none(action, reason, next);
         return new Decision(action, reason, -1, List.of(Model.EventKind.inconclusive),
@@ -1776,7 +1802,7 @@ record Inconclusive(String reason, boolean blocked) implements Verdict {
 /** Paused by the user; not checked. */
 record Paused(String reason) implements Verdict {
     public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        return Decision.none(Action.paused, reason, state.withState(this, now));
+        return Decision.none(Action.paused, reason, state.withPass(this, policy, now));
     }
 }
 
@@ -2268,14 +2294,20 @@ final class Notifier {
         this.clients = clients;
         this.runner = runner;
         this.started = env.now();
-        for (Model.Hook hook : hooks) register(hook);
-        for (Model.Hook hook : hooks) if (hook.orElse() != null) register(hook.orElse());
+        for (Model.Hook hook : hooks) this.hooks.put(hook.id(), hook);
+        for (Model.Hook hook : hooks)
+            if (hook.orElse() != null) this.hooks.putIfAbsent(hook.orElse().id(), hook.orElse());
     }
 
-    /** Also by its label: the settings of a hook may change while a message waits. */
-    private void register(Model.Hook hook) {
-        hooks.putIfAbsent(hook.id(), hook);
-        hooks.putIfAbsent(hook.label(), hook);
+    /** Messages of a hook that left the rules go to those of its kind, or else to all. */
+    void reassign(List<Model.Hook> present) {
+        for (OutboxEntry entry : store.outbox()) {
+            if (hooks.containsKey(entry.hook()) || present.isEmpty()) continue;
+            List<Model.Hook> similar = present.stream()
+                .filter(hook -> hook.label().equals(Text.hook(entry.hook()))).toList();
+            store.drop(List.of(entry));
+            post(entry.event(), similar.isEmpty() ? present : similar);
+        }
     }
 
     void post(Model.Event e, Collection<Model.Hook> hooks) {
@@ -2309,7 +2341,7 @@ final class Notifier {
         var waiting = store.outbox().stream().filter(entry -> entry.hook().equals(id)).toList();
         if (waiting.stream().anyMatch(this::isDeferred)) return;
 
-        Model.Hook hook = hooks.getOrDefault(id, hooks.get(Text.hook(id)));
+        Model.Hook hook = hooks.get(id);
         Instant oldest = env.now().minus(EXPIRY);
         var stale = waiting.stream()
             .filter(entry -> hook == null || !entry.event().at().isAfter(oldest)
@@ -2332,7 +2364,7 @@ final class Notifier {
 
     /** A message that the hook has rejected waits for the fallback alone. */
     private void deliver(Model.Hook hook, List<OutboxEntry> entries) {
-        List<Model.Event> events = entries.stream().map(OutboxEntry::event).toList();
+        List<Model.Event> events = entries.stream().map(OutboxEntry::event).distinct().toList();
         Model.Event event = MessageText.merged(events, env.now());
         Model.Hook fallback = hook.orElse();
         DeliveryResult first = attempt(hook, event);
@@ -2412,13 +2444,12 @@ final class MessageText {
         if (kind == Model.EventKind.inconclusive) return inconclusive(r, now);
         String title = switch (kind) {
             case down -> " is down";
-            case healed -> " is healthy again";
-            case recovered -> " is healthy again" + afterRestart(r, incident, now);
+            case healed, recovered -> " is healthy again";
             case gave_up -> " is still down; watchdog has stopped restarting it";
             case flapping -> " comes and goes";
             default -> " is still down";
         };
-        String text = text(kind, r, incident, now);
+        String text = text(kind, r, incident, now).strip();
         return new Model.Event(kind, name, name + title, text, now, incident.since());
     }
 
@@ -2434,53 +2465,52 @@ final class MessageText {
 
     private static String text(Model.EventKind kind, WatchResult r, Incident incident,
                                Instant now) {
-        String name = r.watch.name(), why = r.verdict().reason() + ".";
-        String found = "Found down at " + Text.at(incident.since()) + ": ";
-        String time = Text.time(incident.since(), now);
-        String outage = found + incident.reason() + ". Healthy " + time + " later.";
-        String alone = incident.restarts() > 0 ? "" : name + " recovered without a restart. ";
-        String often = incident.relapses() == 0 ? ""
-            : "It failed " + (incident.relapses() + 1) + " times. ";
-        String done = r.actions.isEmpty() ? name + " was restarted" : Text.upperFirst(r.actions);
+        String name = r.watch.name(), since = Text.at(incident.since()) + ": ";
+        String cause = r.verdict().reason() + ". ", first = incident.reason() + ". ";
+        String often = name + " has failed " + (incident.relapses() + 1) + " times since " + since;
+        String tried = tried(r, incident), time = Text.time(incident.since(), now);
         return switch (kind) {
-            case down -> why + lastHealthy(r) + plan(r);
-            case flapping -> "It has failed " + (incident.relapses() + 1) + " times since "
-                + Text.at(incident.since()) + ": " + why + plan(r);
-            case healed -> done + ". " + outage;
-            case recovered -> alone + often + outage;
-            case still_down -> done + ", but " + name + " is still down: " + why;
-            case gave_up -> limitReached(r) + " " + found + why;
-            default -> "Down for " + time + ": " + why;
+            case down -> cause + lastHealthy(r) + plan(kind, r);
+            case flapping -> often + cause + plan(kind, r) + "You get the next message when it has"
+                + " been healthy for " + Text.time(Incident.OVER) + ".";
+            case still_down -> tried + "Still down: " + cause;
+            case gave_up -> "Found down at " + since + cause + tried + plan(kind, r);
+            case healed, recovered -> incident.relapses() > 0 ? often + first + tried
+                + "Healthy since " + Text.at(incident.healthySince()) + "."
+                : (incident.restarts() > 0 ? tried : name + " recovered without a restart. ")
+                + "Found down at " + since + first + "Healthy " + time + " later.";
+            default -> "Down for " + time + ": " + cause + tried + plan(kind, r);
         };
     }
 
     private static String lastHealthy(WatchResult r) {
         return r.lastHealthy == null ? ""
-            : " Last seen healthy at " + Text.at(r.lastHealthy) + ".";
+            : "Last seen healthy at " + Text.at(r.lastHealthy) + ". ";
     }
 
-    private static String plan(WatchResult r) {
-        if (r.needsRestart()) return " Restarting it: " + r.remedy().inWords() + ".";
-        return r.decision.why().isEmpty() ? "" : " Not restarted: " + r.decision.why() + ".";
+    /** What this pass did, or else the restarts of the incident, with the result of the last. */
+    private static String tried(WatchResult r, Incident incident) {
+        if (!r.actions.isEmpty()) return Text.upperFirst(r.actions) + ". ";
+        int restarts = incident.restarts();
+        if (restarts == 0) return "";
+        RestartRecord last = r.decision.state().lastRestart();
+        return "Restarted " + (restarts == 1 ? "at " : restarts + " times, last at ")
+            + Text.at(last.at()) + ": " + last.inWords() + ". ";
     }
 
-    private static String afterRestart(WatchResult r, Incident incident, Instant now) {
-        return incident.restarts() == 0 ? "" : ", "
-            + Text.time(r.decision.state().lastRestart().at(), now) + " after its last restart";
-    }
-
-    private static String limitReached(WatchResult r) {
-        RestartPolicy policy = r.watch.policy();
-        return Text.count(policy.limit(), "restart") + " in " + Text.time(policy.per())
-            + " did not last; the next one is possible at "
-            + Text.at(r.decision.state().nextRestart(policy)) + ".";
+    /** What happens now; that the limit is reached is a message of its own. */
+    private static String plan(Model.EventKind kind, WatchResult r) {
+        if (r.needsRestart()) return "Restarting it: " + r.remedy().inWords() + ". ";
+        boolean follows = kind != Model.EventKind.gave_up
+            && r.decision.events().contains(Model.EventKind.gave_up);
+        return follows || r.decision.why().isEmpty() ? ""
+            : "No restart now: " + r.decision.why() + ". ";
     }
 
     static Model.Event unwatched(String name, Incident incident, Instant now) {
-        String text = incident.isHealthy() ? " was removed from the rules soon after it was down: "
-            : " was removed from the rules while it was down: ";
         return new Model.Event(Model.EventKind.recovered, name, name + " is no longer watched",
-            name + text + incident.reason() + ".", now, incident.since());
+            name + " was removed from the rules while it was down: " + incident.reason() + ".", now,
+            incident.since());
     }
 
     /** All messages that wait for one hook as one, what is still open first. */
@@ -2625,7 +2655,8 @@ final class StateStore {
         return states.getOrDefault(watch.name(), WatchState.NEW);
     }
     synchronized void put(Watch watch, WatchState state) {
-        states.put(watch.name(), state.masked(secrets::mask));
+        String probe = watch.probe().inWords(); // the texts may come from a server or a command
+        states.put(watch.name(), state.map(probe, UnaryOperator.identity(), secrets::mask));
     }
 
     /** Whether the incident of a message is still open: such a message does not expire. */
@@ -2651,11 +2682,18 @@ final class StateStore {
             secrets.mask(e.text()), e.at(), e.since());
     }
 
-    /** Forgets watches that are no longer in the rules, and returns their last states. */
-    synchronized Map<String, WatchState> forget(Set<String> known) {
+    /** Forgets watches that left the rules, and returns their states; a renamed one keeps its. */
+    synchronized Map<String, WatchState> forget(List<Watch> known) {
         Map<String, WatchState> removed = new TreeMap<>(states);
-        removed.keySet().removeAll(known);
-        states.keySet().retainAll(known);
+        for (Watch watch : known) removed.remove(watch.name());
+        states.keySet().removeAll(removed.keySet());
+        for (Watch watch : removed.isEmpty() ? List.<Watch>of() : known) {
+            String probe = secrets.mask(watch.probe().inWords());
+            List<String> same = removed.keySet().stream()
+                .filter(name -> probe.equals(removed.get(name).probe())).toList();
+            if (same.size() == 1 && !states.containsKey(watch.name()))
+                states.put(watch.name(), removed.remove(same.get(0)));
+        }
         return removed;
     }
 
@@ -3255,7 +3293,8 @@ interface Language extends Model {
         private Path trust;
         private Expectation healthy;
         private Duration timeout = Duration.ofSeconds(10), every = Duration.ofSeconds(2),
-            per = Duration.ofHours(1), within = Duration.ofSeconds(30), remind;
+            per = Duration.ofHours(1), within = Duration.ofSeconds(30),
+            remind = Duration.ofDays(1);
         private int attempts = 2, samples = 1, good = 1, failures = 1, limit = 3;
 
         WatchSpec(RulesLoader loader, String name) {
@@ -3356,7 +3395,7 @@ interface Language extends Model {
             limit = loader.atLeastOne("limit", restarts);
             if (per != null) this.per = loader.positive("per", per);
         }
-        /** How often to report again that the service is still down; default never. */
+        /** After how much silence to report again that it is still down; default 1.day. */
         public void remind(Duration time) { remind = loader.positive("remind", time); }
         /** A hook for this watch, with the same options as at the top of the file. */
         public void notifying(Hook hook, @Named List<?> on, @Named Hook orElse) {

@@ -22,10 +22,11 @@ import org.junit.jupiter.api.TestFactory;
  */
 class DecideTest {
     private static final Instant START = Instant.parse("2026-03-01T08:00:00Z");
-    private static final Duration HOUR = Duration.ofHours(1), HALF_MINUTE = Duration.ofSeconds(30);
-    private static final RestartPolicy ONCE = new RestartPolicy(1, 3, HOUR, HALF_MINUTE, null),
-        THIRD = new RestartPolicy(3, 3, HOUR, HALF_MINUTE, null),
-        PATIENT = new RestartPolicy(1, 3, HOUR, Duration.ofMinutes(12), null),
+    private static final Duration HOUR = Duration.ofHours(1), HALF_MINUTE = Duration.ofSeconds(30),
+        DAY = Duration.ofDays(1);
+    private static final RestartPolicy ONCE = new RestartPolicy(1, 3, HOUR, HALF_MINUTE, DAY),
+        THIRD = new RestartPolicy(3, 3, HOUR, HALF_MINUTE, DAY),
+        PATIENT = new RestartPolicy(1, 3, HOUR, Duration.ofMinutes(12), DAY),
         REMINDING = new RestartPolicy(1, 1, Duration.ofHours(24), HALF_MINUTE, Duration.ofHours(6));
 
     /**
@@ -70,7 +71,7 @@ class DecideTest {
             row("the next remedy is used when the last did not help", ONCE,
                 "sick -> restart 0: down still_down", "cured -> restart 1: healed"),
             row("after the last remedy the last is used again",
-                new RestartPolicy(1, 9, HOUR, HALF_MINUTE, null),
+                new RestartPolicy(1, 9, HOUR, HALF_MINUTE, DAY),
                 "sick -> restart 0: down still_down", "sick -> restart 1", "sick -> restart 2",
                 "sick -> restart 2", "sick -> restart 2"),
             row("a useless remedy for another cause is no turn of this one", ONCE,
@@ -86,19 +87,28 @@ class DecideTest {
                 "+1h sick -> gave_up", "+1h sick -> restart 2", "+3h sick -> gave_up",
                 "+1h sick -> restart 2"),
             row("a restart leaves the window at its end and not before",
-                new RestartPolicy(1, 1, Duration.ofMinutes(20), HALF_MINUTE, null),
+                new RestartPolicy(1, 1, Duration.ofMinutes(20), HALF_MINUTE, DAY),
                 "sick -> restart 0: down still_down", "sick -> gave_up: gave_up",
                 "sick -> gave_up", "sick -> gave_up", "sick -> restart 1"),
             row("a service that fails again at once is one incident", ONCE,
                 "cured -> restart 0: down healed", "cured -> restart 1: flapping",
                 "cured -> restart 2", "sick -> gave_up: gave_up", "well -> nothing",
-                "well -> nothing", "well -> nothing: recovered"),
-            row("an incident ends when the service has held for 10 minutes", ONCE,
-                "cured -> restart 0: down healed", "well -> nothing", "well -> nothing",
+                "+50m well -> nothing", "well -> nothing: recovered"),
+            row("an incident ends when the service has been healthy for an hour", ONCE,
+                "cured -> restart 0: down healed", "+50m well -> nothing", "well -> nothing",
                 "cured -> restart 0: down healed"),
-            row("and for two passes", ONCE, "cured -> restart 0: down healed",
-                "+30m cured -> restart 1: flapping", "+30m well -> nothing: recovered",
+            row("and was seen healthy at its end", ONCE, "cured -> restart 0: down healed",
+                "+3h cured -> restart 0: flapping", "+1h well -> nothing: recovered",
                 "cured -> restart 0: down healed"),
+            row("after ten healthy minutes the remedies begin anew",
+                new RestartPolicy(1, 9, HOUR, HALF_MINUTE, DAY),
+                "sick -> restart 0: down still_down", "cured -> restart 1: healed",
+                "well -> nothing", "well -> nothing", "cured -> restart 0: flapping",
+                "cured -> restart 1"),
+            row("a service that fails each half hour is restarted each time, and four messages", ONCE,
+                "cured -> restart 0: down healed", "+25m cured -> restart 0: flapping",
+                "+25m cured -> restart 0", "+25m cured -> restart 0", "+25m cured -> restart 0",
+                "+25m well -> nothing", "+25m well -> nothing: recovered"),
             row("a service that recovers by itself", ONCE, "sick -> restart 0: down still_down",
                 "well -> nothing: recovered", "well -> nothing", "well -> nothing"),
             row("an interrupted restart counts, and heals if the service is well then", ONCE,
@@ -151,7 +161,7 @@ class DecideTest {
                 "tls -> held: down", "-30d tls -> held", "+6h tls -> held: reminder"),
             row("a clock that jumps ahead frees the limit", ONCE,
                 "sick -> restart 0: down still_down", "sick -> restart 1", "sick -> restart 2",
-                "+30d sick -> restart 2"));
+                "+30d sick -> restart 2: reminder"));
     }
 
     private static DynamicTest row(String label, RestartPolicy policy, String... story) {
@@ -164,7 +174,7 @@ class DecideTest {
     }
 
     @Test void aRestartIsRememberedWithoutAResultBeforeItRunsAndWithOneAfterwards() {
-        Passes passes = new Passes(new RestartPolicy(1, 9, HOUR, HALF_MINUTE, null));
+        Passes passes = new Passes(new RestartPolicy(1, 9, HOUR, HALF_MINUTE, DAY));
         passes.next("cut");
         assertEquals(new RestartRecord(START, 0, "remedy 0", null), passes.state.lastRestart());
         passes.next("sick");
@@ -178,12 +188,12 @@ class DecideTest {
     @Test void whatIsRememberedIsBounded() {
         Passes passes = new Passes(ONCE);
         for (int i = 0; i < 500; i++) passes.next("+3h " + List.of("cured", "well", "well").get(i % 3));
-        assertEquals(10, passes.state.restarts().size());
+        assertEquals(ONCE.limit() + 10, passes.state.restarts().size());
         assertTrue(passes.state.recent().length() <= 1);
     }
 
     @Test void aLimitThatIsLargerThanWhatIsRememberedStillHolds() {
-        Passes passes = new Passes(new RestartPolicy(1, 40, Duration.ofDays(2), HALF_MINUTE, null));
+        Passes passes = new Passes(new RestartPolicy(1, 40, Duration.ofDays(2), HALF_MINUTE, DAY));
         for (int i = 0; i < 100; i++) passes.next("cured");
         assertEquals(40, passes.restarts.size());
     }
@@ -198,10 +208,22 @@ class DecideTest {
         }));
     }
 
+    /** It fails each so many minutes, and the restart helps each time; or it recovers by itself. */
+    @TestFactory Stream<DynamicTest> aServiceThatComesAndGoesIsNoFlood() {
+        return IntStream.of(10, 15, 20, 30, 45, 60).boxed()
+            .flatMap(period -> Stream.of("cured", "tls").map(met -> dynamicTest(met + " each " + period,
+                () -> {
+                    Passes passes = new Passes(ONCE);
+                    for (int minute = 0; minute < 2 * 24 * 60; minute += 5)
+                        passes.next(minute % period == 0 ? met : "well");
+                    assertTrue(passes.messages <= 6, passes.messages + " messages");
+                })));
+    }
+
     @TestFactory Stream<DynamicTest> noSequenceOfPassesBreaksTheLaws() {
         return IntStream.range(0, 60).mapToObj(seed -> dynamicTest("seed " + seed, () -> {
             Random random = new Random(seed);
-            Duration remind = random.nextBoolean() ? null : Duration.ofMinutes(1 + random.nextInt(300));
+            Duration remind = Duration.ofMinutes(1 + random.nextInt(random.nextBoolean() ? 300 : 3000));
             Passes passes = new Passes(new RestartPolicy(1 + random.nextInt(4), 1 + random.nextInt(12),
                 Duration.ofMinutes(1 + random.nextInt(600)),
                 Duration.ofSeconds(1 + random.nextInt(1200)), remind));
@@ -221,6 +243,7 @@ class DecideTest {
         Instant now = START;
         int messages;
         final List<Instant> restarts = new ArrayList<>();
+        private Instant lastMessage = START;
         private final Map<Model.EventKind, Integer> reported = new HashMap<>();
 
         Passes(RestartPolicy policy) { this.policy = policy; }
@@ -233,12 +256,15 @@ class DecideTest {
             Decision decision = verdict.decide(policy, state, now);
             assertEquals(decision, verdict.decide(policy, state, now), "the same in, the same out");
             checkRestart(verdict, decision, met);
+            checkCharged(decision.state());
             state = decision.state();
             List<Model.EventKind> events = new ArrayList<>(decision.events());
             if (decision.remedy() >= 0)
                 events.addAll(restart(met, (Unhealthy) verdict, decision.remedy()));
             events.forEach(this::report);
             if (state.incident() == null) checkEnd();
+            else if (verdict instanceof Unhealthy && !state.incident().isHealthy())
+                assertTrue(lastMessage.plus(policy.remind()).isAfter(now), "silent since " + lastMessage);
             now = now.plus(Duration.ofMinutes(5));
             String did = decision.action() == Action.restarted ? "restart " + decision.remedy()
                 : decision.action().name();
@@ -263,6 +289,15 @@ class DecideTest {
                 assertEquals(0, decision.remedy(), "the first remedy comes first");
         }
 
+        /** What is charged is only what has run: a decision alone charges nothing. */
+        private void checkCharged(WatchState next) {
+            assertEquals(state.restarts().size(), next.restarts().size());
+            if (state.incident() == null || next.incident() == null) return;
+            assertEquals(state.incident().restarts(), next.incident().restarts());
+            long run = restarts.stream().filter(at -> !at.isBefore(next.incident().since())).count();
+            assertTrue(next.incident().restarts() <= run, next.incident().restarts() + " of " + run);
+        }
+
         private List<Model.EventKind> restart(String met, Unhealthy verdict, int remedy) {
             restarts.add(now);
             long inWindow = restarts.stream().filter(at -> at.isAfter(now.minus(policy.per()))).count();
@@ -281,6 +316,7 @@ class DecideTest {
         /** An incident reports each thing once but for reminders; its end again after a relapse. */
         private void report(Model.EventKind kind) {
             messages++;
+            lastMessage = now;
             if (kind == Model.EventKind.inconclusive) return;
             assertEquals(kind == Model.EventKind.down, reported.isEmpty(), kind + " after " + reported);
             int times = reported.merge(kind, 1, Integer::sum);
@@ -288,6 +324,8 @@ class DecideTest {
                 && reported.containsKey(Model.EventKind.flapping) ? 2 : 1;
             assertTrue(times <= most || kind == Model.EventKind.reminder,
                 kind + " reported " + times + " times in one incident");
+            int all = reported.values().stream().mapToInt(Integer::intValue).sum();
+            assertTrue(all - reported.getOrDefault(Model.EventKind.reminder, 0) <= 6, "a flood: " + reported);
         }
 
         private void checkEnd() {

@@ -45,12 +45,12 @@ class NotifyTest {
             + "but status was 530; got 'error code: 1033'. Healthy 0 ms later."),
         entry("gave up, title", "plex is still down; watchdog has stopped restarting it"),
         entry("gave up, both", "a and b are still down; watchdog has stopped restarting them"),
-        entry("gave up", "3 restarts in 1 h did not last; the next one is possible at 2026-03-01 09:10. "
-            + "Found down at 2026-03-01 08:00: expected status == 200, but status was 401; "
-            + "got '<h1>Unauthorized</h1>'."),
-        entry("recovered, title", "plex is healthy again, 15 min after its last restart"),
-        entry("recovered", "Found down at 2026-03-01 08:00: expected status == 200, but status was 530; "
-            + "got 'error code: 1033'. "
+        entry("gave up", "Found down at 2026-03-01 08:00: expected status == 200, but status was 401; "
+            + "got '<h1>Unauthorized</h1>'. Restarted 3 times, last at 2026-03-01 08:10: run 'true' "
+            + "(did not help). No restart now: the restart limit of 3 per 1 h is reached; the next restart "
+            + "is possible at 2026-03-01 09:10."),
+        entry("recovered", "Restarted at 2026-03-01 08:00: run 'true' (healthy later). Found down at "
+            + "2026-03-01 08:00: expected status == 200, but status was 530; got 'error code: 1033'. "
             + "Healthy 15 min later."),
         entry("recovered by itself", "plex recovered without a restart. Found down at 2026-03-01 08:00: "
             + "expected status == 200, but status was 530; got 'error code: 1033'. Healthy 5 min later."),
@@ -339,12 +339,12 @@ class NotifyTest {
         assertEquals(sentence("gave up, both"), json(last("/hook")).get("title"));
     }
 
-    @Test void aMessageSaysHowLongAfterItsLastRestartAServiceRecovered() {
+    @Test void aMessageSaysWhatWasTriedBeforeAServiceRecovered() {
         watched("notify webhook('@/hook')", "limit 1, per: 1.hour\nrestart { run 'true' }");
         for (int i = 0; i < 3; i++) pass();
         plex.start();
         pass();
-        assertEquals(sentence("recovered, title"), json(last("/hook")).get("title"));
+        assertEquals("plex is healthy again", json(last("/hook")).get("title"));
         assertEquals(sentence("recovered"), json(last("/hook")).get("text"));
     }
 
@@ -536,7 +536,9 @@ class NotifyTest {
         clock.add(Duration.ofHours(72));
         inbox.answers.clear();
         assertEquals("", pass().err());
-        assertEquals("plex is down", json(last("/hook")).get("title"));
+        assertEquals("plex is still down", json(last("/hook")).get("title"));
+        String text = json(last("/hook")).get("text").toString();
+        assertTrue(text.startsWith(sentence("late", "plex is down. ")), text);
     }
 
     @Test void aMessageOfAClosedIncidentIsDroppedAfterADayAndThatIsReported() {
@@ -552,7 +554,52 @@ class NotifyTest {
         assertEquals("", pass().err());
     }
 
-    @Test void aHookThatLeftTheRulesTakesItsMessagesWithItAndThatIsReported() {
+    @Test void whatWaitsForAHookThatLeftTheRulesIsGivenToThePresentOnes() {
+        answer("/old", 503, "");
+        watched("notify webhook('@/old')", "");
+        pass();
+        watched("notify ntfy(topic: 't', url: '@/ntfy')\nnotify slack(url: '@/slack'), on: [healed]", "");
+        assertEquals("", pass().err());
+        assertEquals(List.of("plex is down"), inbox.titles("/ntfy/"));
+        assertEquals(0, all("/slack").size(), "it wants another kind of message");
+        assertEquals(0, waiting());
+    }
+
+    @Test void aFallbackIsKeptWhenAnotherWatchNamesTheSameHookWithoutOne() {
+        answer("/first", 500, "sorry");
+        home.rules("""
+            watch('a') { tcp '127.0.0.1:1'; attempts 1; notify webhook('@/first') }
+            watch('b') { tcp '127.0.0.1:1'; attempts 1
+                notify webhook('@/first'), orElse: webhook('@/second') }
+            watch('c') { tcp '127.0.0.1:1'; attempts 1; notify webhook('@/first') }
+            """.replace("@", inbox.url("")));
+        pass();
+        assertEquals(List.of("a, b and c are down"), inbox.titles("/second"));
+    }
+
+    @Test void aWatchThatIsRenamedInMidIncidentGoesOn() throws IOException {
+        watched("notify webhook('@/hook')", "restart { run 'true' }");
+        String rules = Files.readString(folder.resolve("rules.groovy"));
+        pass();
+        home.rules(rules.replace("watch('plex')", "watch('films')"));
+        plex.start();
+        pass();
+        assertEquals(List.of("plex is down", "plex is still down", "films is healthy again"),
+            inbox.titles("/hook"));
+        assertEquals(sentence("recovered").replace("15 min", "5 min"), json(last("/hook")).get("text"));
+    }
+
+    @Test void aWatchThatChecksSomethingElseIsNotTheOneThatLeftTheRules() throws IOException {
+        watched("notify webhook('@/hook')", "restart { run 'true' }");
+        String rules = Files.readString(folder.resolve("rules.groovy"));
+        pass();
+        home.rules(rules.replace("watch('plex')", "watch('films')").replace(plex.url(), plex.url() + "x"));
+        pass();
+        String text = json(all("/hook").get(2)).get("text").toString();
+        assertTrue(text.contains("plex was removed from the rules while it was down"), text);
+    }
+
+    @Test void aHookThatLeftTheRulesTakesItsMessagesWithItIfNoneIsLeft() {
         answer("/hook", 503, "");
         watched("notify webhook('@/hook')", "");
         pass();

@@ -130,7 +130,7 @@ class StateTest {
         pass();
         assertEquals("""
             {"format": 2, "brokenRules": false, "watches": {
-            "plex": {"state":"healthy","since":"2026-03-01T08:00:00Z","recent":"h",\
+            "plex": {"probe":"GET %s","state":"healthy","since":"2026-03-01T08:00:00Z","recent":"h",\
             "reportedInconclusive":false,"incident":{"since":"2026-03-01T08:00:00Z",\
             "reason":"expected status == 200, but status was 530; got 'error code: 1033'",\
             "restarts":1,"relapses":0,\
@@ -139,7 +139,7 @@ class StateTest {
             "remedy":0,"what":"run 'tests/heal'","result":"helped"}]}
             }, "outbox": [
             ]}
-            """, memory());
+            """.formatted(plex.url()), memory());
     }
 
     @Test void theIntentToRestartIsOnDiskBeforeTheFirstStep() throws IOException {
