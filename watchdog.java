@@ -19,6 +19,7 @@
 
 import static groovy.lang.Closure.DELEGATE_FIRST;
 
+import com.sun.security.auth.module.UnixSystem;
 import groovy.json.JsonGenerator;
 import groovy.json.JsonOutput;
 import groovy.json.JsonSlurper;
@@ -609,10 +610,7 @@ final class ExitException extends RuntimeException {
     static ExitException mistake(String line) { return mistakes(List.of(line)); }
     static ExitException mistakes(List<String> lines) { return new ExitException(2, lines); }
     static ExitException failure(String line) { return new ExitException(4, List.of(line)); }
-    static ExitException busy(boolean quiet) {
-        return new ExitException(75,
-            quiet ? List.of() : List.of("watchdog: another pass is running"));
-    }
+    static ExitException busy(List<String> lines) { return new ExitException(75, lines); }
 
     static void mistakeIf(boolean wrong, String text) {
         if (wrong) throw mistake("watchdog: " + text);
@@ -633,7 +631,7 @@ final class Context {
     final HttpClients clients = new HttpClients(); // first: loading it takes longest
     final Environment env;
     final watchdog options;
-    final Path rulesFile, folder;
+    final Path namedFile, rulesFile, folder;
     final Secrets secrets;
     final Printer printer;
     String messagePrefix = "";
@@ -642,7 +640,8 @@ final class Context {
     Context(Environment env, watchdog options) {
         this.env = env;
         this.options = options;
-        rulesFile = RulesLoader.find(options.rules, env);
+        namedFile = RulesLoader.find(options.rules, env);
+        rulesFile = SecureFiles.orElse(namedFile::toRealPath, missing -> namedFile);
         secrets = new Secrets(env.variables(), rulesFile);
         printer = new Printer(env, options, secrets);
         folder = stateFolder();
@@ -654,13 +653,18 @@ final class Context {
             : env.folder("XDG_STATE_HOME", ".local/state").resolve("watchdog");
         String name = rulesFile.getFileName().toString().replaceFirst("\\.groovy$", "");
         Path own = parent.resolve(name + "-" + Text.hash(rulesFile.toString()).substring(0, 8));
-        return SecureFiles.orElse(() -> SecureFiles.folder(own), e -> {
+        return SecureFiles.orElse(() -> {
+            String fault = Files.exists(own) ? SecureFiles.fault(own) : null;
+            SecureFiles.trusted(SecureFiles.folder(own));
+            if (fault != null) printer.warn(fault + " (watchdog has done so)");
+            return own;
+        }, e -> {
             readOnly = true;
-            printer.warn("cannot write to the state folder " + own + " (" + Text.thrown(e)
+            printer.warn("cannot use the state folder " + own + " (" + Text.thrown(e)
                 + "), so restart limits may not hold and messages may be repeated; make it writable"
                 + " or use --state DIR");
-            boolean usable = !Files.exists(own) || SecureFiles.isOurs(own);
-            return usable ? own : Path.of("/dev/null").resolve(own.getFileName());
+            return SecureFiles.orElse(() -> SecureFiles.trusted(own), unusable ->
+                Path.of("/dev/null").resolve(own.getFileName()));
         });
     }
 
@@ -669,7 +673,7 @@ final class Context {
     /** If an edit has mistakes, the last working rules are used. */
     Workspace open(boolean writable) {
         CompiledRules compiled = new CompiledRules(folder.resolve("compiled"));
-        String text = RulesLoader.read(rulesFile);
+        String text = RulesLoader.read(namedFile);
         try {
             Rules rules = RulesLoader.load(rulesFile, text, env, secrets, compiled);
             return open(rules, false, rules.warnings(), writable);
@@ -688,16 +692,25 @@ final class Context {
     Workspace open(Rules rules, boolean brokenRules, List<String> problems, boolean writable) {
         // With less than 1 MiB free the output of a command could not be kept.
         boolean full = readOnly || folder.toFile().getUsableSpace() < 1 << 20;
-        Path temp = full ? Path.of(System.getProperty("java.io.tmpdir")) : folder;
+        Path temp = full ? tempFolder() : folder;
         StateStore store = new StateStore(folder, writable && !readOnly, env, secrets);
         String path = env.variables().getOrDefault("PATH", CommandRunner.CRON_PATH);
         CommandRunner runner = new CommandRunner(rulesFile.getParent(), folder, temp,
-            CommandRunner.path(rules.path(), path, env.variables()), env.variables(),
+            CommandRunner.path(rules.path(), path, env.variables()),
+            secrets.environmentOfCommands(),
             Deadline.in(rules.deadline()), printer::progress);
         Notifier notifier = new Notifier(store, rules.hooks(), messagePrefix, env, clients,
-            runner);
+            runner, secrets);
         return new Workspace(this, rules, brokenRules, problems, store, runner,
             new Checker(runner, clients), notifier);
+    }
+
+    /** For when the state folder cannot be used: our own one among those of other users. */
+    Path tempFolder() {
+        Path temp = Path.of(System.getProperty("java.io.tmpdir"))
+            .resolve("watchdog-" + System.getProperty("user.name"));
+        return SecureFiles.orElse(() -> SecureFiles.trusted(SecureFiles.folder(temp)),
+            e -> Path.of("/dev/null"));
     }
 
     /** For what only a person can mend. */
@@ -716,29 +729,60 @@ record Workspace(Context context, Rules rules, boolean brokenRules, List<String>
 
 /** One check-and-heal pass, as cron runs it. */
 record PassCommand(Context context) {
+    private static final Duration LONG = Duration.ofMinutes(15);
+
     int run(List<String> names, boolean dryRun) {
-        try (FileChannel lock = lock()) {
-            SecureFiles.sweep(context.folder);
+        Path file = lockFile();
+        try (FileChannel lock = lock(file)) {
+            if (!context.isReadOnly()) sweep();
             Workspace work = context.open(!dryRun);
             List<Watch> watches = work.rules().select(names);
             return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
         } catch (OverlappingFileLockException e) {
-            throw ExitException.busy(context.options.quiet);
+            throw busy(file);
         } catch (IOException e) {
             throw ExitException.failure("watchdog: cannot close the lock: " + Text.thrown(e));
         }
     }
 
-    /** If the state folder cannot hold a lock, the temp folder does; null: neither can. */
-    private FileChannel lock() {
-        Path temp = Path.of(System.getProperty("java.io.tmpdir"))
-            .resolve(context.folder.getFileName() + ".lock");
-        return SecureFiles.orElse(() -> SecureFiles.lock(context.folder.resolve("lock")),
-            unwritable -> SecureFiles.orElse(() -> SecureFiles.lock(temp), e -> {
-                context.printer.warn("cannot lock " + temp + " either (" + Text.thrown(e)
-                    + "), so two passes may overlap");
-                return null;
-            }));
+    /** What stands in the place of the lock is not renamed: two passes could both do so. */
+    private Path lockFile() {
+        Path file = context.folder.resolve("lock");
+        boolean strange = SecureFiles.exists(file)
+            && !SecureFiles.isOurs(file, SecureFiles.REGULAR);
+        if (strange) context.printer.warn(file + " is not a file of yours; please delete it");
+        return strange || context.isReadOnly()
+            ? context.tempFolder().resolve(context.folder.getFileName() + ".lock") : file;
+    }
+
+    private FileChannel lock(Path file) {
+        return SecureFiles.orElse(() -> SecureFiles.lock(file, context.env.now()), e -> {
+            context.printer.warn("cannot lock " + file + " (" + Text.thrown(e)
+                + "), so two passes may overlap");
+            return null;
+        });
+    }
+
+    /** With --quiet only of a pass that seems to hang, and once: cron mails what is printed. */
+    private ExitException busy(Path lock) {
+        Matcher holder = Pattern.compile("(\\d+) (\\S+Z)( reported)?")
+            .matcher(SecureFiles.orElse(() -> SecureFiles.read(lock, 100), e -> ""));
+        boolean known = holder.matches(), quiet = context.options.quiet;
+        Instant now = context.env.now(), since = known ? Instant.parse(holder.group(2)) : now;
+        boolean hangs = since.plus(LONG).isBefore(now);
+        boolean said = quiet && !(hangs && holder.group(3) == null);
+        if (quiet && !said)
+            SecureFiles.orElse(() -> SecureFiles.append(lock, " reported"), e -> null);
+        return ExitException.busy(said ? List.of() : List.of("watchdog: another pass is running"
+            + (known ? " (pid " + holder.group(1) + ", since " + Text.at(since) + ")" : "")
+            + (hangs ? "; if it hangs, end it with: kill -9 " + holder.group(1) : "")));
+    }
+
+    /** A day: commands that run now have temporary files too. */
+    private void sweep() {
+        Instant yesterday = context.env.now().minus(Duration.ofDays(1));
+        for (File file : SecureFiles.sweep(context.folder, yesterday))
+            context.printer.warn("cannot delete the temporary file " + file);
     }
 
     private int heal(Workspace work, List<Watch> watches) {
@@ -847,8 +891,8 @@ final class ValidateCommand {
 
     int run() {
         Path file = context.rulesFile;
-        rules = RulesLoader.load(file, RulesLoader.read(file), context.env, context.secrets,
-            new CompiledRules(null));
+        rules = RulesLoader.load(file, RulesLoader.read(context.namedFile), context.env,
+            context.secrets, new CompiledRules(null));
         problems.addAll(rules.warnings());
         rules.watches().forEach(this::validate);
         int exit = problems.isEmpty() ? 0 : 2;
@@ -858,9 +902,9 @@ final class ValidateCommand {
 
     private void validate(Watch watch) {
         for (Model.Remedy remedy : watch.remedies()) {
-            String secret = MissingSecretException.in(remedy.inWords());
-            if (secret != null) report(watch, "the secret " + secret
-                + " is missing, so its restart would fail; " + context.secrets.whereToPut(secret));
+            String missing = MissingSecretException.in(remedy.inWords());
+            if (missing != null) report(watch, missing + ", so its restart would fail; "
+                + context.secrets.whereToPut());
             for (Step step : remedy.steps()) validate(watch, step.inWords(), step.command());
         }
         if (watch.probe() instanceof CommandProbe probe)
@@ -1826,7 +1870,9 @@ record StartStep(List<String> command, String log) implements Step {
     public String run(CommandRunner runner, RestartRun restart) {
         RunningCommand started = runner.start(command, log);
         restart.started.add(started);
-        return "started " + Text.program(command) + " (pid " + started.process().pid() + ")";
+        boolean noLog = log != null && started.file().equals(CommandRunner.NO_LOG);
+        return "started " + Text.program(command) + " (pid " + started.process().pid() + ")"
+            + (noLog ? ", without its log: " + log + " cannot be written" : "");
     }
 }
 
@@ -1939,7 +1985,7 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
 
     /** Detached (setsid) and without pipes to us, so that it survives this pass and cron's job. */
     RunningCommand start(List<String> words, String log) {
-        File file = log == null ? NO_LOG : folder.resolve(log).toFile();
+        File file = log == null ? NO_LOG : writable(folder.resolve(log));
         // A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept.
         if (file.length() > MAX_LOG) file.renameTo(new File(file + ".old"));
         try {
@@ -1948,13 +1994,21 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
             Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
             if (started.failure() != null) throw new StepFailedException(started.failure());
             SecureFiles.orElse(() -> {
-                SecureFiles.folder(pidFile(words).getParent());
+                SecureFiles.subfolder(pidFile(words).getParent());
                 return SecureFiles.write(pidFile(words), identityOf(process.toHandle()));
             }, e -> null); // on a full disk the process still runs
             return started;
         } catch (IOException | OutOfMemoryError e) { // a failed fork is either
             throw cannotRun(words, e);
         }
+    }
+
+    /** On a full disk a service is better started without its log than not at all. */
+    private static File writable(Path log) {
+        return SecureFiles.orElse(() -> {
+            new FileOutputStream(log.toFile(), true).close();
+            return log.toFile();
+        }, e -> NO_LOG);
     }
 
     private static List<String> setsid() {
@@ -1966,7 +2020,7 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
     /** Whether `start` started this process, which may show another name after an `exec`. */
     boolean hasStarted(ProcessHandle process, List<String> words) {
         try {
-            return Files.readString(pidFile(words)).equals(identityOf(process));
+            return SecureFiles.read(pidFile(words), 1000).equals(identityOf(process));
         } catch (IOException neverStarted) {
             return false;
         }
@@ -1985,11 +2039,12 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
     CommandResult run(List<String> words, Duration timeout, Map<String, String> extraEnv) {
         try {
             String prefix = "run-" + ProcessHandle.current().pid() + "-";
-            File output = Files.createTempFile(tempFolder, prefix, ".tmp").toFile();
+            File output = SecureFiles.orElse(() ->
+                Files.createTempFile(tempFolder, prefix, ".tmp").toFile(), full -> NO_LOG);
             try {
                 return waitFor(launch(List.of(), words, extraEnv, output), timeout);
             } finally {
-                output.delete();
+                if (!output.equals(NO_LOG)) output.delete();
             }
         } catch (IOException | OutOfMemoryError e) {
             throw cannotRun(words, e);
@@ -2277,6 +2332,7 @@ record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
 final class Notifier {
     static final Duration TIMEOUT = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
     private final StateStore store;
+    private final Secrets secrets;
     private final Map<String, Model.Hook> hooks = new HashMap<>();
     private final String prefix;
     private final Environment env;
@@ -2287,8 +2343,9 @@ final class Notifier {
     private final Map<String, CompletableFuture<Void>> deliveries = new HashMap<>();
 
     Notifier(StateStore store, List<Model.Hook> hooks, String prefix, Environment env,
-             HttpClients clients, CommandRunner runner) {
+             HttpClients clients, CommandRunner runner, Secrets secrets) {
         this.store = store;
+        this.secrets = secrets;
         this.prefix = prefix;
         this.env = env;
         this.clients = clients;
@@ -2311,8 +2368,8 @@ final class Notifier {
     }
 
     void post(Model.Event e, Collection<Model.Hook> hooks) {
-        Model.Event event = new Model.Event(e.kind(), e.watch(), prefix + e.title(), e.text(),
-            e.at(), e.since());
+        Model.Event event = new Model.Event(e.kind(), e.watch(), secrets.mask(prefix + e.title()),
+            secrets.mask(e.text()), e.at(), e.since());
         store.log(event);
         hooks.stream().filter(hook -> hook.on().contains(event.kind())).map(Model.Hook::id)
             .distinct().forEach(id -> store.post(new OutboxEntry(event, id, Instant.EPOCH)));
@@ -2593,11 +2650,7 @@ record CommandSender(List<String> words) implements Sender {
 
 /** What passes remember. A damaged file is renamed, an unwritable one is reported. */
 final class StateStore {
-    private static final int FORMAT = 2;
-
-    /** The content of memory.json. */
-    private record StateFile(int format, boolean brokenRules, Map<String, WatchState> watches,
-                             List<OutboxEntry> outbox) { }
+    private static final int FORMAT = 2, MAX_BYTES = 16 << 20;
 
     private final Path folder, file;
     private final Environment env;
@@ -2617,32 +2670,49 @@ final class StateStore {
         this.env = env;
         this.secrets = secrets;
         try {
-            if (Files.exists(file, LinkOption.NOFOLLOW_LINKS)) read();
-        } catch (IOException | RuntimeException | StackOverflowError damage) {
-            quarantine(damage);
+            if (SecureFiles.exists(file)) read();
+            if (warnings.isEmpty()) saved = text();
+        } catch (IOException damage) {
+            quarantine(Text.plain(Text.thrown(damage), 120));
+        } catch (RuntimeException | StackOverflowError | OutOfMemoryError damage) {
+            quarantine("it is damaged");
         }
-        saved = text();
     }
 
     private void read() throws IOException {
-        if (!Files.isRegularFile(file)) throw new IllegalStateException("it is not a file");
-        Map<?, ?> json = (Map<?, ?>) new JsonSlurper().parseText(Files.readString(file));
-        if (json.get("format") instanceof Integer format && format != FORMAT)
-            throw new IllegalStateException("its format is " + format + ", not " + FORMAT);
-        StateFile content = (StateFile) Json.as(StateFile.class, json);
-        if (content.watches.containsValue(null) || content.outbox.contains(null))
-            throw new IllegalArgumentException("null");
-        brokenRules = content.brokenRules;
-        states.putAll(content.watches);
-        outbox.addAll(content.outbox);
+        String text = SecureFiles.read(file, MAX_BYTES);
+        Map<?, ?> json = (Map<?, ?>) new JsonSlurper().parseText(text);
+        Object format = json.get("format");
+        if (format instanceof Integer && !format.equals(FORMAT))
+            throw new IOException("its format is " + format + ", not " + FORMAT);
+        brokenRules = (Boolean) json.get("brokenRules");
+        int damaged = readEach(((Map<?, ?>) json.get("watches")).entrySet(), watch ->
+            states.put((String) watch.getKey(), Json.as(WatchState.class, watch.getValue())));
+        damaged += readEach((List<?>) json.get("outbox"), entry ->
+            outbox.add(Json.as(OutboxEntry.class, entry)));
+        if (damaged == 0) return;
+        Path copy = SecureFiles.broken(file);
+        if (writable) Files.copy(file, copy, StandardCopyOption.REPLACE_EXISTING);
+        warnings.add(Text.count(damaged, "entry", "entries") + " of memory.json could not be read;"
+            + " watchdog goes on without" + (writable ? "; " + copy + " is a copy" : ""));
+    }
+
+    /** Returns how many are damaged: the others are used all the same. */
+    private static <T> int readEach(Collection<T> entries, Consumer<T> reader) {
+        int damaged = 0;
+        for (T entry : entries) {
+            try {
+                reader.accept(entry);
+            } catch (RuntimeException damage) {
+                damaged++;
+            }
+        }
+        return damaged;
     }
 
     /** The last damaged file is kept for a person to look at. */
-    private void quarantine(Throwable damage) {
-        boolean clear = damage instanceof FileSystemException
-            || damage instanceof IllegalStateException;
-        String why = clear ? Text.plain(Text.thrown(damage), 120) : "it is damaged";
-        Path renamed = folder.resolve("memory.broken.json");
+    private void quarantine(String why) {
+        Path renamed = SecureFiles.broken(file);
         boolean moved = writable && file.toFile().renameTo(renamed.toFile());
         warnings.add("memory.json could not be read (" + why + "); watchdog "
             + (moved ? "renamed it to " + renamed + " and " : "")
@@ -2674,12 +2744,7 @@ final class StateStore {
     }
 
     synchronized void post(OutboxEntry entry) {
-        outbox.add(new OutboxEntry(masked(entry.event()), entry.hook(), entry.notBefore()));
-    }
-
-    private Model.Event masked(Model.Event e) {
-        return new Model.Event(e.kind(), e.watch(), secrets.mask(e.title()),
-            secrets.mask(e.text()), e.at(), e.since());
+        outbox.add(entry);
     }
 
     /** Forgets watches that left the rules, and returns their states; a renamed one keeps its. */
@@ -2730,7 +2795,7 @@ final class StateStore {
     /** null: not paused. A pause is a separate file: `pause` does not wait for a pass. */
     Instant pausedUntil(String name) {
         try {
-            Instant until = Instant.parse(Files.readString(fileOf("paused", name)));
+            Instant until = Instant.parse(SecureFiles.read(fileOf("paused", name), 100));
             return until.isAfter(env.now()) ? until : null;
         } catch (IOException | DateTimeException notPaused) {
             return null;
@@ -2739,7 +2804,7 @@ final class StateStore {
 
     Path pause(String name, Instant until) throws IOException {
         Path file = fileOf("paused", name);
-        SecureFiles.folder(file.getParent());
+        SecureFiles.subfolder(file.getParent());
         return SecureFiles.write(file, until.toString());
     }
 
@@ -2770,7 +2835,7 @@ final class StateStore {
     }
 
     void log(Model.Event event) {
-        writeOrWarn("incidents.jsonl", () -> lines("incidents").append(masked(event)));
+        writeOrWarn("incidents.jsonl", () -> lines("incidents").append(event));
     }
 
     /** The incidents, by the first and the last message about each. */
@@ -2784,7 +2849,7 @@ final class StateStore {
 
     /** Who installs the schedule writes its interval, in seconds, to the file `schedule`. */
     Freshness freshness() {
-        String seconds = SecureFiles.orElse(() -> Files.readString(folder.resolve("schedule")),
+        String seconds = SecureFiles.orElse(() -> SecureFiles.read(folder.resolve("schedule"), 100),
             missing -> "").strip();
         boolean known = seconds.matches("[1-9]\\d{0,6}");
         return new Freshness(history().lastPass(),
@@ -2813,8 +2878,7 @@ record JsonLines(Path folder, String name) {
 
     Path append(Object line) throws IOException {
         if (isFull()) Files.move(file(), old(), StandardCopyOption.REPLACE_EXISTING);
-        if (!Files.exists(file())) Files.createFile(file(), SecureFiles.PRIVATE);
-        return Files.writeString(file(), Json.text(line) + "\n", StandardOpenOption.APPEND);
+        return SecureFiles.append(file(), Json.text(line) + "\n");
     }
 
     <T> List<T> read(Class<T> type) { return read(type, old(), file()); }
@@ -2822,8 +2886,8 @@ record JsonLines(Path folder, String name) {
 
     /** Without the lines that a crash has cut. */
     private static <T> List<T> read(Class<T> type, Path... files) {
-        return Stream.of(files).flatMap(file -> SecureFiles.orElse(() -> Files.readAllLines(file,
-                StandardCharsets.ISO_8859_1).stream(), missing -> Stream.empty())) // it is ASCII
+        return Stream.of(files).flatMap(file ->
+                SecureFiles.orElse(() -> SecureFiles.read(file, 4 << 20), missing -> "").lines())
             .map(line -> Json.parse(line, type)).filter(Objects::nonNull).toList();
     }
 }
@@ -2952,80 +3016,136 @@ record Freshness(Instant lastPass, Duration every) {
 
 /** Keeps files whole, and safe from other users. */
 final class SecureFiles {
+    static final int REGULAR = 0100000;
+    private static final int DIRECTORY = 0040000, LINK = 0120000, TYPE = 0170000, STICKY = 0001000;
+    /** Users are compared by number: in a container a user may have no name. */
+    private static final int UID = (int) new UnixSystem().getUid();
     static final FileAttribute<Set<PosixFilePermission>> PRIVATE = mode("rw-------"),
         PUBLIC = mode("rw-r--r--");
     private static final FileAttribute<Set<PosixFilePermission>> FOLDER = mode("rwx------");
-    private static final String ME = System.getProperty("user.name");
+
+    private static final Set<OpenOption> WRITING = Set.of(StandardOpenOption.CREATE,
+        StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
 
     private static FileAttribute<Set<PosixFilePermission>> mode(String mode) {
         return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(mode));
     }
 
-    /**
-     * The kernel's lock: gone with the process, however that ends. Closing any other channel to
-     * the file would release it, so the file is opened only here.
-     */
-    static FileChannel lock(Path file) throws IOException {
-        FileChannel channel = FileChannel.open(file, Set.of(StandardOpenOption.CREATE,
-            StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS), PRIVATE);
-        boolean ours = isOurs(file);
-        if (ours && channel.tryLock() != null) return channel;
-        channel.close();
-        if (ours) throw new OverlappingFileLockException();
-        throw new IOException("it belongs to another user");
+    /** Of a link its own, and not those of its target. */
+    private static Map<String, Object> attributes(Path file) throws IOException {
+        return Files.readAttributes(file, "unix:uid,owner,group,mode", LinkOption.NOFOLLOW_LINKS);
     }
 
-    /** Rules run with our rights: nobody else may change the file, nor put another in its place. */
-    static void refuseIfOthersCanWrite(Path file) {
-        try {
-            for (Path path = file.toRealPath(); path != null; path = path.getParent()) {
-                String fault = fault(path);
-                if (fault != null) throw ExitException.mistake("watchdog: " + fault);
-            }
-        } catch (IOException e) {
-            throw ExitException.mistake("watchdog: cannot read the permissions of " + file + ": "
-                + Text.thrown(e));
+    /** Root may change everything anyway. */
+    private static boolean isOwner(Object uid) { return uid.equals(UID) || uid.equals(0); }
+
+    /** No link, pipe or device, and not of another user. */
+    static boolean isOurs(Path file, int type) {
+        return orElse(() -> {
+            Map<String, Object> is = attributes(file);
+            return isOwner(is.get("uid")) && ((Integer) is.get("mode") & TYPE) == type;
+        }, missing -> false);
+    }
+
+    /** Whether all that a folder holds is ours, so that its code may run with our rights. */
+    static boolean isOurs(Path tree) {
+        try (Stream<Path> files = Files.walk(tree)) {
+            return files.allMatch(file -> isOurs(file, REGULAR) || isOurs(file, DIRECTORY));
+        } catch (IOException | UncheckedIOException unreadable) {
+            return false;
         }
     }
 
-    private static String fault(Path path) throws IOException {
-        var attributes = Files.readAttributes(path, "unix:mode,owner,group");
-        String owner = attributes.get("owner").toString();
-        if (!List.of(ME, "root").contains(owner)) return path + " belongs to user " + owner
-            + ", who could change the rules; fix it with: chown " + ME + " '" + path + "'";
+    /**
+     * The file that a path leads to. Each folder and each link on the way counts: who can change
+     * one of them can put another file in the place of this one, also after it was checked.
+     */
+    static Path trusted(Path path) throws IOException {
+        path.toRealPath(); // throws for a missing file, and for links that lead in a circle
+        return follow(path.toAbsolutePath());
+    }
 
-        int mode = (Integer) attributes.get("mode");
-        boolean privateGroup = attributes.get("group").toString().equals(owner); // umask 002
+    private static Path follow(Path path) throws IOException {
+        Path name = path.getFileName();
+        Path folder = name == null ? path : follow(path.getParent());
+        if (name != null && name.toString().equals("..")) return folder.resolve("..").normalize();
+        Path file = name == null ? path : folder.resolve(name);
+        String fault = fault(file);
+        if (fault != null) throw new IOException(fault);
+        return Files.isSymbolicLink(file) ? follow(folder.resolve(Files.readSymbolicLink(file)))
+            : file;
+    }
+
+    /** How another user could change a file, or the content of a folder; null: in no way. */
+    static String fault(Path file) throws IOException {
+        Map<String, Object> is = attributes(file);
+        Object owner = is.get("owner");
+        if (!isOwner(is.get("uid"))) return file + " belongs to user " + owner
+            + ", who could change it; fix it with: chown " + UID + " '" + file + "'";
+
+        int mode = (Integer) is.get("mode"), type = mode & TYPE;
+        boolean privateGroup = is.get("group").toString().equals(owner.toString()); // umask 002
         boolean open = (mode & 002) != 0 || (mode & 020) != 0 && !privateGroup;
-        boolean sticky = Files.isDirectory(path) && (mode & 01000) != 0;
-        return open && !sticky
-            ? "other users can change " + path + "; fix it with: chmod go-w '" + path + "'" : null;
+        boolean sticky = type == DIRECTORY && (mode & STICKY) != 0;
+        if (!open || sticky || type == LINK) return null;
+        return "other users can change " + file + (UID == 0 || is.get("uid").equals(UID)
+            ? "; fix it with: chmod go-w '" + file + "'" : "; use a folder of your own");
     }
 
     /** Made if it is missing; throws when it is not ours, or cannot be written. */
     static Path folder(Path folder) throws IOException {
-        if (!Files.isDirectory(folder)) Files.createDirectories(folder, FOLDER);
-        if (!isOurs(folder)) throw new IOException("it belongs to another user");
+        if (!exists(folder)) Files.createDirectories(folder, FOLDER);
+        if (!isOurs(folder, DIRECTORY)) throw new IOException("it is not a folder of yours");
         if (!Files.isWritable(folder)) throw new IOException("it is read-only");
         return Files.setPosixFilePermissions(folder, FOLDER.value());
     }
+
+    /** A folder in one of ours. */
+    static Path subfolder(Path folder) throws IOException {
+        setAside(folder, DIRECTORY);
+        return folder(folder);
+    }
+
+    /** Renames what stands in the place of a file or folder of ours. */
+    private static void setAside(Path file, int type) throws IOException {
+        if (exists(file) && !isOurs(file, type))
+            Files.move(file, broken(file), StandardCopyOption.REPLACE_EXISTING);
+    }
+
+    /** Also a link to nowhere. */
+    static boolean exists(Path file) { return Files.exists(file, LinkOption.NOFOLLOW_LINKS); }
+
+    static Path broken(Path file) { return file.resolveSibling(file.getFileName() + ".broken"); }
 
     static void makePrivate(Path file) throws IOException {
         Files.setPosixFilePermissions(file, PRIVATE.value());
     }
 
-    static boolean isOurs(Path folder) {
-        return orElse(() -> Files.getOwner(folder).getName().equals(ME), missing -> false);
+    /** The text of a file; refuses a pipe or a device, which may never end. */
+    static String read(Path file, int maxBytes) throws IOException {
+        if (exists(file) && !isOurs(file, REGULAR))
+            throw new IOException("it is not a file of yours");
+        try (var in = Files.newInputStream(file, LinkOption.NOFOLLOW_LINKS)) {
+            byte[] bytes = in.readNBytes(maxBytes + 1);
+            if (bytes.length > maxBytes)
+                throw new IOException("it is longer than " + (maxBytes >> 20) + " MiB");
+            return new String(bytes, StandardCharsets.UTF_8);
+        }
     }
 
     /** To a temporary file, forced to disk, then moved; the folder is forced too, for the move. */
-    static Path write(Path file, String text, FileAttribute<?>... mode) throws IOException {
-        Path temporary =
-            Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp", mode);
-        try (FileChannel channel = FileChannel.open(temporary, StandardOpenOption.WRITE);
+    static Path write(Path file, String text) throws IOException {
+        return write(file, text, PRIVATE);
+    }
+
+    static Path write(Path file, String text, FileAttribute<?> mode) throws IOException {
+        Path temporary = file.resolveSibling(
+            "." + file.getFileName() + "." + ProcessHandle.current().pid() + ".tmp");
+        Files.deleteIfExists(temporary);
+        Files.createFile(temporary, mode);
+        try (FileChannel channel = FileChannel.open(temporary, WRITING);
              FileChannel folder = FileChannel.open(file.getParent())) {
-            ByteBuffer bytes = StandardCharsets.UTF_8.encode(text);
-            while (bytes.hasRemaining()) channel.write(bytes); // one write may be short
+            write(channel, text);
             channel.force(true);
             Files.move(temporary, file, StandardCopyOption.ATOMIC_MOVE);
             folder.force(true);
@@ -3035,21 +3155,44 @@ final class SecureFiles {
         }
     }
 
-    /** Deletes temporary files that a killed pass has left. */
-    static void sweep(Path folder) {
-        try (Stream<Path> files = Files.walk(folder, 2)) {
-            files.map(Path::toFile).filter(file -> isLeftOver(file.getName()))
-                .forEach(File::delete);
-        } catch (IOException | UncheckedIOException unreadable) {
-            return; // left-over files do no harm
+    private static void write(FileChannel channel, String text) throws IOException {
+        ByteBuffer bytes = StandardCharsets.UTF_8.encode(text);
+        while (bytes.hasRemaining()) channel.write(bytes); // one write may be short
+    }
+
+    static Path append(Path file, String text) throws IOException {
+        setAside(file, REGULAR);
+        try (FileChannel channel = FileChannel.open(file, WRITING, PRIVATE)) {
+            write(channel.position(channel.size()), text);
+            return file;
         }
     }
 
-    /** What a command prints is in run-PID-*.tmp, and that process may still be running. */
-    private static boolean isLeftOver(String name) {
-        Matcher run = Pattern.compile("run-(\\d+)-\\d+\\.tmp").matcher(name);
-        if (run.matches()) return ProcessHandle.of(Long.parseLong(run.group(1))).isEmpty();
-        return name.startsWith(".") && name.endsWith(".tmp");
+    /**
+     * The kernel's lock: gone with the process, however that ends. Closing any other channel to
+     * the file would release it, so its holder opens it only here. It holds pid and time.
+     */
+    static FileChannel lock(Path file, Instant now) throws IOException {
+        FileChannel channel = FileChannel.open(file, WRITING, PRIVATE);
+        if (channel.tryLock() == null) {
+            channel.close();
+            throw new OverlappingFileLockException();
+        }
+        orElse(() -> {
+            write(channel.truncate(0), ProcessHandle.current().pid() + " " + now);
+            return null;
+        }, fullDisk -> null);
+        return channel;
+    }
+
+    /** Deletes old temporary files that a killed pass has left; returns what cannot be deleted. */
+    static List<File> sweep(Path folder, Instant before) {
+        try (Stream<Path> files = Files.walk(folder, 2)) {
+            return files.map(Path::toFile).filter(file -> file.getName().endsWith(".tmp")
+                && file.lastModified() < before.toEpochMilli() && !file.delete()).toList();
+        } catch (IOException | UncheckedIOException unreadable) {
+            return List.of();
+        }
     }
 
     interface IOSupplier<T> { T get() throws IOException; }
@@ -3066,10 +3209,20 @@ final class SecureFiles {
 
 /** JSON from records and back, by the names and types of their components. */
 final class Json implements JsonGenerator.Converter {
-    private static final JsonGenerator WRITER =
-        new JsonGenerator.Options().addConverter(new Json()).build();
+    /** Fields with values that programs compare: a secret such as `plex` does not change them. */
+    private static final Set<String> KEYS = Set.of("name", "verdict", "state");
+    private static final JsonGenerator WRITER = new JsonGenerator.Options()
+        .addConverter(new Json(UnaryOperator.identity())).build();
+    private final UnaryOperator<String> mask;
+
+    private Json(UnaryOperator<String> mask) { this.mask = mask; }
 
     static String text(Object value) { return WRITER.toJson(value); }
+
+    /** Secrets are masked in the values: in the text they could be a part of the JSON. */
+    static JsonGenerator masking(Secrets secrets) {
+        return new JsonGenerator.Options().addConverter(new Json(secrets::mask)).build();
+    }
 
     /** A map of names and values, without those that are null. */
     static Map<String, Object> fields(Object... pairs) {
@@ -3080,12 +3233,13 @@ final class Json implements JsonGenerator.Converter {
     }
 
     @Override public boolean handles(Class<?> type) {
-        return Stream.of(CharSequence.class, Number.class, Boolean.class, Map.class,
-            Collection.class).noneMatch(known -> known.isAssignableFrom(type));
+        return Stream.of(Number.class, Boolean.class, Map.class, Collection.class)
+            .noneMatch(known -> known.isAssignableFrom(type));
     }
 
     @Override public Object convert(Object value, String key) {
-        if (!(value instanceof Record)) return value.toString();
+        boolean masked = value instanceof CharSequence && !KEYS.contains("" + key);
+        if (!(value instanceof Record)) return masked ? mask.apply("" + value) : "" + value;
         Map<String, Object> fields = new LinkedHashMap<>();
         try {
             for (RecordComponent component : value.getClass().getRecordComponents()) {
@@ -3100,29 +3254,38 @@ final class Json implements JsonGenerator.Converter {
     }
 
     /** Throws a RuntimeException when the JSON is not of that type. */
-    static Object as(Type type, Object json) {
+    static <T> T as(Class<T> type, Object json) {
+        return type.cast(Objects.requireNonNull(value(type, json)));
+    }
+
+    private static Object value(Type type, Object json) {
         if (json == null) return null;
         if (type instanceof ParameterizedType generic) return elements(generic, json);
         Class<?> target = (Class<?>) type;
-        if (target == Instant.class) return Instant.parse((String) json);
+        if (target == Instant.class) return instant((String) json);
         if (target.isEnum()) return Stream.of(target.getEnumConstants())
             .filter(constant -> constant.toString().equals(json)).findFirst().orElseThrow();
         return target.isRecord() ? record(target, (Map<?, ?>) json) : json;
     }
 
+    /** Arithmetic on times beyond these would overflow. */
+    private static Instant instant(String text) {
+        Instant time = Instant.parse(text);
+        if (time.isBefore(Instant.EPOCH) || time.isAfter(Text.ALWAYS))
+            throw new IllegalArgumentException(text);
+        return time;
+    }
+
     private static Object elements(ParameterizedType generic, Object json) {
         Type[] types = generic.getActualTypeArguments();
-        Type type = types[types.length - 1];
-        if (json instanceof List<?> list)
-            return list.stream().map(element -> as(type, element)).collect(Collectors.toList());
-        Map<Object, Object> map = new LinkedHashMap<>((Map<?, ?>) json);
-        map.replaceAll((key, element) -> as(type, element));
-        return map;
+        Class<?> type = (Class<?>) types[types.length - 1];
+        return ((List<?>) json).stream().map(element -> as(type, element))
+            .collect(Collectors.toList());
     }
 
     private static Object record(Class<?> type, Map<?, ?> json) {
         var values = Stream.of(type.getRecordComponents())
-            .map(part -> as(part.getGenericType(), json.get(part.getName()))).toArray();
+            .map(part -> value(part.getGenericType(), json.get(part.getName()))).toArray();
         try {
             var constructor = type.getDeclaredConstructors()[0]; // our records have only one
             constructor.setAccessible(true);
@@ -3144,7 +3307,7 @@ final class Json implements JsonGenerator.Converter {
     /** null: it is not JSON of that type. */
     static <T> T parse(String text, Class<T> type) {
         try {
-            return type.cast(as(type, new JsonSlurper().parseText(text)));
+            return as(type, new JsonSlurper().parseText(text));
         } catch (RuntimeException | StackOverflowError notJson) {
             return null;
         }
@@ -3250,7 +3413,8 @@ interface Language extends Model {
         /** A Discord webhook. */
         public Hook discord(@Named(required = true) String url) {
             return loader.hook("discord", url, "", "", null, event -> Map.of("content",
-                Text.cut(event.title() + "\n" + event.text(), 2000),
+                Text.cut((event.title() + "\n" + event.text())
+                    .replaceAll("[\\\\*_~`|<\\[]", "\\\\$0"), 2000),
                 "allowed_mentions", Map.of("parse", List.of())));
         }
         /** A Telegram bot, and the chat that it writes to. */
@@ -3329,10 +3493,9 @@ interface Language extends Model {
         /** User and password for HTTP basic authentication. */
         public void basicAuth(String user, String password) {
             String basic = Credentials.basic(user, password, StandardCharsets.UTF_8);
-            loader.secrets.hide(basic);
+            loader.secrets.hide(basic.substring("Basic ".length()));
             String missing = MissingSecretException.in(user + password);
-            header("Authorization",
-                missing == null ? basic : MissingSecretException.marker(missing));
+            header("Authorization", missing == null ? basic : user + password);
         }
         /** A bearer token. */
         public void bearer(String token) { header("Authorization", "Bearer " + token); }
@@ -3695,14 +3858,13 @@ final class RulesLoader {
         if (!Files.exists(file)) throw ExitException.mistake("watchdog: there is no rules file "
             + file + "; write it, or name another with --rules FILE");
         ExitException.mistakeIf(!Files.isRegularFile(file), file + " is not a file");
-        SecureFiles.refuseIfOthersCanWrite(file);
         try {
-            String text = Files.readString(file);
+            String text = Files.readString(SecureFiles.trusted(file));
             return text.startsWith("\uFEFF") ? text.substring(1) : text;
         } catch (CharacterCodingException e) {
             throw ExitException.mistake("watchdog: " + file + " is not a text in UTF-8");
         } catch (IOException e) {
-            throw ExitException.mistake("watchdog: cannot read " + file + ": " + Text.thrown(e));
+            throw ExitException.mistake("watchdog: cannot use " + file + ": " + Text.thrown(e));
         }
     }
 
@@ -3932,9 +4094,9 @@ final class RulesLoader {
             + "' needs a name that ends in .prom; the node exporter ignores other files");
     }
 
-    void reportMissing(int line, String secret, String effect) {
-        warnings.add(file.getFileName() + ":" + line + ": the secret " + secret + " is missing, so "
-            + effect + "; " + secrets.whereToPut(secret));
+    void reportMissing(int line, String missing, String effect) {
+        warnings.add(file.getFileName() + ":" + line + ": " + missing + ", so " + effect + "; "
+            + secrets.whereToPut());
     }
 
     void mistake(String text) { mistakeAt(currentLine(), text); }
@@ -4009,7 +4171,7 @@ final class Mistakes {
         String place = (line > 0 ? ":" + line : "") + (column > 0 ? ":" + column : "");
         String text = fileName + place + ": " + mistake.text;
         if (line < 1 || line > lines.size()) return secrets.mask(text);
-        String source = lines.get(line - 1).replaceAll("\\p{Cntrl}", " ");
+        String source = lines.get(line - 1).replaceAll("[" + Text.CONTROLS + "]", " ");
         String caret = column < 1 ? ""
             : "\n    " + " ".repeat(Math.min(column - 1, source.length())) + "^";
         return secrets.mask(text + "\n    " + source + caret);
@@ -4026,7 +4188,8 @@ final class CompiledRules {
     /** The class of the script, or null if it must be compiled (again). */
     Class<?> load(String text) {
         Path classes = folder == null ? null : folder.resolve(key(text));
-        if (classes == null || !Files.isDirectory(classes)) return null;
+        if (classes == null || !Files.isDirectory(classes) || !SecureFiles.isOurs(folder))
+            return null;
         try (Stream<Path> files = Files.list(classes)) {
             ClassLoader loader = new URLClassLoader(new URL[] {classes.toUri().toURL()},
                 CompiledRules.class.getClassLoader());
@@ -4049,7 +4212,7 @@ final class CompiledRules {
     /** Where to compile to; null if nothing can be written, which is slower but not wrong. */
     Path newFolder() {
         return folder == null ? null : SecureFiles.orElse(() ->
-            Files.createTempDirectory(SecureFiles.folder(folder), "new-"), e -> null);
+            Files.createTempDirectory(SecureFiles.subfolder(folder), "new-"), e -> null);
     }
 
     /** Replaces what was compiled before. */
@@ -4068,6 +4231,7 @@ final class CompiledRules {
 
     /** The text that was compiled last, for when an edit has mistakes; null if there is none. */
     String lastGood() {
+        if (!SecureFiles.isOurs(folder)) return null;
         try (Stream<Path> folders = Files.list(folder)) {
             Path newest = folders.map(path -> path.resolve("rules.groovy")).filter(Files::exists)
                 .max(Comparator.comparing(path -> path.toFile().lastModified())).orElse(folder);
@@ -4089,10 +4253,17 @@ final class CompiledRules {
 
 /** Values that must never be printed: from the environment, or else from the secrets file. */
 final class Secrets {
+    private static final int MIN_LENGTH = 3;
+    /** As .env files have it: a comment, after a space, and quotes around the value. */
+    private static final Pattern LINE = Pattern.compile("\\s*(?:export\\s+)?(\\w+)\\s*=\\s*"
+        + "('[^']*'|\"[^\"]*\"|.*?)\\s*(?:\\s#.*)?");
+    private static final String SPACE =
+        "(?:[" + Text.CONTROLS + "\\s+?]|%0[9ADad]|%20|\\\\[nrt])+";
     private final Map<String, String> env;
     private final Path file;
-    private final Set<String> hidden = Collections.synchronizedSet(new TreeSet<>( // longest first
-        Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder())));
+    private final Set<String> fromEnv = ConcurrentHashMap.newKeySet();
+    private final Map<String, Pattern> hidden = new ConcurrentSkipListMap<>( // longest first
+        Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder()));
     private Map<String, String> fromFile;
     private String refused = "", badLine = "";
 
@@ -4106,14 +4277,22 @@ final class Secrets {
     String get(String name) {
         String value = env.getOrDefault(name, "");
         if (value.isEmpty()) value = file().getOrDefault(name, "");
-        if (value.isEmpty()) return MissingSecretException.marker(name);
+        else fromEnv.add(name);
+        if (value.strip().length() < MIN_LENGTH) return MissingSecretException.marker(name);
         hide(value);
         return value;
     }
 
-    String whereToPut(String name) {
+    /** Commands get the environment without the secrets that the rules have read from it. */
+    Map<String, String> environmentOfCommands() {
+        Map<String, String> variables = new HashMap<>(env);
+        variables.keySet().removeAll(fromEnv);
+        return variables;
+    }
+
+    String whereToPut() {
         if (!refused.isEmpty()) return refused;
-        return badLine + "put " + name + "=… into " + file
+        return badLine + "put NAME=value (" + MIN_LENGTH + " characters or more) into " + file
             + " (chmod 600) or into the environment";
     }
 
@@ -4122,47 +4301,66 @@ final class Secrets {
         fromFile = new HashMap<>();
         if (!Files.exists(file)) return fromFile;
         try {
-            String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(file));
-            if (mode.endsWith("------")) Files.readAllLines(file).forEach(this::readLine);
+            Path trusted = SecureFiles.trusted(file);
+            String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(trusted));
+            if (mode.endsWith("------"))
+                SecureFiles.read(trusted, 1 << 20).lines().forEach(this::readLine);
             else refused = "other users can read " + file + "; fix it with: chmod 600 '" + file
                 + "'";
         } catch (IOException e) {
-            refused = "cannot read " + file + ": " + Text.thrown(e);
+            refused = "cannot use " + file + ": " + Text.thrown(e);
         }
         return fromFile;
     }
 
     private void readLine(String line) {
         if (line.matches("\\s*(#.*)?")) return;
-        if (!line.matches("\\s*\\w+\\s*=.*")) {
+        Matcher entry = LINE.matcher(line);
+        if (!entry.matches()) {
             badLine = "a line of " + file + " is not NAME=value; ";
             return;
         }
-        int equals = line.indexOf('=');
-        String value = line.substring(equals + 1).trim();
+        String value = entry.group(2);
         boolean quoted = value.length() > 1 && value.matches("'.*'|\".*\"");
-        fromFile.put(line.substring(0, equals).trim(),
-            quoted ? value.substring(1, value.length() - 1) : value);
+        fromFile.put(entry.group(1), quoted ? value.substring(1, value.length() - 1) : value);
     }
 
-    /** Hides a value, also as it stands in a URL and in JSON. */
     void hide(String value) {
-        String json = JsonOutput.toJson(value);
-        String encoded = URLEncoder.encode(value, StandardCharsets.UTF_8);
-        String query = String.valueOf(HttpUrl.parse("http://x/?" + value));
-        for (String form : List.of(value, json.substring(1, json.length() - 1), encoded,
-                query.replaceFirst("http://x/\\??", "")))
-            if (value.length() > 2 && form.length() > 2) hidden.add(form);
+        if (value.strip().length() >= MIN_LENGTH)
+            hidden.put(value, Pattern.compile(String.join("", forms(value))));
     }
 
+    /** Each character as it is, or as a URL, JSON or HTML writes it, as a regular expression. */
+    private static List<String> forms(String value) {
+        String text = value.strip().replaceAll("[" + Text.CONTROLS + "\\s]+", " ");
+        return text.codePoints().mapToObj(c -> c == ' ' ? SPACE
+            : Character.isLetterOrDigit(c) && c < 128 ? Character.toString(c) : form(c)).toList();
+    }
+
+    private static String form(int c) {
+        String character = Character.toString(c);
+        int bytes = character.getBytes(StandardCharsets.UTF_8).length;
+        return "(?:\\\\*" + Pattern.quote(character) + "|(?:%\\p{XDigit}{2}){" + bytes
+            + "}|(?:\\\\u\\p{XDigit}{4}){" + character.length() + "}|&#?\\w+;)";
+    }
+
+    /** What leaves the program passes here: without control characters, and without secrets. */
     String mask(String text) {
+        String masked = text.replaceAll("[" + Text.CONTROLS + "&&[^\n\u001b]]", " ");
+        for (Map.Entry<String, Pattern> secret : hidden.entrySet()) {
+            masked = secret.getValue().matcher(masked).replaceAll("***");
+            if (masked.contains("…")) masked = maskCut(masked, forms(secret.getKey()));
+        }
+        return masked;
+    }
+
+    /** A cut text may end or begin with a part of a secret. */
+    private static String maskCut(String text, List<String> forms) {
         String masked = text;
-        for (String value : hidden) {
-            masked = masked.replace(value, "***");
-            // A cut text may end in the beginning of a secret. JSON writes "…" as \u2026.
-            for (String end : List.of("…", "\\u2026"))
-                for (int cut = value.length() - 1; cut > 3 && masked.contains(end); cut--)
-                    masked = masked.replace(value.substring(0, cut) + end, "***" + end);
+        for (int length = forms.size() - 1; length > 3; length--) {
+            String head = String.join("", forms.subList(0, length));
+            String tail = String.join("", forms.subList(forms.size() - length, forms.size()));
+            masked = masked.replaceAll(head + "(?=…)|(?<=…)" + tail, "***");
         }
         return masked;
     }
@@ -4172,16 +4370,16 @@ final class Secrets {
 final class MissingSecretException extends RuntimeException {
     private static final Pattern MARKER = Pattern.compile("\uE000(\\w*)\uE001");
 
-    MissingSecretException(String name) {
-        super("the secret " + name + " is missing", null, false, false);
-    }
+    MissingSecretException(String message) { super(message, null, false, false); }
 
     static String marker(String name) { return "\uE000" + name.replaceAll("\\W", "_") + "\uE001"; }
 
-    /** The name of the first missing secret in a text, or null. */
+    /** Which secrets of a text are missing, in words; null: none. */
     static String in(String text) {
-        Matcher marker = MARKER.matcher(text);
-        return marker.find() ? marker.group(1) : null;
+        List<String> names = MARKER.matcher(text).results().map(found -> found.group(1)).distinct()
+            .toList();
+        return names.isEmpty() ? null : names.size() == 1 ? "the secret " + names.get(0)
+            + " is missing" : "the secrets " + Text.list(names) + " are missing";
     }
 
     static String withPlaceholders(String text) {
@@ -4925,6 +5123,7 @@ final class Printer {
         this.secrets = secrets;
     }
 
+    private void json(Object value) { env.out().println(Json.masking(secrets).toJson(value)); }
     void line(String text) { env.out().println(secrets.mask(text)); }
     void problem(String text) { env.err().println(secrets.mask(text)); }
     void warn(String text) { problem("watchdog: " + text); }
@@ -4941,7 +5140,7 @@ final class Printer {
         for (WatchResult result : results)
             worst = ExitException.worst(worst, result.verdict().exitCode());
         if (options.json)
-            line(Json.text(new PassJson(results.stream().map(WatchJson::of).toList(), worst)));
+            json(new PassJson(results.stream().map(WatchJson::of).toList(), worst));
         else results(results);
         problems.forEach(this::problem);
         return worst;
@@ -4993,7 +5192,7 @@ final class Printer {
     void validated(Path file, Rules rules, List<String> problems, int exit) {
         List<String> names = rules.watches().stream().map(Watch::name).toList();
         if (options.json) {
-            line(Json.text(new ValidateJson(names, problems, exit)));
+            json(new ValidateJson(names, problems, exit));
         } else {
             rules.watches().forEach(this::watch);
             if (exit == 0) line(file.getFileName() + " is good: "
@@ -5025,8 +5224,8 @@ final class Printer {
         List<OutboxEntry> waiting = store.outbox();
         Freshness pass = store.freshness();
         if (options.json) {
-            line(Json.text(Json.fields("watches", watches, "waiting", waiting.size(),
-                "lastPass", pass.lastPass(), "every", pass.every())));
+            json(Json.fields("watches", watches, "waiting", waiting.size(),
+                "lastPass", pass.lastPass(), "every", pass.every()));
             return;
         }
         watches.forEach(watch -> line(watch.inWords()));
@@ -5073,6 +5272,8 @@ final class Metrics {
 
 /** Values as people read them. Nothing from outside keeps its control characters. */
 final class Text {
+    /** Control, formatting and bidirectional characters, and the line ends of Unicode. */
+    static final String CONTROLS = "\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}";
     static final Instant ALWAYS = Instant.parse("9999-01-01T00:00:00Z");
     private static final DateTimeFormatter MINUTES =
         DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
@@ -5115,7 +5316,7 @@ final class Text {
 
     /** One line without control, formatting or bidirectional characters, cut to a length. */
     static String plain(String text, int maxLength) {
-        String line = text == null ? "" : text.replaceAll("[\\p{Cntrl}\\p{Cf}\\s]+", " ");
+        String line = text == null ? "" : text.replaceAll("[" + CONTROLS + "\\s]+", " ");
         return cut(line.strip(), maxLength);
     }
 
@@ -5199,7 +5400,7 @@ final class Text {
 
     /** Groovy's diagram of a failed condition, indented and cut. */
     static String diagram(String diagram) {
-        return diagram.replaceAll("[\\p{Cntrl}\\p{Cf}&&[^\r\n]]", "?").lines().limit(14)
+        return diagram.replaceAll("[" + CONTROLS + "&&[^\r\n]]", "?").lines().limit(14)
             .map(line -> "    " + cut(line.replaceFirst("^(assert|      ) ?", ""), 90))
             .collect(Collectors.joining("\n"));
     }

@@ -35,18 +35,18 @@ class SecretsTest {
 
     /** What people read, by situation. */
     private static final Map<String, String> SENTENCES = Map.ofEntries(
-        entry("not NAME=value", "a line of %s is not NAME=value; put TOKEN=… into "),
+        entry("not NAME=value", "a line of %s is not NAME=value; put NAME=value (3 characters "),
         entry("readable secrets", "other users can read %s; fix it with: chmod 600 '%1$s'"),
         entry("hook left out",
-            "rules.groovy:5: the secret SLACK is missing, so slack sends nothing for a; put SLACK=… into %s"),
-        entry("where to put it", "%s (chmod 600) or into the environment"),
+            "rules.groovy:5: the secret SLACK is missing, so slack sends nothing for a; put NAME=value%s"),
+        entry("where to put it", " (3 characters or more) into %s (chmod 600) or into the environment"),
         entry("inconclusive", "a  inconclusive cannot be checked: the secret TOKEN is missing"),
-        entry("not asked", "rules.groovy:1: the secret %s is missing, so a is not checked; put %1$s=… into "),
+        entry("not asked", "rules.groovy:1: the secret %s is missing, so a is not checked; put NAME=value ("),
         entry("restart would fail",
-            "rules.groovy: b: the secret TWO is missing, so its restart would fail; put TWO=… into "),
-        entry("others can write", "watchdog: other users can change %s; fix it with: chmod go-w '%1$s'\n"),
-        entry("others own", "watchdog: %s belongs to user nobody, who could change the rules; "
-            + "fix it with: chown root '%1$s'\n"));
+            "rules.groovy: b: the secret TWO is missing, so its restart would fail; put NAME=value ("),
+        entry("others can write", "watchdog: cannot use %2$s: other users can change %s; fix it with: chmod go-w '%1$s'\n"),
+        entry("others own", "watchdog: cannot use %s: %1$s belongs to user nobody, who could change it; "
+            + "fix it with: chown 0 '%1$s'\n"));
 
     private static String sentence(String situation, Object... values) {
         return SENTENCES.get(situation).formatted(values);
@@ -291,7 +291,7 @@ class SecretsTest {
         Files.setPosixFilePermissions(writable, PosixFilePermissions.fromString("rwxrwxrwx"));
         Run run = new TestFolder(folder).watchdog("--rules", "rules.d/rules.groovy");
         assertEquals(2, run.exit(), run.toString());
-        assertEquals(sentence("others can write", writable.toRealPath()), run.err());
+        assertEquals(sentence("others can write", writable.toRealPath(), folder.resolve("rules.d/rules.groovy")), run.err());
         assertFalse(Files.exists(folder.resolve("mark")));
     }
 
@@ -313,7 +313,7 @@ class SecretsTest {
         Files.setPosixFilePermissions(real, PosixFilePermissions.fromString("rw-rw-rw-"));
         Run run = new TestFolder(folder).watchdog("--rules", link.getFileName().toString());
         assertEquals(2, run.exit());
-        assertEquals(sentence("others can write", real.toRealPath()), run.err());
+        assertEquals(sentence("others can write", real.toRealPath(), link), run.err());
     }
 
     @Test void rulesOfAnotherUserAreRefused() throws IOException {

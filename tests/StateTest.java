@@ -7,12 +7,14 @@ import static org.junit.jupiter.api.DynamicTest.dynamicTest;
 
 import groovy.json.JsonSlurper;
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.FileTime;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.time.Instant;
@@ -45,13 +47,25 @@ class StateTest {
             + "starts with an empty one, so restart limits start from zero\n"),
         entry("damage", "it is damaged"),
         entry("other format", "its format is 99, not 2"),
-        entry("no folder", "watchdog: cannot write to the state folder %s (%s), so restart limits may not "
+        entry("no folder", "watchdog: cannot use the state folder %s (%s), so restart limits may not "
             + "hold and messages may be repeated; make it writable or use --state DIR\n"),
         entry("read-only", "it is read-only"),
-        entry("other owner", "it belongs to another user"),
+        entry("other owner", "it is not a folder of yours"),
+        entry("open folder", "watchdog: other users can change %s; fix it with: chmod go-w '%1$s' (watchdog has "
+            + "done so)\n"),
+        entry("open parent", "other users can change %s; fix it with: chmod go-w '%1$s'"),
+        entry("no file of ours", "it is not a file of yours"),
+        entry("too long", "it is longer than 16 MiB"),
+        entry("no log", ", without its log: disk/log cannot be written"),
+        entry("no lock", "so two passes may overlap\n"),
+        entry("no lock file", "watchdog: %s is not a file of yours; please delete it\n"),
+        entry("one entry", "watchdog: 1 entry of memory.json could not be read; watchdog goes on without; %s is "
+            + "a copy\n"),
         entry("full disk", "watchdog: memory.json cannot be written (No space left on device), "
             + "so restart limits may not hold and messages may be repeated\n"),
-        entry("busy", "watchdog: another pass is running\n"),
+        entry("busy", "watchdog: another pass is running (pid %s, since 2026-03-01 08:00)\n"),
+        entry("hangs", "watchdog: another pass is running (pid %s, since 2026-03-01 08:00); if it hangs, end it "
+            + "with: kill -9 %1$s\n"),
         entry("paused", "plex is paused until %s; end the pause with: watchdog resume plex\n"),
         entry("removed", "plex is no longer watched: plex was removed from the rules while it was down: "
             + "expected status == 200, but status was 530; got 'error code: 1033'."),
@@ -158,10 +172,13 @@ class StateTest {
 
     @Test void whatAKilledPassLeftHalfWrittenIsSweptAway() throws IOException {
         pass();
-        Files.writeString(home.state().resolve(".memory.json123.tmp"), "{");
+        Path old = Files.writeString(home.state().resolve(".memory.json123.tmp"), "{");
+        Path young = Files.writeString(home.state().resolve("run-1-2.tmp"), "of a command that still runs");
+        Files.setLastModifiedTime(old, FileTime.from(clock.instant().minus(Duration.ofHours(25))));
+        Files.setLastModifiedTime(young, FileTime.from(clock.instant()));
         pass();
         try (Stream<Path> files = Files.walk(folder)) {
-            assertEquals(List.of(), files.filter(file -> file.toString().endsWith(".tmp")).toList());
+            assertEquals(List.of(young), files.filter(file -> file.toString().endsWith(".tmp")).toList());
         }
     }
 
@@ -260,29 +277,88 @@ class StateTest {
         assertEquals(1 + 2, plex.restarts());
     }
 
-    @TestFactory Stream<DynamicTest> somethingElseInThePlaceOfTheFileDoesNotStopThePass() throws IOException {
+    /** The other watches and messages count. */
+    @TestFactory Stream<DynamicTest> aDamagedEntryIsLeftOutAlone() throws IOException {
+        home.rules("notify command('/bin/false')\n" + Files.readString(folder.resolve("rules.groovy")));
+        Files.createFile(folder.resolve("stubborn"));
         pass();
-        Path memory = memoryFile();
-        return Stream.of(
-            strange("a folder", () -> Files.createDirectory(memory)),
-            strange("a folder with a file", () -> command("mkdir", "-p", memory + "/x")),
-            strange("a pipe that nobody writes to", () -> command("mkfifo", memory.toString())),
-            strange("a link to nowhere", () -> Files.createSymbolicLink(memory, folder.resolve("nowhere"))),
-            strange("a device", () -> Files.createSymbolicLink(memory, Path.of("/dev/zero"))));
+        String watches = "\"watches\": {", outbox = "\"outbox\": [", memory = memory();
+        String event = outbox + memory.lines().filter(line -> line.startsWith("{\"event\"")).findFirst().get();
+        return Map.of("a watch that is empty", watches + "\"x\": {},", "a watch that is a list", watches
+            + "\"x\": [],", "a watch of another time", watches + "\"x\": {\"since\":\"soon\"},",
+            "a message that is null", outbox + "null,", "a message that is empty", outbox + "{},",
+            "a message of no kind", event.replace("\"down\"", "\"up\""), "a message of the year 100000",
+            event.replace("2026-03", "+100000-03")).entrySet().stream().map(row -> dynamicTest(row.getKey(), () -> {
+                int restarts = plex.restarts();
+                String start = row.getValue().startsWith(watches) ? watches : outbox;
+                Files.writeString(memoryFile(), memory.replace(start, row.getValue()));
+                String damaged = memory();
+                Run run = pass();
+                assertEquals(4, run.exit(), run.toString());
+                assertTrue(run.err().contains(sentence("one entry", broken().get(0))), run.err());
+                assertEquals(damaged, Files.readString(broken().get(0)));
+                assertFalse(pass().err().contains("memory.json"));
+                assertEquals(restarts + 1, plex.restarts(), "one of two was known");
+                assertTrue(home.watchdog("status").out().contains(sentence("status, waiting").lines()
+                    .findFirst().get()), "the message is known");
+            }));
+    }
+
+    /** What stands in the place of an own file or folder is left alone, and the pass heals all the same. */
+    @TestFactory Stream<DynamicTest> somethingElseInThePlaceOfAFileDoesNotStopThePass() throws IOException {
+        pass();
+        home.watchdog("pause", "plex", "--for", "1s");
+        Path file = Files.writeString(folder.resolve("victim"), "victim\n");
+        Path directory = Files.createDirectory(folder.resolve("victims"));
+        return Stream.of("memory.json", "history.jsonl", "lock", "compiled", "paused").flatMap(name -> {
+            Path at = home.state().resolve(name);
+            boolean isFolder = Files.isDirectory(at);
+            return Stream.of(
+                strange(at, "a folder", () -> Files.createDirectory(isFolder ? at.resolveSibling("x." + name) : at)),
+                strange(at, "a folder with a file", () -> command("mkdir", "-p", (isFolder ? folder : at) + "/x")),
+                strange(at, "a file of another user", () -> {
+                    Files.writeString(at, "x");
+                    command("chown", "nobody", at.toString());
+                }),
+                strange(at, "a pipe that nobody writes to", () -> command("mkfifo", at.toString())),
+                strange(at, "a link to nowhere", () -> Files.createSymbolicLink(at, folder.resolve("nowhere"))),
+                strange(at, "a link to a file", () -> Files.createSymbolicLink(at, file)),
+                strange(at, "a link to a folder", () -> Files.createSymbolicLink(at, directory)),
+                strange(at, "a device", () -> Files.createSymbolicLink(at, Path.of("/dev/zero"))));
+        });
     }
 
     private interface Deed { void done() throws Exception; }
 
-    private DynamicTest strange(String what, Deed putting) {
-        return dynamicTest(what, () -> {
-            command("rm", "-rf", memoryFile().toString());
+    private DynamicTest strange(Path at, String what, Deed putting) {
+        return dynamicTest(what + " in place of " + at.getFileName(), () -> {
+            command("rm", "-rf", at.toString(), at + ".broken");
             putting.done();
+            plex.stop();
+            clock.add(Duration.ofDays(1));
             Run run = pass();
-            assertEquals(4, run.exit(), run.err());
-            assertTrue(run.err().contains("could not be read"), run.err());
+            assertTrue(run.out().startsWith("plex  healed "), run.toString());
+            boolean memory = at.endsWith("memory.json");
+            assertEquals(memory ? 4 : 0, run.exit(), run.toString());
+            if (memory) assertTrue(run.err().contains("could not be read"), run.err());
+            assertEquals(at.endsWith("lock") ? sentence("no lock file", at) : "", memory ? "" : run.err());
+            assertEquals("victim\n", Files.readString(folder.resolve("victim")));
+            assertEquals(0, folder.resolve("victims").toFile().list().length);
+            command("rm", "-rf", home.state().resolve("lock").toString());
             assertEquals(new Run(0, "", ""), home.watchdog("--quiet"));
-            assertTrue(Files.isRegularFile(memoryFile()));
         });
+    }
+
+    @Test void aFileThatIsTooLongIsNotRead() throws IOException {
+        plex.start();
+        pass();
+        for (String name : List.of("memory.json", "history.jsonl"))
+            try (var file = new RandomAccessFile(home.state().resolve(name).toFile(), "rw")) {
+                file.setLength(300 << 20);
+            }
+        Run run = pass();
+        assertEquals(sentence("unreadable", sentence("too long"), broken().get(0)), run.err());
+        assertEquals(new Run(0, "", ""), home.watchdog("--quiet"));
     }
 
     @Test void aLinkInThePlaceOfTheFileIsReplacedAndItsTargetIsNotWritten() throws IOException {
@@ -356,16 +432,21 @@ class StateTest {
         onDisk(disk -> {
             command("mount", "-o", "remount,ro", disk.toString());
             passOn("disk");
-            Path lock = onlyFolder(Path.of(System.getProperty("java.io.tmpdir")));
+            Path temp = Path.of(System.getProperty("java.io.tmpdir")).resolve("watchdog-root");
+            assertEquals("rwx------", mode(temp));
+            Path lock = onlyFolder(temp);
             try (var channel = FileChannel.open(lock, StandardOpenOption.WRITE); var held = channel.lock()) {
                 Run run = passOn("disk");
                 assertEquals(75, run.exit(), run + " while " + held);
-                assertTrue(run.err().endsWith(sentence("busy")), run.err());
+                assertTrue(run.err().endsWith(sentence("busy", ProcessHandle.current().pid())), run.err());
             }
             Files.delete(lock);
-            Files.createDirectory(lock);
+            command("chown", "nobody", temp.toString());
             plex.stop();
-            assertTrue(passOn("disk").out().startsWith("plex  healed "), "also without any lock");
+            Run run = passOn("disk");
+            assertTrue(run.out().startsWith("plex  healed "), "also without any lock: " + run);
+            assertTrue(run.err().contains(sentence("no lock")), run.err());
+            assertEquals(0, temp.toFile().list().length, "a folder of another user is not used");
         });
     }
 
@@ -378,6 +459,104 @@ class StateTest {
         assertEquals(4, run.exit());
         assertEquals(sentence("no folder", home.state(), sentence("other owner")), run.err());
         assertEquals(3, plex.restarts(), "what another user could have written counts for nothing");
+    }
+
+    /** What others could write until now is not ours, and the folder is closed. */
+    @Test void aFolderThatOthersCouldWriteIsClosedAndReportedOnce() throws Exception {
+        plex.start();
+        pass();
+        command("chmod", "777", home.state().toString());
+        Path planted = Files.writeString(home.state().resolve("memory.json"), memory().replace("healthy", "planted"));
+        command("chown", "nobody", planted.toString());
+        Run run = pass();
+        assertEquals(4, run.exit(), run.toString());
+        assertTrue(run.err().startsWith(sentence("open folder", home.state())), run.err());
+        assertTrue(run.err().contains(sentence("no file of ours")), run.err());
+        assertEquals("rwx------", mode(home.state()));
+        assertEquals(new Run(0, "", ""), home.watchdog("--quiet"));
+    }
+
+    /** The folder that others can write is `open`. */
+    @TestFactory Stream<DynamicTest> aFolderThatOthersCouldReplaceIsNotUsed() throws Exception {
+        Path open = Files.createDirectories(folder.resolve("open/inner")).getParent();
+        command("chmod", "777", open.toString());
+        Files.createSymbolicLink(open.resolve("link"), Files.createDirectory(folder.resolve("real")));
+        return Stream.of("open", "open/inner", "open/link").map(state -> dynamicTest(state, () -> {
+            plex.stop();
+            clock.add(Duration.ofDays(1));
+            Run run = passOn(state);
+            assertEquals(4, run.exit(), run.toString());
+            assertTrue(run.out().startsWith("plex  healed "), run.out());
+            assertTrue(run.err().contains(sentence("open parent", open)), run.err());
+        }));
+    }
+
+    @Test void compiledRulesOfAnotherUserAreNotRun() throws Exception {
+        plex.start();
+        pass();
+        Path compiled = home.state().resolve("compiled");
+        try (Stream<Path> files = Files.walk(compiled)) {
+            for (Path file : files.filter(file -> file.toString().endsWith(".class")).toList())
+                command("chown", "nobody", file.toString());
+        }
+        home.rules("this does not compile");
+        assertEquals(2, pass().exit(), "the last working rules are not those of another user");
+    }
+
+    @Test void twoNamesOfOneRulesFileShareOneState() throws Exception {
+        Path names = Files.createDirectory(folder.resolve("names"));
+        Files.createSymbolicLink(names.resolve("other.groovy"), folder.resolve("rules.groovy"));
+        Files.createFile(folder.resolve("stubborn"));
+        for (String name : List.of("rules.groovy", "names/other.groovy", "names/../rules.groovy"))
+            home.watchdog("--rules", name);
+        assertEquals(1, home.state().getParent().toFile().list().length);
+        assertEquals(2, plex.restarts(), "one limit");
+    }
+
+    /** Said each time; with --quiet once, and only of a pass that seems to hang. */
+    @Test void aPassThatHoldsTheLockIsReportedWithItsNumberAndTime() throws Exception {
+        plex.start();
+        Instant began = clock.instant();
+        pass();
+        long pid = ProcessHandle.current().pid();
+        Path lock = home.state().resolve("lock");
+        Files.writeString(lock, pid + " " + began);
+        try (var channel = FileChannel.open(lock, StandardOpenOption.WRITE); var held = channel.lock()) {
+            assertEquals(new Run(75, "", sentence("busy", pid)), home.watchdog(), "held by " + held);
+            assertEquals(new Run(75, "", ""), home.watchdog("--quiet"));
+            clock.add(Duration.ofMinutes(15));
+            for (int i = 0; i < 2; i++) {
+                assertEquals(new Run(75, "", i == 0 ? sentence("hangs", pid) : ""), home.watchdog("--quiet"));
+                assertEquals(new Run(75, "", sentence("hangs", pid)), home.watchdog());
+            }
+        }
+        assertEquals(0, pass().exit());
+    }
+
+    /** Neither the state, nor a log, nor the temp folder has room: all the same the service is started again. */
+    @TestFactory Stream<DynamicTest> nothingBetweenAStopAndItsStartNeedsTheDisk() {
+        return Stream.of("size=1m", "size=1m,nr_inodes=20").map(limit -> dynamicTest(limit, () -> onDisk(limit, disk -> {
+            home.script("daemon", "echo $$ >>pids; touch plex.up; sleep 300; :");
+            String rules = Files.readString(folder.resolve("rules.groovy"))
+                .replaceFirst("restart .*", "restart { stop './daemon'; sh 'true'; start './daemon' }");
+            home.rules(rules);
+            System.setProperty("java.io.tmpdir", disk.toString());
+            plex.stop();
+            clock.add(Duration.ofDays(1));
+            passOn("disk");
+            home.rules(rules.replace("start './daemon'", "start './daemon', log: 'disk/log'"));
+            command("sh", "-c", "dd if=/dev/zero of=" + disk + "/full bs=4k; cd " + disk + "; touch $(seq 30)");
+            plex.stop();
+            clock.add(Duration.ofHours(1));
+            Run run = passOn("disk");
+            for (String pid : home.lines("pids")) ProcessHandle.of(Long.parseLong(pid)).ifPresent(daemon -> {
+                daemon.descendants().forEach(ProcessHandle::destroy);
+                daemon.destroy();
+            });
+            assertTrue(run.out().startsWith("plex  healed "), run.toString());
+            assertTrue(run.out().contains("stopped "), run.toString());
+            assertEquals(limit.contains("inodes"), run.out().contains(sentence("no log")), run.toString());
+        })));
     }
 
     @Test void onAFullDiskTheServiceIsHealedAndNothingIsLost() throws Exception {
@@ -404,11 +583,13 @@ class StateTest {
     private interface OnDisk { void run(Path disk) throws Exception; }
 
     /** On a small disk of its own, named `disk`, and with another temp folder. */
-    private void onDisk(OnDisk test) throws Exception {
-        Path disk = Files.createDirectory(folder.resolve("disk"));
-        String size = "size=1m,mode=700";
-        assumeTrue(command("mount", "-t", "tmpfs", "-o", size, "tmpfs", disk.toString()) == 0, "not root");
-        Path otherTemp = Files.createDirectory(folder.resolve("temp"));
+    private void onDisk(OnDisk test) throws Exception { onDisk("size=1m", test); }
+
+    private void onDisk(String limit, OnDisk test) throws Exception {
+        Path disk = Files.createDirectories(folder.resolve("disk"));
+        String options = limit + ",mode=700";
+        assumeTrue(command("mount", "-t", "tmpfs", "-o", options, "tmpfs", disk.toString()) == 0, "not root");
+        Path otherTemp = Files.createDirectories(folder.resolve("temp"));
         String temp = System.setProperty("java.io.tmpdir", otherTemp.toString());
         try {
             test.run(disk);
@@ -614,7 +795,7 @@ class StateTest {
 
     private List<Path> broken() throws IOException {
         try (Stream<Path> files = Files.list(home.state())) {
-            return files.filter(file -> file.getFileName().toString().startsWith("memory.broken"))
+            return files.filter(file -> file.getFileName().toString().startsWith("memory.json.broken"))
                 .sorted(Comparator.comparing(file -> -file.toFile().lastModified())).toList();
         }
     }
