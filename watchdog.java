@@ -409,7 +409,7 @@ public final class watchdog implements Callable<Integer> {
     @Option(names = {"-V", "--version"}, versionHelp = true, description = "Print the version.")
     boolean version;
 
-    private final Environment env;
+    final Environment env;
 
     watchdog(Environment env) { this.env = env; }
 
@@ -4259,8 +4259,8 @@ final class Secrets {
         + "('[^']*'|\"[^\"]*\"|.*?)\\s*(?:\\s#.*)?");
     private static final String SPACE =
         "(?:[" + Text.CONTROLS + "\\s+?]|%0[9ADad]|%20|\\\\[nrt])+";
+    final Path file;
     private final Map<String, String> env;
-    private final Path file;
     private final Set<String> fromEnv = ConcurrentHashMap.newKeySet();
     private final Map<String, Pattern> hidden = new ConcurrentSkipListMap<>( // longest first
         Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder()));

@@ -4,6 +4,7 @@
 //SOURCES ../watchdog.java
 //SOURCES Schedulers.java
 //SOURCES Installation.java
+//SOURCES setup.java
 
 // The command and its job. Schedulers.java has cron, systemd and launchd; Installation.java has
 // what they run: a copy of watchdog that needs neither JBang nor the network.

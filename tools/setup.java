@@ -1,0 +1,196 @@
+///usr/bin/env jbang "$0" "$@" ; exit $?
+//JAVA 17+
+//DESCRIPTION Writes the first rules of watchdog, as they fit this machine.
+//SOURCES ../watchdog.java
+
+// setup: looks at the service and at this machine, writes rules.groovy and rules.secrets, and
+// checks them. In reading order: the command, what the service answers, how it is restarted.
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.ParentCommand;
+
+@Command(name = "setup", sortOptions = false, description = {
+    "Write the first rules, by default to ~/.config/watchdog/rules.groovy.",
+    "It requests the URL, looks for cloudflared, and proposes what fits."})
+public final class setup implements Callable<Integer> {
+    @ParentCommand watchdog options;
+    @Parameters(arity = "0..1", paramLabel = "URL", description = "The service to watch.")
+    String url;
+    private Context context;
+    private Workspace work;
+
+    public static void main(String... args) {
+        watchdog.main(Stream.concat(Stream.of("setup"), Stream.of(args)).toArray(String[]::new));
+    }
+
+    @Override public Integer call() {
+        if (options.rules == null) options.rules = options.env
+            .folder("XDG_CONFIG_HOME", ".config").resolve("watchdog/rules.groovy");
+        context = options.context();
+        Path rules = context.rulesFile, secrets = context.secrets.file;
+        for (Path file : List.of(rules, secrets))
+            ExitException.mistakeIf(Files.exists(file), file + " exists, and setup never overwrites"
+                + " a file; edit it, or name other rules with --rules FILE");
+
+        context.orExit("cannot write the rules", () -> {
+            Files.createDirectories(rules.getParent());
+            String text = rules();
+            SecureFiles.write(secrets, SECRETS);
+            return SecureFiles.write(rules, text);
+        });
+        say("wrote", rules.toString());
+        say("wrote", secrets + " (only you can read it)");
+        if (url != null) new CheckCommand(context).run(List.of());
+        context.printer.line("Next: edit the lines marked <- in the rules. Then run `schedule"
+            + " --install` as you ran `setup`, and `watchdog tell`.");
+        return 0;
+    }
+
+    private void say(String word, String text) { context.printer.line(word + "  " + text); }
+
+    private static final String SECRETS = """
+        # The secrets of the rules, one in a line. Only you may read this file.
+        # PUSHOVER_TOKEN=
+        # PUSHOVER_USER=
+        """;
+
+    private static final String INTERNET = """
+        watch('internet') { tcp '1.1.1.1:443' } // unhealthy while this machine is offline
+
+        """;
+
+    private String rules() {
+        String address = url == null ? "https://plex.example.com/identity"
+            : url.contains("://") ? url : "https://" + url;
+        Response response = request(address);
+        String host = address.replaceFirst("^\\w+://([^/:?]*).*", "$1");
+        boolean isPublic = host.matches(".*\\.[a-z]{2,}") && !host.matches(".*\\.(local|lan|home)");
+        return """
+            // The rules of watchdog. Run `watchdog validate` after each edit.
+
+            %swatch(%s) {
+                url %s%s
+            %s    healthy { // every line must be true
+            %s    }
+            %s
+                // <- edit: choose one, put its secrets into rules.secrets, and remove the //
+                // notify pushover(token: secret('PUSHOVER_TOKEN'), user: secret('PUSHOVER_USER'))
+                // notify ntfy(topic: 'a name that nobody can guess')
+            }
+            """.formatted(isPublic ? INTERNET : "",
+            quote(isPublic ? host.replaceFirst("\\..*", "") : "service"), quote(address),
+            url == null ? " // <- edit: the URL of your service" : "",
+            isPublic ? "    needs 'internet' // while it is unhealthy, nothing is restarted\n" : "",
+            conditions(response).stream().map(line -> "        " + line + "\n")
+                .collect(Collectors.joining()), remedy(isPublic).indent(4).stripTrailing());
+    }
+
+    private static String quote(String text) {
+        return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'";
+    }
+
+    // == what the service answers
+
+    /** null: there is no URL to request. */
+    private Response request(String address) {
+        Rules rules = probe(address);
+        work = context.open(rules, false, List.of(), false);
+        if (url == null) return null;
+        Response response = work.checker().checkOnce(rules.watches())
+            .get(rules.watches().get(0)).response();
+        say("found", address + (response.status() == 0 ? " does not answer: "
+            + response.failureText() : " answers "
+            + response.got(false).replaceFirst("; got ", "")));
+        return response;
+    }
+
+    private Rules probe(String address) {
+        try {
+            return RulesLoader.load(Path.of("URL"), "watch('x') { url " + quote(address) + " }",
+                context.env, context.secrets, new CompiledRules(null));
+        } catch (ExitException e) {
+            String mistake = e.lines.get(0).lines().findFirst().orElse("");
+            throw ExitException.mistake("watchdog: " + mistake.replaceFirst("^URL[:\\d]* ", ""));
+        }
+    }
+
+    /** What a page of a healthy service is known by: Plex's word, a title, or a status in JSON. */
+    private static final Pattern MARK = Pattern.compile("machineIdentifier"
+        + "|(?<=<title>)[^<>\\p{Cntrl}\\p{Cf}]{3,60}(?=</title>)"
+        + "|\"\\w+\" ?: ?\"(?i:ok|up|pass|healthy)\"");
+
+    private static List<String> conditions(Response response) {
+        boolean good = response != null
+            && (response.status() >= 200 && response.status() < 400 || response.status() == 401);
+        if (!good) return List.of("status == 200");
+        List<String> conditions = new ArrayList<>(List.of("status == " + response.status()));
+        Matcher mark = MARK.matcher(response.body());
+        if (mark.find()) conditions.add("body.contains(" + quote(mark.group()) + ")");
+        return conditions;
+    }
+
+    // == how it is restarted
+
+    /** The question whether a service manager starts cloudflared, and how that restarts it. */
+    private static final String[][] SERVICES = {
+        {"systemctl is-enabled cloudflared", "sudo -n systemctl restart cloudflared"},
+        {"launchctl print system/com.cloudflare.cloudflared",
+            "sudo -n launchctl kickstart -k system/com.cloudflare.cloudflared"},
+        {"launchctl print gui/UID/com.cloudflare.cloudflared",
+            "launchctl kickstart -k gui/UID/com.cloudflare.cloudflared"},
+        {"launchctl print gui/UID/homebrew.mxcl.cloudflared",
+            "launchctl kickstart -k gui/UID/homebrew.mxcl.cloudflared"}};
+
+    /** A tunnel matters to a public service only. */
+    private String remedy(boolean isPublic) {
+        String program = output("command -v cloudflared"), user = output("id -u");
+        if (program.isEmpty() || !isPublic) return """
+            // <- edit: the command that restarts your service, and remove //
+            // restart { run 'sudo -n systemctl restart plexmediaserver' }
+            """;
+        for (String[] service : SERVICES) {
+            if (output(service[0].replace("UID", user)).isEmpty()) continue;
+            String restart = service[1].replace("UID", user);
+            say("found", program + ", which is installed as a service: " + restart);
+            return restart(restart);
+        }
+        say("found", program + ", which no service manager starts");
+        return """
+            restart { // <- edit: the command that starts your tunnel
+                stop  'cloudflared tunnel'
+                start 'cloudflared tunnel --no-autoupdate run'
+            }
+            """;
+    }
+
+    private String restart(String command) {
+        String[] words = command.split(" ", 4);
+        String allow = !words[0].equals("sudo") ? "" : "    // Allow this once, with visudo: "
+            + System.getProperty("user.name") + " ALL=(root) NOPASSWD: "
+            + output("command -v " + words[2]) + " " + words[3] + "\n";
+        return "restart {\n" + allow + "    run '" + command + "'\n}\n";
+    }
+
+    /** What a command prints; empty if it fails. */
+    private String output(String command) {
+        try {
+            CommandResult result = work.runner()
+                .run(List.of("sh", "-c", command), Duration.ofSeconds(10), Map.of());
+            return result.exit() == 0 ? result.output().strip() : "";
+        } catch (StepFailedException hangs) {
+            return "";
+        }
+    }
+}
