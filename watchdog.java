@@ -176,6 +176,9 @@ record Response(int status, Headers headers, String body, String url, String pro
 interface Expectation {
     /** The first condition that is not true, or null. */
     FailedCondition firstFailure(Response response);
+
+    /** The conditions as the rules have them. */
+    String inWords();
 }
 
 /** A condition that is not true: in one sentence, and as a diagram of its values, or null. */
@@ -422,8 +425,8 @@ public final class watchdog implements Callable<Integer> {
         watchdog pass = new watchdog(env);
         try {
             return pass.parseCronArguments(args) ? pass.call() : runPicocli(env, args);
-        } catch (RuntimeException e) {
-            return toExitCode(e, env);
+        } catch (RuntimeException | OutOfMemoryError e) {
+            return toExitCode(e, env, args);
         }
     }
 
@@ -445,8 +448,8 @@ public final class watchdog implements Callable<Integer> {
         line.registerConverter(Duration.class, Text::parseDuration);
         line.setOut(new PrintWriter(env.out(), true));
         line.setErr(new PrintWriter(env.err(), true));
-        line.setParameterExceptionHandler((e, given) -> toExitCode(e, env));
-        line.setExecutionExceptionHandler((e, command, parsed) -> toExitCode(e, env));
+        line.setParameterExceptionHandler((e, given) -> toExitCode(e, env, args));
+        line.setExecutionExceptionHandler((e, command, parsed) -> toExitCode(e, env, args));
         return line.execute(args);
     }
 
@@ -532,25 +535,31 @@ public final class watchdog implements Callable<Integer> {
         return 0;
     }
 
-    /** Everything that goes wrong ends here: a clear sentence and an exit code. */
-    private static int toExitCode(Exception e, Environment env) {
-        if (e instanceof ExitException exit) {
-            exit.lines.forEach(env.err()::println);
-            return exit.code;
-        }
-        if (e instanceof CommandLine.ParameterException mistake) return usage(mistake, env);
-        if (e instanceof InvalidPathException path) {
-            env.err().println("watchdog: the current locale cannot represent the file name '"
-                + path.getInput() + "'; set LC_ALL=C.UTF-8");
-            return 2;
-        }
-        Throwable bug = e instanceof CommandLine.ExecutionException ? e.getCause() : e;
-        env.err().println("watchdog: a bug, please report it: " + Text.plain(bug.toString(), 300)
-            + " at " + Text.plain(Arrays.toString(bug.getStackTrace()), 300));
-        return 4;
+    /** Everything that goes wrong ends here: clear sentences and an exit code. */
+    private static int toExitCode(Throwable thrown, Environment env, String... args) {
+        ExitException exit = explain(thrown);
+        exit.lines.forEach(env.err()::println);
+        if (List.of(args).contains("--json"))
+            env.out().println(Json.text(Json.fields("problems", exit.lines, "exit", exit.code)));
+        return exit.code;
     }
 
-    private static int usage(CommandLine.ParameterException mistake, Environment env) {
+    private static ExitException explain(Throwable thrown) {
+        if (thrown instanceof ExitException exit) return exit;
+        if (thrown instanceof CommandLine.ParameterException mistake) return usage(mistake);
+        if (thrown instanceof InvalidPathException path)
+            return ExitException.mistake("watchdog: the current locale cannot represent the file"
+                + " name '" + path.getInput() + "'; set LC_ALL=C.UTF-8");
+        Throwable bug = thrown instanceof CommandLine.ExecutionException ? thrown.getCause()
+            : thrown;
+        if (Text.causes(bug).anyMatch(OutOfMemoryError.class::isInstance))
+            return ExitException.failure("watchdog: out of memory; do the rules collect too much?");
+        return ExitException.failure("watchdog: a bug, please report it: "
+            + Text.plain(bug.toString(), 300) + " at "
+            + Text.plain(Arrays.toString(bug.getStackTrace()), 300));
+    }
+
+    private static ExitException usage(CommandLine.ParameterException mistake) {
         String text = Text.lowerFirst(mistake.getMessage()), hint = "";
         if (mistake instanceof CommandLine.UnmatchedArgumentException unmatched) {
             String argument = unmatched.getUnmatched().get(0);
@@ -560,9 +569,8 @@ public final class watchdog implements Callable<Integer> {
                 hint = "; did you mean " + unmatched.getSuggestions().get(0) + "?";
         }
         String command = mistake.getCommandLine().getCommandSpec().qualifiedName();
-        env.err().println("watchdog: " + text + hint);
-        env.err().println("Usage: " + command + " [OPTIONS]; see --help");
-        return 2;
+        return ExitException.mistakes(List.of("watchdog: " + text + hint,
+            "Usage: " + command + " [OPTIONS]; see --help"));
     }
 }
 
@@ -854,6 +862,9 @@ record CheckCommand(Context context) {
     int run(String url, List<String> conditions) {
         ExitException.mistakeIf(conditions.stream().anyMatch(String::isBlank),
             "a condition is empty; write, for example, 'status == 200'");
+        conditions.stream().filter(condition -> condition.matches("https?://.*")).findFirst()
+            .ifPresent(other -> ExitException.mistakeIf(true, "'" + other + "' is not a condition;"
+                + " check one URL at a time, or write a watch for each"));
         String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
         String healthy = conditions.isEmpty() ? ""
             : "healthy {\n" + String.join("\n", conditions) + "\n}";
@@ -881,10 +892,12 @@ record CheckCommand(Context context) {
 
 /** Finds every mistake, and prints the rules in words. */
 final class ValidateCommand {
-    private static final Set<String> SHELL_SIGNS =
-        Set.of("|", "||", "&&", "&", ">", ">>", "<", ";", "2>", "2>&1");
+    /** Words that a shell knows without a program, or that begin something else. */
+    private static final Set<String> OF_SHELL = Set.of("if", "for", "while", "until", "case", "cd",
+        "test", "export", "exec", "eval", "set", "trap", "ulimit", "umask", "true", "false", "echo",
+        "printf", "read", "wait", "kill", "exit", "command", "unset", ".", ":");
     private final Context context;
-    private final List<String> problems = new ArrayList<>();
+    private final List<String> problems = new ArrayList<>(), sudoers = new ArrayList<>();
     private Rules rules;
 
     ValidateCommand(Context context) { this.context = context; }
@@ -896,7 +909,7 @@ final class ValidateCommand {
         problems.addAll(rules.warnings());
         rules.watches().forEach(this::validate);
         int exit = problems.isEmpty() ? 0 : 2;
-        context.printer.validated(file, rules, problems, exit);
+        context.printer.validated(file, rules, sudoers, problems, exit);
         return exit;
     }
 
@@ -918,18 +931,53 @@ final class ValidateCommand {
         problems.add(context.rulesFile.getFileName() + ": " + watch.name() + ": " + problem);
     }
 
-    /** On the PATH that cron has, not on the one of this terminal. */
     private void validate(Watch watch, String step, List<String> command) {
         if (command.isEmpty()) return;
-        for (String word : command)
-            if (SHELL_SIGNS.contains(word)) report(watch, step + ": no shell runs here, so '" + word
-                + "' is an argument of the program; for a shell write sh '…'");
+        boolean shell = command.get(0).equals("/bin/sh") && command.size() == 3;
+        List<String> words = shell ? firstProgram(command.get(2)) : command;
+        for (String word : words)
+            if (word.matches("[|&;<>]+|2>(&1)?|.+;")) report(watch, step + ": no shell runs here, "
+                + "so '" + word + "' is an argument of the program; for a shell write sh '…'");
+        if (words.isEmpty() || !isFound(watch, step, words.get(0))) return;
+        if (Text.program(words).equals("sudo")) validateSudo(watch, step, words);
+    }
+
+    /** The words of a shell script up to the first sign of the shell; empty: no program. */
+    private static List<String> firstProgram(String script) {
+        String begin = script.strip().replaceFirst("^(\\w+=\\S*\\s+)+", "")
+            .replaceFirst("(?s)\\s*[;&|<>()'\"`$\n].*", "");
+        List<String> words = List.of(begin.split("\\s+"));
+        boolean program = words.get(0).matches("[\\w./+-]+") && !OF_SHELL.contains(words.get(0));
+        return program ? words : List.of();
+    }
+
+    /** On the PATH that cron has, not on the one of this terminal. */
+    private boolean isFound(Watch watch, String step, String program) {
         try {
-            CommandRunner.resolve(command.get(0), context.rulesFile.getParent(), CommandRunner
-                .path(rules.path(), CommandRunner.CRON_PATH, context.env.variables()));
+            resolve(program);
+            return true;
         } catch (StepFailedException e) {
             report(watch, step + ": under cron, " + e.getMessage());
+            return false;
         }
+    }
+
+    private Path resolve(String program) {
+        return CommandRunner.resolve(program, context.rulesFile.getParent(), CommandRunner
+            .path(rules.path(), CommandRunner.CRON_PATH, context.env.variables()));
+    }
+
+    /** Under cron nobody can type a password; sudoers must allow this command without one. */
+    private void validateSudo(Watch watch, String step, List<String> words) {
+        if (words.size() < 2 || !words.get(1).equals("-n"))
+            report(watch, step + ": sudo would ask for a password under cron; write sudo -n");
+        int program = 1;
+        while (program < words.size() && words.get(program).startsWith("-")) program++;
+        if (program == words.size() || !isFound(watch, step, words.get(program))) return;
+        List<String> arguments = words.subList(program + 1, words.size());
+        sudoers.add((System.getProperty("user.name") + " ALL=(root) NOPASSWD: "
+            + resolve(words.get(program)) + " " + String.join(" ", arguments)
+            .replaceAll("[,:=\\\\]", "\\\\$0")).strip());
     }
 }
 
@@ -984,8 +1032,8 @@ record PauseCommand(Context context) {
         work.rules().get(name);
         Instant until = time == null ? Text.ALWAYS : context.env.now().plus(time);
         context.orExit("cannot save the pause", () -> work.store().pause(name, until));
-        context.printer.line(name + " is paused " + Text.until(until) + "; end the pause with: "
-            + "watchdog resume " + Text.command(List.of(name)));
+        context.printer.say(name + " is paused " + Text.until(until) + "; end the pause with: "
+            + "watchdog resume " + Text.command(List.of(name)), "name", name, "pausedUntil", until);
         return 0;
     }
 
@@ -993,7 +1041,8 @@ record PauseCommand(Context context) {
         Workspace work = context.open(false);
         work.rules().get(name);
         boolean paused = context.orExit("cannot end the pause", () -> work.store().resume(name));
-        context.printer.line(name + (paused ? " is watched again" : " was not paused"));
+        context.printer.say(name + (paused ? " is watched again" : " was not paused"),
+            "name", name, "wasPaused", paused);
         return 0;
     }
 }
@@ -1013,10 +1062,11 @@ record TellCommand(Context context) {
         int exit = work.problems().isEmpty() ? 0 : 2;
         for (Model.Hook hook : hooks) {
             DeliveryResult result = work.notifier().attempt(hook, test);
-            context.printer.line(hook.label() + ": " + result.text());
+            context.printer.say(hook.label() + ": " + result.text(), "hook", hook.label(),
+                "accepted", result.accepted());
             if (!result.accepted()) exit = ExitException.worst(exit, 1);
         }
-        if (hooks.isEmpty()) context.printer.line("there is no notify line in the rules"
+        if (hooks.isEmpty()) context.printer.say("there is no notify line in the rules"
             + (name == null ? "" : " for " + name));
         work.problems().forEach(context.printer::problem);
         return exit;
@@ -1104,7 +1154,8 @@ final class DrillCommand {
 
     private void timeline(String text) {
         double seconds = (System.nanoTime() - began) / 1e9;
-        context.printer.line(String.format(Locale.ROOT, "%7.1f s  %s", seconds, text));
+        String time = context.options.json ? "" : String.format(Locale.ROOT, "%7.1f s  ", seconds);
+        context.printer.say(time + text, "seconds", seconds);
     }
 }
 
@@ -3334,6 +3385,9 @@ interface Language extends Model {
     @Retention(RetentionPolicy.RUNTIME) @Target(ElementType.PARAMETER)
     @interface Named { boolean required() default false; }
 
+    /** The option that the compiler adds to a block of conditions: its text. */
+    String SOURCE = "source";
+
     /** The words at the top of the file. They can be used in every block. */
     abstract class RulesScript {
         RulesLoader loader;
@@ -3511,9 +3565,9 @@ interface Language extends Model {
         /** Conditions that must all be true, one a line; default `status in 200..299`. */
         public void healthy(
                 @DelegatesTo(value = Conditions.class, strategy = DELEGATE_FIRST)
-                Closure<?> block) {
+                Closure<?> block, @Named String source) {
             refuse(healthy != null, "has two healthy blocks; write one");
-            healthy = Blocks.expectation(block, Conditions::new);
+            healthy = new BlockExpectation(Blocks.keepValues(block), Conditions::new, source);
         }
         /** How long a check may take: DNS, connection, TLS and body; default 10.seconds. */
         public void timeout(Duration time) { timeout = loader.positive("timeout", time); }
@@ -3539,15 +3593,15 @@ interface Language extends Model {
         public void restart(
                 @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST) Closure<?> steps,
                 @Named @DelegatesTo(value = CauseConditions.class, strategy = DELEGATE_FIRST)
-                Closure<?> when) {
-            restart(new Remedy(null, loader.steps(steps)), when);
+                Closure<?> when, @Named String source) {
+            restart(new Remedy(null, loader.steps(steps)), when, source);
         }
         /** A remedy that was made at the top of the file. */
         public void restart(Remedy remedy, @Named
                 @DelegatesTo(value = CauseConditions.class, strategy = DELEGATE_FIRST)
-                Closure<?> when) {
-            Expectation cause = null;
-            if (when != null) cause = Blocks.expectation(when, CauseConditions::new);
+                Closure<?> when, @Named String source) {
+            Expectation cause = when == null ? null
+                : new BlockExpectation(Blocks.keepValues(when), CauseConditions::new, source);
             remedies.add(new Remedy(cause, remedy.steps()));
         }
         /** How long the service may take to be healthy after a restart; default 30.seconds. */
@@ -3670,7 +3724,9 @@ interface Language extends Model {
                 && condition.contains(word.split("\\(")[0])).toList();
             boolean good = response.status() == 0 || response.status() / 100 == 2;
             String values = words.isEmpty() ? "" : ", but " + Text.list(words.stream()
-                .map(word -> word + " was " + Text.value(seen.get(word))).toList());
+                .map(word -> word + " was " + (word.startsWith("json(")
+                    && seen.get(word) instanceof Number ? "the number " : "")
+                    + Text.value(seen.get(word))).toList());
             return "expected " + condition + values
                 + (good && !words.isEmpty() ? "" : response.got(words.contains("status")));
         }
@@ -3753,24 +3809,6 @@ final class Blocks {
         copy.call();
     }
 
-    /** A block of conditions, as the rest of watchdog sees it. */
-    static Expectation expectation(Closure<?> block,
-                                   Function<Response, Language.Conditions> words) {
-        Closure<?> conditions = keepValues(block);
-        return response -> {
-            Language.Conditions values = words.apply(response);
-            try {
-                run(conditions, values);
-                return null;
-            } catch (AssertionError failed) {
-                String condition = Text.condition(failed);
-                String code = condition.replaceAll("'.*?'|\".*?\"", "");
-                return new FailedCondition(values.explain(condition),
-                    String.valueOf(failed.getMessage()), code.contains("certificate."));
-            }
-        };
-    }
-
     /** A copy with the present values of its variables: Groovy's `for` changes one variable. */
     static Closure<?> keepValues(Closure<?> block) {
         Closure<?> copy = (Closure<?>) block.clone();
@@ -3783,6 +3821,22 @@ final class Blocks {
             return copy;
         } catch (IllegalAccessException e) {
             throw new IllegalStateException(e);
+        }
+    }
+}
+
+/** A block of conditions, as the rest of watchdog sees it. */
+record BlockExpectation(Closure<?> block, Function<Response, Language.Conditions> words,
+                        String inWords) implements Expectation {
+    @Override public FailedCondition firstFailure(Response response) {
+        Language.Conditions values = words.apply(response);
+        try {
+            Blocks.run(block, values);
+            return null;
+        } catch (AssertionError failed) {
+            String condition = Text.condition(failed);
+            return new FailedCondition(values.explain(condition),
+                String.valueOf(failed.getMessage()), condition.contains("certificate"));
         }
     }
 }
@@ -4155,10 +4209,21 @@ final class Mistakes {
             > code.chars().filter(c -> "({[".indexOf(c) >= 0).count();
     }
 
+    /** The text of a block on one line, without its braces and comments. */
+    String inWords(ASTNode block) {
+        String text = from(block.getLineNumber(), block.getColumnNumber());
+        int rest = from(block.getLastLineNumber(), block.getLastColumnNumber()).length();
+        String inner = text.substring(1, text.length() - rest - 1);
+        String line = inner.replaceAll("(?m)(^|\\s)//.*", "").lines().map(String::strip)
+            .filter(part -> !part.isEmpty()).collect(Collectors.joining("; "));
+        return Text.cut(line.replace("{; ", "{ ").replace("; }", " }"), 160);
+    }
+
     /** The text from a place to the end of the file; empty if there is no such place. */
     String from(int line, int column) {
-        if (line(line).length() < column || column < 1) return "";
-        return line(line).substring(column - 1) + "\n"
+        if (line < 1 || line > lines.size() || column < 1) return "";
+        String first = line(line);
+        return first.substring(Math.min(column - 1, first.length())) + "\n"
             + String.join("\n", lines.subList(line, lines.size()));
     }
 
@@ -4535,6 +4600,7 @@ enum Block {
     private String usage(String word, Method method) {
         List<String> values = new ArrayList<>();
         for (var parameter : method.getParameters()) {
+            if (parameter.getName().equals(Language.SOURCE)) continue;
             boolean option = parameter.isAnnotationPresent(Language.Named.class);
             String type = parameter.getType().getSimpleName(), name = parameter.getName();
             values.add((option ? name + ": " : "")
@@ -4748,6 +4814,7 @@ final class RulesCompiler {
                 boolean absent = arguments.get(i) instanceof ConstantExpression c
                     && c.isNullExpression();
                 String name = i < values ? "" : options.get(i - values).getName() + ": ";
+                if (name.startsWith(Language.SOURCE)) continue;
                 if (i < values || !absent) found.add(name + typeName(types[i]));
             }
             return "found " + (found.isEmpty() ? "nothing" : Text.list(found));
@@ -4839,6 +4906,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     private final ClassNode type;
     private final Mistakes mistakes;
     private Block block = Block.file;
+    private String conditions; // the text of the last block of conditions
 
     DslTransformer(SourceUnit source, ClassNode type, Mistakes mistakes) {
         this.source = source;
@@ -4926,6 +4994,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
 
     private void transformCall(MethodCallExpression call) {
         if (!(call.getArguments() instanceof TupleExpression tuple)) return;
+        conditions = null;
         String word = call.getMethodAsString();
         Block line = call.getMethod().getNodeMetaData(LINE);
         List<Expression> arguments = new ArrayList<>(tuple.getExpressions());
@@ -4955,6 +5024,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     private void nameBlock(ClosureExpression closure, Block name) {
         closure.putNodeMetaData(Block.class, name);
         if (!name.hasConditions()) return;
+        conditions = mistakes.inWords(closure);
         BlockStatement code = (BlockStatement) closure.getCode();
         if (code.getStatements().stream().allMatch(this::declares))
             mistake(closure, "there is no condition in " + name.title
@@ -5023,6 +5093,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
             for (MapEntryExpression entry : map.getMapEntryExpressions())
                 given.put(option(entry, word, known), entry.getValueExpression());
         }
+        if (conditions != null) given.put(Language.SOURCE, new ConstantExpression(conditions));
         for (var option : options) {
             String name = option.getName();
             boolean required = option.getAnnotation(Language.Named.class).required();
@@ -5066,11 +5137,11 @@ record WatchJson(String name, String verdict, String reason, int status, long mi
 
 record PassJson(List<WatchJson> watches, int exit) { }
 
-record ValidateJson(List<String> watches, List<String> complaints, int exit) { }
+record ValidateJson(List<String> watches, List<String> sudoers, List<String> problems, int exit) { }
 
 /** What `status` says of one watch; its components are the fields of --json. */
 record WatchStatus(String name, String state, Instant since, Instant pausedUntil, String reason,
-                   RestartRecord lastRestart, int budgetLeft, int budget, Duration per,
+                   RestartRecord lastRestart, int restartsLeft, int limit, Duration per,
                    Map<String, Double> uptime, Duration watched) {
     String inWords() {
         String text = name + ": " + state;
@@ -5079,7 +5150,7 @@ record WatchStatus(String name, String state, Instant since, Instant pausedUntil
         if (reason != null) text += "\n    down: " + reason;
         if (lastRestart != null) text += "\n    last restart " + Text.at(lastRestart.at()) + ": "
             + lastRestart.inWords();
-        if (per != null) text += "\n    restarts left: " + budgetLeft + " of " + budget + " per "
+        if (per != null) text += "\n    restarts left: " + restartsLeft + " of " + limit + " per "
             + Text.time(per);
         return text + "\n    uptime: " + uptimes().entrySet().stream()
             .map(span -> percent(span.getValue()) + " in " + Text.time(span.getKey()))
@@ -5125,6 +5196,15 @@ final class Printer {
 
     private void json(Object value) { env.out().println(Json.masking(secrets).toJson(value)); }
     void line(String text) { env.out().println(secrets.mask(text)); }
+
+    /** A sentence; with --json an object of {@code fields} and the sentence as its message. */
+    void say(String text, Object... fields) {
+        Map<String, Object> object = Json.fields(fields);
+        object.put("message", text);
+        if (options.json) json(object);
+        else line(text);
+    }
+
     void problem(String text) { env.err().println(secrets.mask(text)); }
     void warn(String text) { problem("watchdog: " + text); }
 
@@ -5189,12 +5269,13 @@ final class Printer {
             .collect(Collectors.joining(", ")));
     }
 
-    void validated(Path file, Rules rules, List<String> problems, int exit) {
+    void validated(Path file, Rules rules, List<String> sudoers, List<String> problems, int exit) {
         List<String> names = rules.watches().stream().map(Watch::name).toList();
         if (options.json) {
-            json(new ValidateJson(names, problems, exit));
+            json(new ValidateJson(names, sudoers, problems, exit));
         } else {
             rules.watches().forEach(this::watch);
+            for (String line : sudoers) line("sudo needs this line in sudoers: " + line);
             if (exit == 0) line(file.getFileName() + " is good: "
                 + Text.count(names.size(), "watch", "watches"));
         }
@@ -5209,9 +5290,10 @@ final class Printer {
             : ", needs " + Text.list(watch.dependencies());
         line(watch.name() + ": " + watch.probe().inWords() + needs + "; up to "
             + Text.count(settings.attempts(), "attempt") + " of " + Text.time(settings.timeout()));
+        if (watch.healthy() != null) line("    healthy when " + watch.healthy().inWords());
         for (Model.Remedy remedy : watch.remedies())
-            line("    restart" + (remedy.when() == null ? "" : " for one cause only") + ": "
-                + remedy.inWords());
+            line("    restart" + (remedy.when() == null ? "" : " when " + remedy.when().inWords())
+                + ": " + remedy.inWords());
         if (!watch.remedies().isEmpty()) line("    at most " + policy.limit() + " per "
             + Text.time(policy.per()) + ", after "
             + Text.count(policy.failures(), "unhealthy pass", "unhealthy passes")

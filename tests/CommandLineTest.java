@@ -367,6 +367,44 @@ class CommandLineTest {
         assertEquals(0, with.exit(), with.toString());
     }
 
+    @Test void validatePrintsConditionsAndCauses() {
+        home.rules("""
+            watch('a') {
+                url 'http://127.0.0.1:1/'
+                healthy {                       // every line
+                    url.startsWith('http://')   // not a comment
+                    if (status == 200) {
+                        body.contains('x')
+                    }
+                }
+                restart(when: { status == 502 }) { run 'true' }
+                restart { run 'false' }
+            }
+            """).watchdog("validate").exits(0).says("""
+                healthy when url.startsWith('http://'); if (status == 200) { body.contains('x') }
+                restart when status == 502: run 'true'
+                restart: run 'false'
+            """);
+    }
+
+    /** A shell script is read up to its first program; sudo needs a line in sudoers. */
+    @ParameterizedTest @CsvSource(delimiterString = " => ", value = {
+        "sh \"nosuch -x | cat\" => no program \"nosuch\" in",
+        "sh \"A=1 B=2 nosuch; true\" => no program \"nosuch\"",
+        "sh \"if true; then nosuch; fi\" => is good", "sh \"cd /tmp && nosuch\" => is good",
+        "sh \"$SHELL -c true\" => is good", "run \"sleep 3; echo x\" => no shell runs here, so \"3;\"",
+        "run \"sudo true a:b\" => sudo would ask for a password under cron; write sudo -n",
+        "sh \"sudo -n true | cat\" => sudo needs this line in sudoers: USER ALL=(root) NOPASSWD: /usr/bin/true",
+        "run \"sudo -n true a:b c=d\" => USER ALL=(root) NOPASSWD: /usr/bin/true a\\:b c\\=d",
+        "run \"sudo -n nosuch\" => no program \"nosuch\" in"})
+    void validateLooksIntoShellAndSudo(String step, String sentence) {
+        home.script("sudo", "exit 1").rules("path '" + folder + "'\nwatch('a') { tcp 'localhost:1'; "
+            + "restart { " + step.replace('"', '\'') + " } }\n");
+        Run run = home.watchdog("validate");
+        says(run.out() + run.err(), sentence.replace('"', '\'')
+            .replace("USER", System.getProperty("user.name")));
+    }
+
     @Test void validateSendsNothingAndAsksNothing() {
         int before = server.getRequestCount();
         home.watchdog("validate");
@@ -410,7 +448,7 @@ class CommandLineTest {
             "run 'touch restarted' (did not help)\n    restarts left: 2 of 3 per 1 h\n    uptime: unknown");
         Map<?, ?> plex = (Map<?, ?>) ((List<?>) json(programs).get("watches")).get(1);
         assertEquals("unhealthy", plex.get("state"));
-        assertEquals(2, plex.get("budgetLeft"));
+        assertEquals(2, plex.get("restartsLeft"));
         assertEquals(0, json(programs).get("waiting"));
     }
 
@@ -497,6 +535,40 @@ class CommandLineTest {
             + "'.*\\.groovy'; set LC_ALL=C\\.UTF-8\n"), said);
     }
 
+    /** Every line of stdout is an object, also when there is a mistake; the sentences are on stderr too. */
+    @ParameterizedTest @CsvSource(delimiter = '|', value = {
+        "--json | 1 | watches, exit", "check --json | 1 | watches, exit",
+        "--dry-run --json | 1 | watches, exit",
+        "check http://127.0.0.1:1/ --json | 1 | watches, exit",
+        "validate --json | 0 | watches, sudoers, problems, exit",
+        "status --json | 0 | watches, waiting, lastPass, every", "log --json | 0 | since, incidents",
+        "pause disk --json | 0 | name, pausedUntil, message",
+        "resume disk --json | 0 | name, wasPaused, message",
+        "tell disk --json | 0 | message", "check nosuch --json | 2 | problems, exit",
+        "drill disk --yes --json | 2 | problems, exit", "--json --wrong | 2 | problems, exit",
+        "pause --json | 2 | problems, exit", "--rules none.groovy --json | 2 | problems, exit"})
+    void everyCommandHasJson(String args, int exit, String fields) {
+        Run run = home.watchdog(args.split(" ")).exits(exit);
+        run.out().lines().forEach(line -> assertTrue(List.of(fields.split(", ")).containsAll(
+            ((Map<?, ?>) new JsonSlurper().parseText(line)).keySet()), run.toString()));
+        assertFalse(run.out().isEmpty());
+        assertEquals(fields.startsWith("problems"), !run.err().isEmpty(), run.toString());
+    }
+
+    @Test void aDrillAndItsPassAreObjectsForPrograms() {
+        home.rules("watch('file') { command 'test -e up'; attempts 1; restart { stop 'no such program'; run "
+            + "'touch up' } }\n").file("up", "");
+        Run run = home.watchdog("drill", "file", "--yes", "--json").exits(2);
+        String first = run.out().lines().findFirst().orElse("");
+        assertEquals("file is healthy", json(new Run(0, first, "")).get("message"));
+        run.errs("the drill ends here, since its stop matches no process");
+    }
+
+    @Test void twoUrlsAreNotAUrlAndACondition() {
+        home.watchdog("check", "http://127.0.0.1:1/", "https://b.invalid/").exits(2).errs("watchdog: "
+            + "'https://b.invalid/' is not a condition; check one URL at a time, or write a watch for each\n");
+    }
+
     @Test void validateSaysTheSameToPrograms() {
         home.rules("watch('a') { tcp '127.0.0.1:1'; restart { run 'nonesuch' } }\n");
         Run run = home.watchdog("validate", "--json");
@@ -504,9 +576,10 @@ class CommandLineTest {
             + "/usr/bin:/bin:"
             + "/usr/local/bin:/opt/homebrew/bin:/usr/sbin:/sbin:" + folder + "/.local/bin;"
             + " name its folder: path '/opt/...'";
-        assertEquals("{\"watches\":[\"a\"],\"complaints\":[\"" + complaint + "\"],\"exit\":2}\n", run.out());
+        assertEquals("{\"watches\":[\"a\"],\"sudoers\":[],\"problems\":[\"" + complaint
+            + "\"],\"exit\":2}\n", run.out());
         assertEquals(2, run.exit());
-        assertEquals("{\"watches\":[\"a\"],\"complaints\":[],\"exit\":0}\n",
+        assertEquals("{\"watches\":[\"a\"],\"sudoers\":[],\"problems\":[],\"exit\":0}\n",
             home.rules("watch('a') { tcp '127.0.0.1:1' }\n").watchdog("validate", "--json").out());
     }
 

@@ -40,7 +40,7 @@ class PolicyTest {
     }
 
     private int restartsLeft(String watch) {
-        return (int) of(home.watchdog("status", "--json"), watch, "budgetLeft");
+        return (int) of(home.watchdog("status", "--json"), watch, "restartsLeft");
     }
 
     @Test void aRestartThatDoesNotRunDoesNotCount() {

@@ -564,7 +564,7 @@ class RulesTest {
             """).watchdog("validate");
         assertEquals("", run.err());
         says(run.out(), "restart: run 'true'");
-        says(run.out(), "restart for one cause only: run 'true'");
+        says(run.out(), "restart when error == refused: run 'true'");
     }
 
     // ---- conditions ---------------------------------------------------------------------------------------------
@@ -596,7 +596,8 @@ class RulesTest {
             "expected status == 401 && body.contains('x'), but status was 200"),
         fails("status == 200\nbody.contains('Plex')\nstatus == 500",
             "expected body.contains('Plex'); got HTTP 200, '{\"a\": {\"b\": [{\"c\": 3}"),
-        fails("json('a.b[0].c') == 4", "expected json('a.b[0].c') == 4, but json('a.b[0].c') was 3"),
+        fails("json('a.b[0].c') == '3'",
+            "expected json('a.b[0].c') == '3', but json('a.b[0].c') was the number 3"),
         fails("header('X-Two') == 'no'", "expected header('X-Two') == 'no', but header('X-Two') was 'yes'"),
         fails("time > 1.minute", "expected time > 1.minute, but time was "),
         fails("url.endsWith('/login')", "expected url.endsWith('/login'), but url was 'http"),

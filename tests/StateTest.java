@@ -632,7 +632,7 @@ class StateTest {
             Map.of("at", "2026-03-01T08:00:00Z", "remedy", 0, "what", "run 'tests/heal'",
                 "result", "helped");
         Map<String, ?> watch = Map.of("name", "plex", "state", "healthy", "since", "2026-03-01T08:00:00Z",
-            "lastRestart", restart, "budgetLeft", 1, "budget", 2, "per", "PT1H",
+            "lastRestart", restart, "restartsLeft", 1, "limit", 2, "per", "PT1H",
             "uptime", unknown);
         assertEquals(Map.of("waiting", 0, "watches", List.of(watch), "lastPass", "2026-03-01T08:00:00Z"),
             new JsonSlurper().parseText(home.watchdog("status", "--json").out()));
