@@ -519,7 +519,7 @@ public final class watchdog implements Callable<Integer> {
 
     @Command(description = "Fire drill: stop a service, and prove that a pass restarts it.")
     int drill(@Parameters(paramLabel = "NAME") String name,
-              @Option(names = "--yes", description = "Do not ask for confirmation.") boolean yes) {
+              @Option(names = "--yes", description = "Yes, stop the service.") boolean yes) {
         return new DrillCommand(context()).run(name, yes);
     }
 
@@ -740,12 +740,21 @@ record PassCommand(Context context) {
     private static final Duration LONG = Duration.ofMinutes(15);
 
     int run(List<String> names, boolean dryRun) {
+        return locked(() -> pass(names, dryRun));
+    }
+
+    int pass(List<String> names, boolean dryRun) {
+        if (!context.isReadOnly()) sweep();
+        Workspace work = context.open(!dryRun);
+        List<Watch> watches = work.rules().select(names);
+        return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
+    }
+
+    /** No other pass or drill runs meanwhile. */
+    int locked(IntSupplier work) {
         Path file = lockFile();
         try (FileChannel lock = lock(file)) {
-            if (!context.isReadOnly()) sweep();
-            Workspace work = context.open(!dryRun);
-            List<Watch> watches = work.rules().select(names);
-            return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
+            return work.getAsInt();
         } catch (OverlappingFileLockException e) {
             throw busy(file);
         } catch (IOException e) {
@@ -1094,42 +1103,30 @@ final class DrillCommand {
         ExitException.mistakeIf(work.store().of(watch).restartsInWindow(watch.policy(), work.now())
             >= watch.policy().limit(), name + " has reached its restart limit, so nothing would"
             + " restart it; try again later");
-        String question = "This stops " + name + " on purpose: "
-            + stops.stream().map(Step::inWords).collect(Collectors.joining(", ")) + ".";
-        ExitException.mistakeIf(!confirmed && !context.env.terminal(), question
-            + " watchdog cannot ask for confirmation without a terminal; add --yes");
-        if (!confirmed && !ask(question)) return 2;
-        work = context.open(false); // its deadline begins now
-        return drill(watch, stops) ? 0 : 1;
-    }
-
-    private static boolean ask(String question) {
-        String answer = System.console().readLine(question + " Go on? [y/N] ");
-        return answer != null && answer.strip().matches("(?i)y.*");
+        ExitException.mistakeIf(!confirmed, "a drill stops " + name + " on purpose: "
+            + stops.stream().map(Step::inWords).collect(Collectors.joining(", "))
+            + "; to go on, add --yes");
+        return new PassCommand(context).locked(() -> drill(watch, stops) ? 0 : 1);
     }
 
     private boolean drill(Watch watch, List<Step> stops) {
+        work = context.open(false); // its deadline begins now
         String name = watch.name();
         began = System.nanoTime();
         boolean healthy = work.checker().checkAll(List.of(watch)).get(watch).isHealthy();
         ExitException.mistakeIf(!healthy, name + " is not healthy now; a drill needs a healthy"
             + " service");
         timeline(name + " is healthy");
-        stop(name, stops);
+        stop(watch, stops);
 
-        Deadline deadline = Deadline.in(watch.policy().within());
-        boolean noticed = !isHealthy(watch);
-        while (!noticed && !deadline.passed()) {
-            deadline.sleep(Duration.ofMillis(200));
-            noticed = !isHealthy(watch);
-        }
+        boolean noticed = Deadline.in(watch.policy().within()).await(() -> !isHealthy(watch));
         timeline(noticed ? "the check noticed" : "the check did NOT notice: it still says healthy");
         if (!noticed) return false;
 
         WatchState before = work.store().of(watch);
         context.messagePrefix = "Drill: ";
         PassCommand pass = new PassCommand(context);
-        for (int i = 0; i < watch.policy().failures(); i++) pass.run(List.of(name), false);
+        for (int i = 0; i < watch.policy().failures(); i++) pass.pass(List.of(name), false);
         work = context.open(true);
         boolean healed = isHealthy(watch);
         if (healed) work.store().put(watch, before); // a drill does not count as an incident
@@ -1143,10 +1140,10 @@ final class DrillCommand {
         return work.checker().checkOnce(List.of(watch)).get(watch).isHealthy();
     }
 
-    private void stop(String name, List<Step> stops) {
-        RestartRun stopping = work.runner().run(stops);
+    private void stop(Watch watch, List<Step> stops) {
+        RestartRun stopping = work.runner().run(watch, stops);
         ExitException.mistakeIf(stopping.hasFailed(),
-            "the drill could not stop " + name + ": " + stopping.failure());
+            "the drill could not stop " + watch.name() + ": " + stopping.failure());
         timeline(stopping.inWords());
         ExitException.mistakeIf(stopping.inWords().endsWith("so nothing was stopped"),
             "the drill ends here, since its stop matches no process");
@@ -1302,7 +1299,7 @@ final class Pass {
                 return hold(result, "the pass reached its deadline before its restart");
             recordIntent(result);
             work.context().printer.progress(result.watch.name() + ": restarting");
-            result.restart = work.runner().run(remedy.steps());
+            result.restart = work.runner().run(result.watch, remedy.steps());
             restarts.put(remedy.steps(), result.restart);
         }
         Duration within = result.watch.policy().within();
@@ -1912,14 +1909,17 @@ record StopStep(List<String> words, Duration grace) implements Step {
 
     public String inWords() { return "stop '" + Text.command(words) + "'"; }
     public String run(CommandRunner runner, RestartRun restart) {
-        return new ProcessStopper(runner, words).stop(grace);
+        Path program = CommandRunner.find(words.get(0), runner.folder(), runner.path());
+        return new ProcessStopper(runner, restart.watch, words, program).stop(grace, restart);
     }
 }
 
 record StartStep(List<String> command, String log) implements Step {
     public String inWords() { return "start '" + Text.command(command) + "'"; }
     public String run(CommandRunner runner, RestartRun restart) {
-        RunningCommand started = runner.start(command, log);
+        restart.stopped.forEach(ProcessStopper::requireStopped);
+        restart.stopped.clear(); // what is started now may have the same words
+        RunningCommand started = runner.start(restart.watch, command, log);
         restart.started.add(started);
         boolean noLog = log != null && started.file().equals(CommandRunner.NO_LOG);
         return "started " + Text.program(command) + " (pid " + started.process().pid() + ")"
@@ -1973,6 +1973,11 @@ record RunningCommand(List<String> words, Process process, File file, long begin
         }
     }
 
+    void kill() {
+        Set<Long> pids = new HashSet<>(Set.of(process.pid()));
+        RunningProcess.end(pids, "KILL", Deadline.in(ProcessStopper.AFTER_KILL));
+    }
+
     /** Null while it runs or after exit code 0, as of a program that daemonizes itself. */
     String failure() {
         if (process.isAlive() || process.exitValue() == 0) return null;
@@ -1985,12 +1990,16 @@ record RunningCommand(List<String> words, Process process, File file, long begin
 /** A command's exit code and the last 16 KiB of its output. */
 record CommandResult(int exit, String output) { }
 
-/** What a remedy has done so far. */
+/** What a remedy has done so far; {@code stopped}: what something else may start again. */
 final class RestartRun {
     final long began = System.nanoTime();
+    final Watch watch;
+    final List<ProcessStopper> stopped = new ArrayList<>();
     final List<String> actions = new ArrayList<>();
     final List<RunningCommand> started = new ArrayList<>();
     String failedStep;
+
+    RestartRun(Watch watch) { this.watch = watch; }
 
     /** Why a step failed, or a process ended after its start; null: neither. */
     String failure() {
@@ -2015,8 +2024,8 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
     private static final int MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20;
 
     /** All steps, in order; the first that fails ends the remedy. */
-    RestartRun run(List<Step> steps) {
-        RestartRun run = new RestartRun();
+    RestartRun run(Watch watch, List<Step> steps) {
+        RestartRun run = new RestartRun(watch);
         try {
             for (Step step : steps) {
                 if (deadline.passed()) throw new StepFailedException(
@@ -2034,20 +2043,17 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
         return run;
     }
 
-    /** Detached (setsid) and without pipes to us, so that it survives this pass and cron's job. */
-    RunningCommand start(List<String> words, String log) {
+    /** Without pipes to us, so that it survives this pass and cron's job. */
+    RunningCommand start(Watch watch, List<String> words, String log) {
         File file = log == null ? NO_LOG : writable(folder.resolve(log));
         // A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept.
         if (file.length() > MAX_LOG) file.renameTo(new File(file + ".old"));
         try {
-            RunningCommand started = launch(setsid(), words, Map.of(), file);
-            Process process = started.process();
-            Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
+            RunningCommand started = launch(words, Map.of(), file);
+            Deadline.in(Duration.ofMillis(100)).await(() -> !started.process().isAlive());
             if (started.failure() != null) throw new StepFailedException(started.failure());
-            SecureFiles.orElse(() -> {
-                SecureFiles.subfolder(pidFile(words).getParent());
-                return SecureFiles.write(pidFile(words), identityOf(process.toHandle()));
-            }, e -> null); // on a full disk the process still runs
+            SecureFiles.orElse(() -> saveStarted(watch, words, started.process().pid()),
+                e -> null); // on a full disk the process still runs
             return started;
         } catch (IOException | OutOfMemoryError e) { // a failed fork is either
             throw cannotRun(words, e);
@@ -2062,28 +2068,35 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
         }, e -> NO_LOG);
     }
 
-    private static List<String> setsid() {
-        String setsid = "/usr/bin/setsid"; // macOS has none
-        return Files.isExecutable(Path.of(setsid)) ? List.of(setsid) : List.of("/usr/bin/perl",
-            "-MPOSIX", "-e", "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!");
+    /** A session is named by the pid of its first process, also when that has ended. */
+    private Path saveStarted(Watch watch, List<String> words, long pid) throws IOException {
+        RunningProcess first = RunningProcess.all().get(pid);
+        String start = first == null ? RunningProcess.BOOT : first.start();
+        Path folder = SecureFiles.subfolder(stateFolder.resolve("started"));
+        return SecureFiles.write(folder.resolve(recordName(watch, words)), pid + " " + start);
     }
 
-    /** Whether `start` started this process, which may show another name after an `exec`. */
-    boolean hasStarted(ProcessHandle process, List<String> words) {
-        try {
-            return SecureFiles.read(pidFile(words), 1000).equals(identityOf(process));
-        } catch (IOException neverStarted) {
-            return false;
+    private static String recordName(Watch watch, List<String> words) {
+        return Text.hash(watch.name()) + "-" + Text.hash(words.toString());
+    }
+
+    /** The sessions that `start` began with these words, or with words that are edited since. */
+    Set<Long> startedBy(Watch watch, List<String> words, Map<Long, RunningProcess> all) {
+        List<String> current = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
+            .map(step -> recordName(watch, step.command())).toList();
+        File[] records = stateFolder.resolve("started").toFile().listFiles((folder, name) ->
+            name.endsWith(Text.hash(words.toString()))
+                || name.startsWith(Text.hash(watch.name())) && !current.contains(name));
+        Set<Long> pids = new HashSet<>();
+        for (File record : records == null ? new File[0] : records) {
+            String text = SecureFiles.orElse(() -> SecureFiles.read(record.toPath(), 99), e -> "");
+            if (!text.matches("[1-9]\\d{1,17} .*")) continue;
+            long pid = Long.parseLong(text.replaceFirst(" .*", ""));
+            RunningProcess first = all.get(pid);
+            String start = first == null ? RunningProcess.BOOT : first.start();
+            if (first == null ? text.contains(start) : text.endsWith(start)) pids.add(pid);
         }
-    }
-
-    private Path pidFile(List<String> words) {
-        return stateFolder.resolve("started/" + Text.hash(words.toString()));
-    }
-
-    /** With the start time, since the system reuses process numbers. */
-    private static String identityOf(ProcessHandle process) {
-        return process.pid() + " " + process.info().startInstant();
+        return pids;
     }
 
     /** Its output goes to a file: a daemon that it leaves behind would keep a pipe open. */
@@ -2093,7 +2106,7 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
             File output = SecureFiles.orElse(() ->
                 Files.createTempFile(tempFolder, prefix, ".tmp").toFile(), full -> NO_LOG);
             try {
-                return waitFor(launch(List.of(), words, extraEnv, output), timeout);
+                return waitFor(launch(words, extraEnv, output), timeout);
             } finally {
                 if (!output.equals(NO_LOG)) output.delete();
             }
@@ -2107,9 +2120,9 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
             "cannot run '" + Text.command(words) + "': " + Text.thrown(cause));
     }
 
-    private RunningCommand launch(List<String> prefix, List<String> words,
-                                  Map<String, String> extraEnv, File output) throws IOException {
-        List<String> command = new ArrayList<>(prefix);
+    private RunningCommand launch(List<String> words, Map<String, String> extraEnv, File output)
+            throws IOException {
+        List<String> command = new ArrayList<>(ownSession());
         command.add(resolve(words.get(0), folder, path).toString());
         command.addAll(words.subList(1, words.size()));
         ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile())
@@ -2124,18 +2137,30 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
         return new RunningCommand(words, builder.start(), output, begin);
     }
 
+    /** A session of its own links a process to all that it starts, and to nothing of cron's. */
+    private List<String> ownSession() {
+        List<String> perl = List.of("perl", "-MPOSIX", "-e",
+            "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!"); // macOS has no setsid
+        List<String> shell = List.of("/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh");
+        return Stream.of(List.of("setsid"), perl)
+            .filter(words -> find(words.get(0), folder, path) != null).findFirst().orElse(shell);
+    }
+
     private CommandResult waitFor(RunningCommand running, Duration timeout) {
         Process process = running.process();
-        boolean tooMuch = deadline.sooner(timeout)
-            .await(() -> !process.isAlive() || running.file().length() > MAX_OUTPUT);
-        if (!process.isAlive()) return new CommandResult(process.exitValue(), running.output());
-        // The shell first: when its child ends, it would go on with its next line.
-        List<ProcessHandle> children = process.descendants().toList();
-        process.destroyForcibly();
-        children.forEach(ProcessHandle::destroyForcibly);
-        throw new StepFailedException("'" + Text.command(running.words()) + "' "
-            + (tooMuch ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
-            + " and was killed" + Text.lastWords(running.output()));
+        Thread end = DaemonThreads.thread(running::kill);
+        Runtime.getRuntime().addShutdownHook(end); // for a signal that ends this pass
+        try {
+            boolean tooMuch = deadline.sooner(timeout)
+                .await(() -> !process.isAlive() || running.file().length() > MAX_OUTPUT);
+            if (!process.isAlive()) return new CommandResult(process.exitValue(), running.output());
+            running.kill();
+            throw new StepFailedException("'" + Text.command(running.words()) + "' "
+                + (tooMuch ? "printed more than 64 MiB" : "did not end within "
+                + Text.time(timeout)) + " and was killed" + Text.lastWords(running.output()));
+        } finally {
+            Runtime.getRuntime().removeShutdownHook(end);
+        }
     }
 
     /** Where programs are found: `path` of the rules, PATH, and the usual folders. */
@@ -2149,159 +2174,258 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
 
     /** The file that a command's first word names, or a sentence about what is wrong with it. */
     static Path resolve(String program, Path folder, String path) {
-        Path file = folder.resolve(program).normalize();
-        if (!program.contains("/"))
-            return Stream.of(path.split(":")).map(place -> folder.resolve(place).resolve(program))
-                .filter(found -> Files.isRegularFile(found) && Files.isExecutable(found))
-                .findFirst().orElseThrow(() -> new StepFailedException("no program '" + program
-                    + "' in " + path + "; name its folder: path '/opt/...'"));
+        Path file = find(program, folder, path);
+        if (file == null) throw new StepFailedException("no program '" + program + "' in " + path
+            + "; name its folder: path '/opt/...'");
         if (!Files.isRegularFile(file)) throw new StepFailedException(
             file + (Files.exists(file) ? " is not a file" : " does not exist"));
-        if (Files.isExecutable(file)) return file;
-        throw new StepFailedException(file + " is not executable; fix it with: chmod +x " + file);
+        if (!Files.isExecutable(file)) throw new StepFailedException(
+            file + " is not executable; fix it with: chmod +x " + file);
+        Matcher shebang = shebang(file); // the system would say only "no such file"
+        if (!shebang.lookingAt()) return file;
+        if (shebang.group().endsWith("\r")) throw new StepFailedException(
+            file + " has Windows line ends; fix it with: sed -i 's/\\r$//' " + file);
+        Path interpreter = find(shebang.group(1), folder, path);
+        if (interpreter != null && Files.isExecutable(interpreter)) return file;
+        throw new StepFailedException("the interpreter " + shebang.group(1)
+            + ", which the first line of " + file + " names, does not exist");
+    }
+
+    /** Null: no folder of the path has such a program. */
+    static Path find(String program, Path folder, String path) {
+        if (program.contains("/")) return folder.resolve(program).normalize();
+        return Stream.of(path.split(":")).map(place -> folder.resolve(place).resolve(program))
+            .filter(file -> Files.isRegularFile(file) && Files.isExecutable(file))
+            .findFirst().orElse(null);
+    }
+
+    /** The first line of a script, in group 1 the interpreter that it names itself or by env. */
+    static Matcher shebang(Path file) {
+        String begin = SecureFiles.orElse(() -> {
+            try (var in = Files.newInputStream(file)) {
+                return new String(in.readNBytes(256), StandardCharsets.UTF_8);
+            }
+        }, unreadable -> "");
+        return Pattern.compile("#![ \t]*(?:\\S*/env[ \t]+(?:-S[ \t]*)?(?:\\w+=\\S*[ \t]+)*)?"
+            + "([\\w./+][\\w./+-]*)[^\n]*").matcher(begin);
     }
 }
 
-/** Ends the processes that run these words: a program, or a script behind its interpreter. */
-record ProcessStopper(CommandRunner runner, List<String> words) {
-    private static final int MAX_PROCESSES = 5;
-    private static final Duration AFTER_KILL = Duration.ofSeconds(2);
-    private static final String USER = ProcessHandle.current().info().user().orElse("?");
+/** A row of the process table; {@code program}: its file; {@code nested}: in a container. */
+record RunningProcess(long pid, long parent, long session, boolean nested, String start,
+                      String program, List<String> line) {
+    /** Belongs to each start time, because pids and times begin anew with each boot. */
+    static final String BOOT = SecureFiles.orElse(() ->
+        Files.readString(Path.of("/proc/sys/kernel/random/boot_id")).strip(), noProc -> "") + ":";
     /** This pass and its ancestors, which are never ended. */
-    private static final Set<ProcessHandle> OURS =
+    private static final Set<Long> OURS =
         Stream.iterate(ProcessHandle.current(), Objects::nonNull, p -> p.parent().orElse(null))
-            .collect(Collectors.toSet());
+            .map(ProcessHandle::pid).collect(Collectors.toSet());
 
-    /** Returns what was done, in words. */
-    String stop(Duration grace) {
-        String command = Text.cut(Text.command(words), 200);
-        List<ProcessHandle> found = find();
-        if (found.isEmpty()) return "no process runs '" + command + "', so nothing was stopped";
-        if (found.size() > MAX_PROCESSES) throw new StepFailedException("stop '" + command
-            + "' matches " + found.size() + " processes, more than " + MAX_PROCESSES
-            + "; write more of the command's arguments");
-
-        String done = (end(found, grace) ? "stopped " : "killed ") + named(found);
-        List<ProcessHandle> again = find();
-        if (!again.isEmpty()) throw new StepFailedException(named(again)
-            + " was started again by something else; restart it there:"
-            + " run 'systemctl restart ...'");
-        return done;
+    /** By pid; without ours, and without zombies, which have ended. */
+    static Map<Long, RunningProcess> all() {
+        String[] pids = new File("/proc").list((folder, name) -> name.matches("\\d+"));
+        boolean proc = pids != null && pids.length > 0;
+        return (proc ? Stream.of(pids).map(RunningProcess::fromProc) : fromPs())
+            .filter(process -> process != null && !OURS.contains(process.pid))
+            .collect(Collectors.toMap(RunningProcess::pid, process -> process));
     }
 
-    /** Refuses if one of them belongs to another user. */
-    private List<ProcessHandle> find() {
-        List<ProcessHandle> found = ProcessHandle.allProcesses()
-            .filter(p -> !OURS.contains(p) && (runsCommand(p) || runner.hasStarted(p, words)))
-            .filter(ProcessStopper::isAlive).toList();
-        for (ProcessHandle process : found) {
-            String user = process.info().user().orElse(USER);
+    /** Null: it has ended. */
+    static RunningProcess fromProc(String pid) {
+        Path folder = Path.of("/proc", pid);
+        try {
+            String stat = text(folder.resolve("stat")), status = text(folder.resolve("status"));
+            String[] fields = stat.substring(stat.lastIndexOf(')') + 2).split(" ");
+            if (fields[0].equals("Z")) return null;
+            String program = SecureFiles.orElse(() ->
+                Files.readSymbolicLink(folder.resolve("exe")).toString(), unreadable -> "");
+            return new RunningProcess(Long.parseLong(pid), Long.parseLong(fields[1]),
+                Long.parseLong(fields[3]), status.matches("(?s).*\nNSpid:\t\\d+\t.*"),
+                BOOT + fields[19], program.replace(" (deleted)", ""),
+                List.of(text(folder.resolve("cmdline")).split("\0", -1)));
+        } catch (IOException ended) {
+            return null;
+        }
+    }
+
+    private static String text(Path file) throws IOException {
+        return new String(Files.readAllBytes(file), StandardCharsets.UTF_8);
+    }
+
+    /** Where there is no /proc, as on macOS; a process group then stands for a session. */
+    static Stream<RunningProcess> fromPs() {
+        ProcessBuilder ps = new ProcessBuilder("/bin/ps", "-axww", "-o",
+            "pid=,ppid=,pgid=,stat=,lstart=,args=");
+        ps.environment().clear();
+        ps.environment().putAll(Map.of("LC_CTYPE", "UTF-8", "TZ", "UTC"));
+        Pattern row = Pattern.compile(
+            " *(\\d+) +(\\d+) +(\\d+) +[^Z ]\\S* +((?:\\S+ +){4}\\S+) +(.*)");
+        try (var rows = ps.start().getInputStream()) {
+            return new String(rows.readAllBytes(), StandardCharsets.UTF_8).lines()
+                .map(row::matcher).filter(Matcher::matches).map(RunningProcess::fromPs);
+        } catch (IOException e) {
+            throw new StepFailedException("cannot list the processes: " + Text.thrown(e));
+        }
+    }
+
+    private static RunningProcess fromPs(Matcher row) {
+        long pid = Long.parseLong(row.group(1));
+        List<String> line = List.of(row.group(5).split(" +"));
+        String program = ProcessHandle.of(pid).flatMap(process -> process.info().command())
+            .orElse(line.get(0));
+        return new RunningProcess(pid, Long.parseLong(row.group(2)), Long.parseLong(row.group(3)),
+            false, BOOT + row.group(4), program, line);
+    }
+
+    /**
+     * These processes and all that they have started, parents first: their children, and the
+     * sessions that they lead. Each is added to the pids, since it may outlive its parent.
+     */
+    static List<RunningProcess> tree(Set<Long> pids) {
+        List<RunningProcess> tree = new ArrayList<>(), next;
+        List<RunningProcess> rest = new ArrayList<>(all().values());
+        do {
+            next = rest.stream().filter(process -> Stream.of(process.pid, process.parent,
+                process.session).anyMatch(pids::contains)).toList();
+            next.forEach(process -> pids.add(process.pid));
+            tree.addAll(next);
+            rest.removeAll(next);
+        } while (!next.isEmpty());
+        return tree;
+    }
+
+    /** Ends the tree with this signal; false: not all have ended in time. */
+    static boolean end(Set<Long> pids, String signal, Deadline deadline) {
+        Set<Long> signalled = new HashSet<>();
+        return deadline.await(() -> {
+            List<Long> alive = tree(pids).stream().map(RunningProcess::pid).toList();
+            // What joins later may be cleaning up: its turn comes when the others have ended.
+            if (signal.equals("KILL") || Collections.disjoint(alive, signalled)) {
+                send(signal, alive);
+                signalled.addAll(alive);
+            }
+            return alive.isEmpty();
+        });
+    }
+
+    /** Java cannot send SIGCONT, which lets a suspended process end. Every shell has `kill`. */
+    private static void send(String signal, List<Long> pids) {
+        String all = pids.stream().map(pid -> " " + pid).collect(Collectors.joining());
+        ProcessBuilder kill = new ProcessBuilder("/bin/sh", "-c",
+            "kill -" + signal + all + "; kill -CONT" + all);
+        if (!pids.isEmpty()) SecureFiles.orElse(() ->
+            kill.redirectError(Redirect.DISCARD).start().onExit().join(), e -> null);
+    }
+}
+
+/** Ends the processes that run these words, and what `start` started with them. */
+record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Path program) {
+    static final Duration AFTER_KILL = Duration.ofSeconds(2);
+    private static final int MAX_PROCESSES = 5;
+    private static final String USER = ProcessHandle.current().info().user().orElse("?");
+
+    /** Returns what was done, in words. */
+    String stop(Duration grace, RestartRun restart) {
+        Map<Long, RunningProcess> all = RunningProcess.all();
+        Set<Long> pids = runner.startedBy(watch, words, all);
+        List<RunningProcess> others = find(all).stream()
+            .filter(p -> !pids.contains(p.pid()) && !pids.contains(p.session())).toList();
+        refuseTooManyOrForeign(others);
+
+        others.forEach(process -> pids.add(process.pid()));
+        List<RunningProcess> roots = RunningProcess.tree(pids).stream()
+            .filter(process -> !pids.contains(process.parent())).toList();
+        if (roots.isEmpty()) return "no process runs '" + command() + "', so nothing was stopped";
+        if (!others.isEmpty()) restart.stopped.add(this);
+        Deadline deadline = runner.deadline().sooner(grace);
+        if (RunningProcess.end(pids, "TERM", deadline)) return "stopped " + named(roots);
+        if (RunningProcess.end(pids, "KILL", Deadline.in(AFTER_KILL)))
+            return "killed " + named(roots);
+        throw new StepFailedException("cannot stop " + named(RunningProcess.tree(pids)));
+    }
+
+    private String command() { return Text.cut(Text.command(words), 200); }
+
+    private void refuseTooManyOrForeign(List<RunningProcess> found) {
+        if (found.size() > MAX_PROCESSES) throw new StepFailedException("stop '" + command()
+            + "' matches " + found.size() + " processes, more than " + MAX_PROCESSES
+            + "; write more of the command's arguments");
+        for (RunningProcess process : found) {
+            String user = ProcessHandle.of(process.pid()).flatMap(p -> p.info().user())
+                .orElse(USER);
             if (!user.equals(USER)) throw new StepFailedException(named(List.of(process))
                 + " belongs to user " + user + "; watchdog stops only the processes of user "
                 + USER);
         }
-        return found;
     }
 
-    private String named(List<ProcessHandle> processes) {
+    private String named(List<RunningProcess> processes) {
         return Text.program(words) + processes.stream().map(process -> "pid " + process.pid())
             .collect(Collectors.joining(", ", " (", ")"));
     }
 
-    private boolean runsCommand(ProcessHandle process) {
-        List<String> line = commandLine(process), arguments = words.subList(1, words.size());
-        int program = 0;
-        if (!isProgram(line.get(0), words.get(0))) {
-            do program++; // a script stands behind its interpreter and the flags of that
-            while (program < line.size() && line.get(program).startsWith("-"));
-            if (program >= line.size() || !interprets(process, line.get(0), line.get(program)))
-                return false;
-        }
-        return Collections.indexOfSubList(line.subList(program + 1, line.size()), arguments) == 0;
+    /** A service manager starts its service again a little later, and then two would run. */
+    void requireStopped() {
+        List<RunningProcess> again = new ArrayList<>();
+        runner.deadline().sooner(Duration.ofSeconds(1))
+            .await(() -> again.addAll(find(RunningProcess.all())));
+        if (!again.isEmpty()) throw new StepFailedException(named(again)
+            + " was started again by something else; restart it there:"
+            + " run 'systemctl restart ...'");
     }
 
-    /** From /proc where there is one: Java omits arguments beyond 4 KiB. */
-    private static List<String> commandLine(ProcessHandle process) {
-        List<String> line = new ArrayList<>();
-        try {
-            byte[] bytes = Files.readAllBytes(Path.of("/proc/" + process.pid() + "/cmdline"));
-            line.addAll(List.of(new String(bytes, StandardCharsets.UTF_8).split("\0", -1)));
-        } catch (IOException noProc) {
-            line.add("");
-            line.addAll(List.of(process.info().arguments().orElse(new String[0])));
+    /** Without those that another one has started: a server and its workers count once. */
+    private List<RunningProcess> find(Map<Long, RunningProcess> all) {
+        List<RunningProcess> found =
+            all.values().stream().filter(p -> !p.nested() && runsCommand(p)).toList();
+        return found.stream().filter(process -> Stream.iterate(all.get(process.parent()),
+            Objects::nonNull, p -> all.get(p.parent())).noneMatch(found::contains)).toList();
+    }
+
+    /** A program may show a title instead: `nginx: master process nginx -c file`. */
+    private boolean runsCommand(RunningProcess process) {
+        List<String> line = process.line();
+        if (joined(line).startsWith(joined(words))) return true;
+        String title = line.get(0).contains(": ") ? " " + line.get(0) + " " : "";
+        int at = 0;
+        if (!isProgram(process.program()) && (!title.isEmpty() || !isProgram(line.get(0)))) {
+            do at++; // a script stands behind its interpreter and the flags of that
+            while (at < line.size() && line.get(at).startsWith("-"));
+            if (at >= line.size() || !interprets(process, line.get(at))) return false;
         }
-        process.info().command().ifPresent(file -> line.set(0, file.replace(" (deleted)", "")));
-        return line;
+        String arguments = joined(words.subList(1, words.size()));
+        return joined(line.subList(at + 1, line.size())).startsWith(arguments)
+            || at == 0 && title.contains(" " + arguments);
+    }
+
+    private static String joined(List<String> words) {
+        return words.stream().map(word -> word + " ").collect(Collectors.joining());
     }
 
     /** By name, or by the file that the name leads to: `python3` runs as python3.11. */
-    private boolean isProgram(String running, String program) {
-        if (running.equals(program) || Text.fileName(running).equals(program)) return true;
+    private boolean isProgram(String running) {
+        if (Text.fileName(running).equals(words.get(0))) return true;
+        if (program == null || running.equals(program.toString())) return program != null;
         try {
-            Path file = CommandRunner.resolve(program, runner.folder(), runner.path());
-            return Files.isSameFile(file, Path.of(running));
-        } catch (StepFailedException | IOException | InvalidPathException unknown) {
+            return Files.isSameFile(program, Path.of(running));
+        } catch (IOException | InvalidPathException missing) {
             return false;
         }
     }
 
     /** `vim cloudflared` only names the script: its first line must name what is running. */
-    private boolean interprets(ProcessHandle process, String running, String file) {
-        if (!Text.fileName(file).equals(Text.program(words))) return false;
-        Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(file);
-        String interpreter = interpreter(script);
-        return interpreter != null && isProgram(script.toString(), words.get(0))
-            && (isProgram(running, interpreter)
-                || Text.fileName(running).startsWith(Text.fileName(interpreter)));
+    private boolean interprets(RunningProcess process, String name) {
+        if (!Text.fileName(name).equals(Text.program(words))) return false;
+        Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(name);
+        Matcher shebang = CommandRunner.shebang(script);
+        return shebang.lookingAt() && isProgram(script.toString())
+            && family(shebang.group(1)).equals(family(process.line().get(0)));
     }
 
-    /** The program that a script's first line names, itself or by `env`; null: no script. */
-    private static String interpreter(Path file) {
-        try (var in = Files.newInputStream(file)) {
-            var line = Pattern.compile("#![ \t]*(?:\\S*/env[ \t]+)?(?:-\\S+[ \t]+)*(\\S+)")
-                .matcher(new String(in.readNBytes(256), StandardCharsets.UTF_8));
-            return line.lookingAt() ? line.group(1) : null;
-        } catch (IOException e) {
-            return null;
-        }
-    }
-
-    /** A zombie is dead; a process that is ending, and may still hold its port, is not. */
-    private static boolean isAlive(ProcessHandle process) {
-        try {
-            Path file = Path.of("/proc/" + process.pid() + "/stat");
-            String stat = Files.readString(file, StandardCharsets.ISO_8859_1);
-            return process.isAlive() && !stat.startsWith("Z", stat.lastIndexOf(')') + 2);
-        } catch (IOException noProc) { // on macOS a zombie of ours shows no command
-            boolean zombie = process.info().command().isEmpty()
-                && process.info().user().orElse("").equals(USER);
-            return process.isAlive() && !zombie;
-        }
-    }
-
-    /** SIGTERM, SIGCONT so that a suspended one can end, then SIGKILL: false if it was needed. */
-    private boolean end(List<ProcessHandle> found, Duration grace) {
-        // Children are listed before their parents end: afterwards nothing links them.
-        List<ProcessHandle> all =
-            Stream.concat(found.stream().flatMap(ProcessHandle::descendants), found.stream())
-                .filter(process -> !OURS.contains(process)).distinct().toList();
-        all.forEach(ProcessHandle::destroy);
-        // Java has no SIGCONT; the shell's own `kill` exists everywhere.
-        String pids = alive(all).stream().map(p -> " " + p.pid()).collect(Collectors.joining());
-        try {
-            runner.run(List.of("/bin/sh", "-c", "kill -CONT" + pids), AFTER_KILL, Map.of());
-        } catch (StepFailedException e) { // only a suspended process needs it
-            runner.progress().accept("  " + e.getMessage());
-        }
-        BooleanSupplier ended = () -> alive(all).isEmpty();
-        if (runner.deadline().sooner(grace).await(ended)) return true;
-        alive(all).forEach(ProcessHandle::destroyForcibly);
-        if (Deadline.in(AFTER_KILL).await(ended)) return false;
-        throw new StepFailedException("cannot stop " + named(alive(all)));
-    }
-
-    private static List<ProcessHandle> alive(List<ProcessHandle> processes) {
-        return processes.stream().filter(ProcessStopper::isAlive).toList();
+    /** The name without its version: python for python3.11. */
+    private static String family(String interpreter) {
+        return Text.fileName(interpreter).toLowerCase(Locale.ROOT).replaceFirst("[-.\\d]+$", "");
     }
 }
 

@@ -87,14 +87,25 @@ class DrillTest {
             """, drill.out().replaceAll("(?m)^ *[\\d.]+ s  ", "").replaceAll("pid \\d+", "pid N").replaceAll("in [\\d.]+ m?s:", "in T:"));
     }
 
+    /** While a pass runs, or for as long as the drill does. */
     @Test
-    void withoutSomebodyToAskOnlyYesStarts() throws IOException {
+    void aDrillDoesNotBeginBesideAPass() throws IOException {
+        TestFolder home = service(REMEDY);
+        home.watchdog().exits(0);
+        try (var lock = SecureFiles.lock(home.state().resolve("lock"), java.time.Instant.now())) {
+            home.watchdog("drill", "svc", "--yes").exits(75).errs("another pass is running");
+        }
+        assertEquals(0, home.watchdog("check").exit(), "it still runs");
+    }
+
+    @Test
+    void withoutYesItSaysWhatItWouldStop() throws IOException {
         TestFolder home = service(REMEDY);
         assertEquals(0, home.watchdog().exit());
         Run drill = home.watchdog("drill", "svc");
         assertEquals(2, drill.exit());
-        assertEquals("watchdog: This stops svc on purpose: stop 'perl drilled.pl'. "
-            + "watchdog cannot ask for confirmation without a terminal; add --yes\n", drill.err());
+        assertEquals("watchdog: a drill stops svc on purpose: stop 'perl drilled.pl'; to go on, add --yes\n",
+            drill.err());
         assertEquals(0, home.watchdog("check").exit(), "it still runs");
     }
 

@@ -49,6 +49,9 @@ class RestartTest {
         entry("no program", "no program '%s' in %s/place:"),
         entry("not executable", "%1$s is not executable; fix it with: chmod +x %1$s"),
         entry("ended", "%s ended with exit code %s"),
+        entry("no interpreter",
+            "the interpreter %s, which the first line of %s names, does not exist"),
+        entry("Windows line ends", "%1$s has Windows line ends; fix it with: sed -i 's/\\r$//' %1$s"),
         entry("ended without a log", "%s ended with exit code 3; start it with log: 'file' to see why"),
         entry("failed", "the command `%s` failed with exit code 7: "),
         entry("too slow", "'%s' did not end within 1 s and was killed: thinking"),
@@ -160,7 +163,7 @@ class RestartTest {
 
     @ParameterizedTest
     @ValueSource(strings = {"/usr/bin/perl", "/usr/bin/perl -w", "/usr/bin/env perl",
-        "/usr/bin/env -S perl -w"})
+        "/usr/bin/env -S perl -w", "/usr/bin/env -S LANG=C perl -w"})
     void aScriptIsFoundBehindItsInterpreter(String interpreter) throws Exception {
         long pid = running("script.pl", DAEMON.replace("/usr/bin/perl", interpreter), "tunnel", "run");
         assertHealed(sentence("stopped", "script.pl", pid), pass("""
@@ -198,11 +201,13 @@ class RestartTest {
         Process editor = start("tail", "-f", folder + "/edited.pl");
         Process shell = start("sh", "-c", "sleep 300; : ./edited.pl", folder + "/edited.pl");
         Process perl = start("perl", "-e", "sleep 300", folder + "/edited.pl");
+        Files.copy(Path.of("/usr/bin/tail"), folder.resolve("perlcritic")); // begins as its interpreter does
+        Process checker = start(folder + "/perlcritic", "-f", folder + "/edited.pl");
         assertHealed(sentence("nothing runs", "./edited.pl"), pass("""
             stop './edited.pl'
             sh 'touch healed'"""));
-        assertEquals(List.of(true, true, true),
-            Stream.of(editor, shell, perl).map(Process::isAlive).toList());
+        assertEquals(List.of(true, true, true, true),
+            Stream.of(editor, shell, perl, checker).map(Process::isAlive).toList());
     }
 
     @Test
@@ -315,11 +320,136 @@ class RestartTest {
         assertTrue(alive(pid));
     }
 
-    /** Here it brings itself back, before it ends: a supervisor that is faster than anyone can look. */
+    /** A service manager, here a shell, waits a moment before it starts its service again. */
     @Test
-    void whatSomethingElseBringsBackIsNotStartedBesideIt() throws Exception {
-        running("kept.pl", DAEMON.replace("alarm", "$SIG{TERM} = sub { fork or exec $0; exit }; alarm"));
-        assertRefused(sentence("started by others"), "stop './kept.pl'");
+    void whatSomethingElseStartsAgainIsNotStartedBesideIt() throws Exception {
+        script("kept.pl", DAEMON.replace("open my", "open my $runs, '>>', 'runs'; print $runs qq(x\\n);"
+            + " close $runs; open my"));
+        script("manager.sh", "#!/bin/sh\nwhile :; do ./kept.pl; sleep 0.3; done\n");
+        started("kept.pl.pid", folder + "/manager.sh");
+        assertUnhealthy(sentence("started by others"), pass("""
+            stop './kept.pl'
+            start './kept.pl'
+            sh 'touch healed'"""));
+        assertEquals(2, Files.readAllLines(folder.resolve("runs")).size());
+        assertHealed("stopped kept.pl", pass("""
+            stop './kept.pl'
+            sh 'touch healed'"""));
+    }
+
+    @ParameterizedTest
+    @ValueSource(booleans = {false, true})
+    void aServerAndItsWorkersAreOneService(boolean otherUser) throws Exception {
+        assumeTrue(ROOT || !otherUser, "only root can have workers of another user");
+        String worker = otherUser ? "$> = 65534; sleep 300; exit" : "sleep 300; exit";
+        long pid = running("server.pl", DAEMON.replace("open my", "for (1..8) { if (!($p = fork)) { " + worker
+            + " } $all .= qq($p\\n) } open my $c, '>', 'workers'; print $c $all; close $c; open my"));
+        List<Long> workers =
+            Files.readAllLines(folder.resolve("workers")).stream().map(Long::valueOf).toList();
+        assertHealed(sentence("stopped", "server.pl", pid), pass("""
+            stop './server.pl'
+            sh 'touch healed'"""));
+        assertEquals(8, workers.size());
+        assertEquals(List.of(), workers.stream().filter(RestartTest::alive).toList());
+    }
+
+    /** It starts a last child when it is asked to end, and does not wait for it. */
+    @Test
+    void aWorkerThatIsReplacedMeanwhileEndsToo() throws Exception {
+        script("worker.pl", DAEMON);
+        long pid = running("master.pl", DAEMON
+            .replace("alarm", "$SIG{TERM} = sub { $end = 1 }; alarm")
+            .replace("1 while sleep 1000;", "sleep 1 until $end; fork or exec './worker.pl';"
+                + " sleep 1 until -e 'worker.pl.pid';"));
+        assertHealed(sentence("stopped", "master.pl", pid), pass("""
+            stop './master.pl'
+            sh 'touch healed'"""));
+        assertFalse(alive(number("worker.pl.pid")));
+    }
+
+    /** What a service does after its start, by which its words no longer show. */
+    private static final Map<String, String> DISGUISES = Map.of(
+        "goes to the background", "#!/bin/sh\n(sleep 300; :) & echo $! >new; mv new pid\n",
+        "renames itself", "#!/usr/bin/perl\n$0 = 'idle'; system qq(echo $$ >new; mv new pid); sleep 300;\n",
+        "runs something else", "#!/bin/sh\necho $$ >new; mv new pid; exec sleep 300\n",
+        "deletes its file", "#!/bin/sh\nrm \"$0\"; echo $$ >new; mv new pid; sleep 300; :\n");
+
+    @ParameterizedTest
+    @ValueSource(strings = {"goes to the background", "renames itself", "runs something else",
+        "deletes its file"})
+    void whatStartStartedIsStoppedThoughItsWordsNoLongerShow(String disguise) throws Exception {
+        script("svc", DISGUISES.get(disguise));
+        pass("start './svc old'", "within 100.milliseconds");
+        Wait.until("the service", () -> Files.exists(folder.resolve("pid")));
+        long pid = number("pid");
+        assertTrue(alive(pid));
+        script("svc", "#!/bin/sh\n");
+        assertHealed("stopped svc (pid " + pid + ")", pass("""
+            stop './svc old'
+            sh 'touch healed'"""));
+        assertFalse(alive(pid));
+    }
+
+    @Test
+    void whatStartStartedIsStoppedByWordsThatWereEditedSince() throws Exception {
+        script("svc.pl", DAEMON);
+        script("other.pl", DAEMON);
+        String other = "start './other.pl'";
+        passes(watch("start './svc.pl old'", "within 100.milliseconds")
+            + watch(other, "within 100.milliseconds").replace("'it'", "'other'"));
+        Wait.until("the services", () -> Files.exists(folder.resolve("svc.pl.pid"))
+            && Files.exists(folder.resolve("other.pl.pid")));
+        long old = number("svc.pl.pid");
+        pass("""
+            stop './svc.pl new'
+            start './svc.pl new'""", "within 100.milliseconds");
+        assertFalse(alive(old));
+        assertTrue(alive(number("other.pl.pid")));
+    }
+
+    /** As nginx does: `nginx: master process nginx -c file`. */
+    @Test
+    void aTitleThatShowsTheWordsIsFound() throws Exception {
+        long pid = running("titled.pl",
+            DAEMON.replace("alarm", "$0 = qq(perl: master process perl $0 now); alarm"));
+        Path title = Path.of("/proc/" + pid + "/cmdline");
+        Wait.until("its title", () -> Files.readString(title).contains("master"));
+        assertHealed(sentence("nothing runs", "perl " + folder + "/titled.pl later"), pass("""
+            stop "perl $folder/titled.pl later"
+            sh 'touch healed'"""));
+        Files.delete(folder.resolve("healed"));
+        assertHealed(sentence("stopped", "perl", pid), pass("""
+            stop "perl $folder/titled.pl now"
+            sh 'touch healed'"""));
+        assertFalse(alive(pid));
+    }
+
+    @Test
+    void aProcessOfAContainerIsLeftAlone() throws Exception {
+        script("inside.sh", "#!/bin/sh\ntouch inside; sleep 300; :\n");
+        Process container = start("unshare", "--pid", "--fork", "--kill-child", folder + "/inside.sh");
+        Wait.until("the container", () -> Files.exists(folder.resolve("inside")) || !container.isAlive());
+        assumeTrue(container.isAlive(), "no pid namespace can be made here");
+        assertHealed(sentence("nothing runs", "./inside.sh"), pass("""
+            stop './inside.sh'
+            sh 'touch healed'"""));
+        assertTrue(container.isAlive());
+    }
+
+    /** Without /proc, as on macOS. */
+    @Test
+    void psShowsTheSameProcesses() throws Exception {
+        assumeTrue(Files.isExecutable(Path.of("/bin/ps")), "ps is not installed");
+        Files.copy(Path.of("/usr/bin/perl"), folder.resolve("My Server"));
+        tool("chmod", "+x", folder + "/My Server");
+        script("my.pl", DAEMON);
+        long pid = started("my.pl.pid", "setsid", folder + "/My Server", folder + "/my.pl", "two", "words");
+        var proc = RunningProcess.fromProc("" + pid);
+        var ps = RunningProcess.fromPs().filter(process -> process.pid() == pid).findFirst().orElseThrow();
+        assertEquals(List.of(proc.parent(), proc.session(), proc.program()),
+            List.of(ps.parent(), ps.session(), ps.program()));
+        assertEquals(String.join(" ", proc.line()).trim(), String.join(" ", ps.line()));
+        assertTrue(ps.start().matches("[-0-9a-f]+:\\w+ +\\w+ +\\d+ +[\\d:]+ +\\d+"), ps.start());
     }
 
     // ---- start --------------------------------------------------------------------------------------------
@@ -330,12 +460,14 @@ class RestartTest {
         Files.setPosixFilePermissions(folder.resolve("plain.pl"),
             PosixFilePermissions.fromString("rw-r--r--"));
         script("foreign.sh", "#!/no/such/sh\n");
-        script("foreign-env.sh", "#!/usr/bin/env nosuchinterpreter\n");
+        script("foreign-env.sh", "#!/usr/bin/env -S LANG=C nosuchinterpreter -u\n");
+        script("windows.sh", "#!/bin/sh\r\nexit\r\n");
         Files.createDirectory(folder.resolve("place"));
         var pass = passes("""
             path "$folder/place"
             def tries = [absent: './absent', absentOnPath: 'no-such-program now', plain: './plain.pl',
-                         foreign: './foreign.sh', foreignEnv: './foreign-env.sh', place: './place']
+                         foreign: './foreign.sh', foreignEnv: './foreign-env.sh', windows: './windows.sh',
+                         place: './place']
             tries.each { String name, String program ->
                 watch(name) {
                     command 'test -e healed'
@@ -349,8 +481,10 @@ class RestartTest {
         assertLine(pass, "absent", sentence("no file", folder + "/absent"));
         assertLine(pass, "absentOnPath", sentence("no program", "no-such-program", folder));
         assertLine(pass, "plain", sentence("not executable", folder + "/plain.pl"));
-        assertLine(pass, "foreign", sentence("ended", "foreign.sh", 127));
-        assertLine(pass, "foreignEnv", sentence("ended", "foreign-env.sh", 127));
+        assertLine(pass, "foreign", sentence("no interpreter", "/no/such/sh", folder + "/foreign.sh"));
+        assertLine(pass, "foreignEnv",
+            sentence("no interpreter", "nosuchinterpreter", folder + "/foreign-env.sh"));
+        assertLine(pass, "windows", sentence("Windows line ends", folder + "/windows.sh"));
         assertLine(pass, "place", sentence("a folder", folder + "/place"));
         assertFalse(Files.exists(folder.resolve("later")));
     }
@@ -421,6 +555,22 @@ class RestartTest {
         assertEquals(folder.toString(), Files.readSymbolicLink(Path.of("/proc/" + pid + "/cwd")).toString());
     }
 
+    @ParameterizedTest
+    @ValueSource(strings = {"perl", ""})
+    void withoutSetsidPerlOrTheShellStarts(String tool) throws Exception {
+        script("svc.sh",
+            "#!/bin/sh\n: >healed; echo $$ >new; /bin/mv new pid; while :; do /bin/sleep 1; done\n");
+        Files.createDirectory(folder.resolve("bin"));
+        if (!tool.isEmpty()) Files.createSymbolicLink(folder.resolve("bin/perl"), Path.of("/usr/bin/perl"));
+        home.env("PATH", folder + "/bin");
+        String rules = watch("stop './svc.sh'; %s", "within 5.seconds").replace("'test ", "'/usr/bin/test ");
+        assertHealed(sentence("started", "svc.sh"), passes(rules.formatted("start './svc.sh'")));
+        long pid = number("pid");
+        assertEquals(tool.isEmpty(), session(pid) != pid);
+        Files.delete(folder.resolve("healed"));
+        assertHealed(sentence("stopped", "svc.sh", pid), passes(rules.formatted("sh ': >healed'")));
+    }
+
     @Test
     void withoutALogTheOutputGoesNowhere() throws Exception {
         script("silent.pl", DAEMON.replace("alarm", "system 'touch healed'; alarm"));
@@ -483,6 +633,27 @@ class RestartTest {
         script("slow.sh", "#!/bin/sh\necho thinking\nsleep 300 & echo $! >child\nwait\n");
         assertUnhealthy(sentence("too slow", "./slow.sh"), pass("run './slow.sh', timeout: 1.second"));
         Wait.until("its child to be gone", () -> !alive(number("child")));
+    }
+
+    /** Children that are started while the tree is ended belong to its session. */
+    @Test
+    void aTreeThatGrowsIsEnded() throws Exception {
+        script("child.sh", "#!/bin/sh\nsleep 300; :\n");
+        script("grows.sh", "#!/bin/sh\necho thinking; while sleep 0.01; do \"$PWD/child.sh\" & done\n");
+        assertUnhealthy(sentence("too slow", "./grows.sh"), pass("run './grows.sh', timeout: 1.second"));
+        assertEquals(List.of(), RunningProcess.all().values().stream()
+            .filter(process -> process.line().contains(folder + "/child.sh")).toList());
+    }
+
+    @Test
+    void aCommandEndsWithAPassThatASignalEnds() throws Exception {
+        script("slow.sh", "#!/bin/sh\nsleep 300 & echo $! >new; mv new child\nwait\n");
+        rules("run './slow.sh', timeout: 1.minute");
+        Process pass = start(Run.process().toArray(String[]::new));
+        Wait.until("the command", () -> Files.exists(folder.resolve("child")));
+        pass.destroy();
+        assertEquals(128 + 15, pass.waitFor());
+        assertFalse(alive(number("child")));
     }
 
     @Test
