@@ -3959,8 +3959,9 @@ record BlockExpectation(Closure<?> block, Function<Response, Language.Conditions
             return null;
         } catch (AssertionError failed) {
             String condition = Text.condition(failed);
+            String code = condition.replaceAll("'.*?'|\".*?\"", "");
             return new FailedCondition(values.explain(condition),
-                String.valueOf(failed.getMessage()), condition.contains("certificate"));
+                String.valueOf(failed.getMessage()), code.contains("certificate."));
         }
     }
 }
