@@ -7,7 +7,6 @@ import java.io.File;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -20,7 +19,7 @@ import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** The real cron runs crontab.example's line for a plain user with Java and what JBang has fetched. */
+/** The real cron runs, for a plain user, the line of crontab.example and what `schedule --install` wrote. */
 @Order(1)
 class CronTest {
     private static final String USER = "watchdog-test", CRON = "/usr/sbin/cron";
@@ -55,6 +54,10 @@ class CronTest {
                 restart { stop 'cron-tunnel tunnel run'; start 'cron-tunnel tunnel run' }
             }
             """.formatted(world.bin(), world.url()));
+        Files.createDirectory(home.folder.resolve("100% mine"));
+        home.file("100% mine/rules.groovy", """
+            watch('it') { command 'test -e up'; attempts 1; restart { sh 'touch up' } }
+            """);
         run("find", home.folder.toString(), "-type", "d", "-exec", "chown", USER, "{}", "+").exits(0);
         asUser("checkout/jbangw catalog add --name catalog checkout/jbang-catalog.json").exits(0);
         asUser("checkout/jbangw --offline watchdog@catalog").exits(0);
@@ -71,8 +74,8 @@ class CronTest {
 
     private void installJBang() throws Exception {
         Path checkout = Files.createDirectory(home.folder.resolve("checkout"));
-        for (String file : List.of("watchdog.java", "jbang-catalog.json", "jbangw"))
-            Files.copy(Path.of(file), checkout.resolve(file), StandardCopyOption.COPY_ATTRIBUTES);
+        run("cp", "-r", "watchdog.java", "tools", "jbang-catalog.json", "jbangw", checkout.toString())
+            .exits(0);
         Path jar = jbangJar();
         Path cache = Files.createDirectories(home.folder.resolve(".cache/watchdog"));
         Files.copy(jar, cache.resolve(jar.getFileName()));
@@ -96,6 +99,8 @@ class CronTest {
     @Test
     void aTunnelThatDiesIsBackWithinTheMinuteAndCronsJobsEnd() throws Exception {
         run("crontab", "-u", USER, crontab().toString()).exits(0);
+        asUser("checkout/jbangw schedule@catalog --install --every 1m --rules '100% mine/rules.groovy'")
+            .exits(0);
         world.killDaemons();
         cron = new ProcessBuilder(CRON, "-f").redirectErrorStream(true)
             .redirectOutput(temp.resolve("cron.log").toFile()).start();
@@ -105,6 +110,8 @@ class CronTest {
         List<Long> daemons = world.daemons();
         assertEquals(1, daemons.size());
         assertEquals(USER, ProcessHandle.of(daemons.get(0)).orElseThrow().info().user().orElse(""));
+        Path up = home.folder.resolve("100% mine/up");
+        Wait.until("the installed schedule", NEXT_TURN, () -> Files.exists(up));
         assertTrue(nextPass(2).startsWith("plex  healthy"), printed()::toString);
         assertEquals(daemons, world.daemons());
         Wait.until("cron's jobs to have ended", () -> cron.descendants().findAny().isEmpty());

@@ -1,3 +1,4 @@
+import static java.nio.file.StandardCopyOption.COPY_ATTRIBUTES;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
@@ -15,7 +16,9 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.FileTime;
 import java.time.Duration;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
@@ -36,6 +39,7 @@ class InstallTest {
     @TempDir
     private Path temp;
     private TestFolder home;
+    private final Map<String, String> environment = new HashMap<>();
 
     @BeforeEach
     void aServiceThatIsDown() {
@@ -135,6 +139,92 @@ class InstallTest {
         }
     }
 
+    /** With a Java that has no class-data archive of its own, as some builds have none. */
+    @Test
+    void anInstalledScheduleNeedsNeitherJBangNorTheCheckoutNorItsFirstJava() throws Exception {
+        Path checkout = copyOfTheCheckout(), java = copyOfJava();
+        Files.createDirectory(temp.resolve("bin"));
+        home.script("bin/crontab", "case $1 in -l) cat ~/crontab ;; *) cat \"$1\" >~/crontab ;; esac");
+        environment.put("PATH", temp.resolve("bin") + ":" + System.getenv("PATH"));
+        environment.put("JAVA_HOME", java.toString());
+        run(checkout, List.of("./jbangw", "schedule", "--install", "--rules", temp + "/rules.groovy"))
+            .exits(0).says("would restart: sh 'touch up'");
+        Files.move(checkout, temp.resolve("moved"));
+        Files.move(jbang.resolve("cache"), jbang.resolve("gone"));
+        try {
+            assertEquals("it  healed", scheduledPass(0));
+
+            Files.delete(temp.resolve("up"));
+            Files.move(java, temp.resolve("java-moved"));
+            assertEquals("it  healed", scheduledPass(0));
+            assertEquals(hasArchive(JAVA), madeArchives() > 0);
+
+            Path command = temp.resolve(".local/bin/watchdog"), log = home.state().resolve("schedule.log");
+            if (Files.exists(Path.of("/usr/bin/shellcheck")))
+                assertEquals(new Run(0, "", ""), run(temp, List.of("shellcheck", command.toString())));
+            String script = Files.readString(command);
+            Files.writeString(command, script.replaceAll("-ge \\d+", "-ge 999"));
+            Files.writeString(log, "x".repeat(1 << 21));
+            assertEquals("watchdog: " + java, scheduledPass(4));
+            assertTrue(Files.readString(log).contains("/bin/java is gone, and there is no Java"));
+            assertEquals(1 << 21, Files.size(log.resolveSibling("schedule.log.old")));
+
+            Files.writeString(command, script);
+            environment.put("JAVA_HOME", JAVA.toString());
+            run(temp, List.of(command.toString(), "schedule", "--remove")).exits(0).says("removed  a block");
+            assertEquals(List.of(), home.lines("crontab"));
+        } finally {
+            Files.move(jbang.resolve("gone"), jbang.resolve("cache"));
+            CompiledRules.delete(temp.resolve("java-moved")); // JUnit would warn of each link
+        }
+    }
+
+    private static final Path JAVA = Path.of(System.getProperty("java.home"));
+
+    private Path copyOfTheCheckout() throws Exception {
+        Path copy = Files.createDirectory(temp.resolve("checkout"));
+        run(CHECKOUT, List.of("cp", "-r", "watchdog.java", "tools", "jbang-catalog.json", "jbangw",
+            copy.toString())).exits(0);
+        return copy;
+    }
+
+    /** Another build of Java: links, save for the files by which Java finds its folder. */
+    private Path copyOfJava() throws IOException {
+        Path copy = temp.resolve("java");
+        try (Stream<Path> files = Files.walk(JAVA)) {
+            for (Path file : files.toList()) {
+                Path to = copy.resolve(JAVA.relativize(file).toString());
+                String name = file.getFileName().toString();
+                if (Files.isDirectory(file)) Files.createDirectory(to);
+                else if (name.equals("release")) Files.writeString(to, Files.readString(file) + "COPY=1\n");
+                else if (name.matches("java|libjvm\\..*")) Files.copy(file, to, COPY_ATTRIBUTES);
+                else if (!name.endsWith(".jsa")) Files.createSymbolicLink(to, file);
+            }
+        }
+        return copy;
+    }
+
+    private static boolean hasArchive(Path java) {
+        return Files.exists(java.resolve("lib/server/classes.jsa"));
+    }
+
+    private long madeArchives() throws IOException {
+        try (Stream<Path> files = Files.walk(temp.resolve(".local/share/watchdog"))) {
+            return files.map(Path::toFile)
+                .filter(file -> file.getName().endsWith(".jsa") && file.length() > 0).count();
+        }
+    }
+
+    /** Runs the line of the crontab as cron does. Returns the beginning of the last line that it logged. */
+    private String scheduledPass(int exit) throws Exception {
+        String line = home.lines("crontab").stream().filter(text -> text.startsWith("*/5 ")).findFirst()
+            .orElseThrow().replace("*/5 * * * * ", "");
+        assertEquals(new Run(exit, "", ""), run(temp, List.of("env", "-i", "HOME=" + temp,
+            "PATH=/usr/bin:/bin", "JAVA_HOME=" + JAVA, "sh", "-c", line)));
+        List<String> log = Files.readAllLines(home.state().resolve("schedule.log"));
+        return log.get(log.size() - 1).replaceFirst("( {6}|/bin/java is gone).*", "");
+    }
+
     // ---- helpers ------------------------------------------------------------------------------------
 
     private static void assertHealed(String words, Run pass) {
@@ -156,6 +246,7 @@ class InstallTest {
         builder.environment().put("HOME", temp.toString());
         builder.environment().put("JBANG_DIR", jbang.toString());
         builder.environment().remove("XDG_STATE_HOME");
+        builder.environment().putAll(environment);
         return Run.of(builder);
     }
 
