@@ -45,7 +45,8 @@ class ScheduleTest {
 
     /** What `schedule` would install for the rules in the home folder. */
     private Job job(Duration every) {
-        var env = new Environment(home.env, temp, Clock.systemUTC(), System.out, System.err, false, code -> { });
+        var env = new Environment(home.env, temp, Clock.systemUTC(), System.out, System.err, false,
+            code -> { });
         var options = new watchdog(env);
         options.rules = rules;
         return Job.of(new Context(env, options), every);
@@ -66,7 +67,8 @@ class ScheduleTest {
         "schedule --every 6h | 0 */6 * * * HOME",
         "schedule --rules 100%/it's.groovy | --rules 'HOME/100\\%/it'\\''s.groovy'",
         "schedule --state elsewhere | --rules HOME/rules.groovy --state HOME/elsewhere",
-        "schedule --as systemd | ExecStart=`HOME/.local/bin/watchdog` `--quiet` `--rules` `HOME/rules.groovy`",
+        "schedule --as systemd | ExecStart=`HOME/.local/bin/watchdog` `--quiet` `--rules` "
+            + "`HOME/rules.groovy`",
         "schedule --as systemd --rules 100%/it's.groovy | `HOME/100%%/it's.groovy`",
         "schedule --as systemd | OnCalendar=*:0/5",
         "schedule --as systemd --every 2h | OnCalendar=0/2:00",
@@ -127,7 +129,8 @@ class ScheduleTest {
         writeCrontab("# mine\n");
         refuse();
         var refused = assertThrows(ExitException.class, () -> new Crontab(job(FIVE)).install());
-        assertTrue(refused.getMessage().endsWith("the old one is unchanged: bad minute"), refused.getMessage());
+        assertEquals("watchdog: crontab refused the new crontab; the old one is unchanged: bad minute",
+            refused.getMessage());
         assertEquals("# mine\n", crontab());
     }
 
@@ -161,7 +164,8 @@ class ScheduleTest {
 
     @Test void systemdAcceptsTheUnits() throws Exception {
         Units.systemd(job(FIVE)).install();
-        assertTrue(home.lines("bin/systemctl.log").get(2).matches("--user restart watchdog-rules-.*\\.timer"));
+        String last = home.lines("bin/systemctl.log").get(2);
+        assertTrue(last.matches("--user restart watchdog-rules-.*\\.timer"), last);
         assumeTrue(Files.exists(Path.of("/usr/bin/systemd-analyze")), "systemd-analyze is not installed");
         Files.createDirectories(command.getParent());
         home.script(".local/bin/watchdog", "true");
