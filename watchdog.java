@@ -947,7 +947,7 @@ final class ValidateCommand {
         for (String word : words)
             if (word.matches("[|&;<>]+|2>(&1)?|.+;")) report(watch, step + ": no shell runs here, "
                 + "so '" + word + "' is an argument of the program; for a shell write sh '…'");
-        if (words.isEmpty() || !isFound(watch, step, words.get(0))) return;
+        if (words.isEmpty() || find(watch, step, words.get(0)) == null) return;
         if (Text.program(words).equals("sudo")) validateSudo(watch, step, words);
     }
 
@@ -960,33 +960,27 @@ final class ValidateCommand {
         return program ? words : List.of();
     }
 
-    /** On the PATH that cron has, not on the one of this terminal. */
-    private boolean isFound(Watch watch, String step, String program) {
+    /** On the PATH that cron has, not on the one of this terminal; null: reported. */
+    private Path find(Watch watch, String step, String program) {
         try {
-            resolve(program);
-            return true;
+            return CommandRunner.resolve(program, context.rulesFile.getParent(), CommandRunner
+                .path(rules.path(), CommandRunner.CRON_PATH, context.env.variables()));
         } catch (StepFailedException e) {
             report(watch, step + ": under cron, " + e.getMessage());
-            return false;
+            return null;
         }
-    }
-
-    private Path resolve(String program) {
-        return CommandRunner.resolve(program, context.rulesFile.getParent(), CommandRunner
-            .path(rules.path(), CommandRunner.CRON_PATH, context.env.variables()));
     }
 
     /** Under cron nobody can type a password; sudoers must allow this command without one. */
     private void validateSudo(Watch watch, String step, List<String> words) {
         if (words.size() < 2 || !words.get(1).equals("-n"))
             report(watch, step + ": sudo would ask for a password under cron; write sudo -n");
-        int program = 1;
-        while (program < words.size() && words.get(program).startsWith("-")) program++;
-        if (program == words.size() || !isFound(watch, step, words.get(program))) return;
-        List<String> arguments = words.subList(program + 1, words.size());
-        sudoers.add((System.getProperty("user.name") + " ALL=(root) NOPASSWD: "
-            + resolve(words.get(program)) + " " + String.join(" ", arguments)
-            .replaceAll("[,:=\\\\]", "\\\\$0")).strip());
+        List<String> command = words.stream().skip(1).dropWhile(word -> word.startsWith("-"))
+            .toList();
+        Path program = command.isEmpty() ? null : find(watch, step, command.get(0));
+        if (program != null) sudoers.add(System.getProperty("user.name") + " ALL=(root) NOPASSWD: "
+            + program + command.stream().skip(1).map(word -> " "
+            + word.replaceAll("[,:=\\\\]", "\\\\$0")).collect(Collectors.joining()));
     }
 }
 
@@ -4122,19 +4116,11 @@ final class RulesLoader {
             watch.dependencies.forEach((name, line) -> {
                 if (!above.contains(name)) mistakeAt(line, "watch '" + watch.name + "' needs '"
                     + name + "', and no watch above it has that name"
-                    + suggestion(watch.name, name, above));
+                    + (watches.containsKey(name) ? "; move that watch above this one"
+                    : Text.didYouMean(name, watches.keySet())));
             });
             above.add(watch.name);
         }
-    }
-
-    private String suggestion(String watch, String name, Set<String> above) {
-        Set<String> others = new LinkedHashSet<>(watches.keySet());
-        others.remove(watch);
-        String similar = others.contains(name) ? "" : Text.didYouMean(name, others);
-        boolean isAbove = above.stream().anyMatch(known -> similar.endsWith("'" + known + "'?"));
-        boolean isBelow = others.contains(name) || !similar.isEmpty() && !isAbove;
-        return similar + (isBelow ? " (move that watch above this one)" : "");
     }
 
     List<Step> steps(Closure<?> block) {
@@ -4321,18 +4307,6 @@ final class Mistakes {
 
     /** The text of a line, counted from 1; empty if there is no such line. */
     String line(int line) { return line < 1 || line > lines.size() ? "" : lines.get(line - 1); }
-
-    /** The first line below {@code line} that begins like {@code pattern}; 0: none. */
-    int lineBelow(int line, String pattern) {
-        return IntStream.rangeClosed(line + 1, lines.size())
-            .filter(below -> lines.get(below - 1).matches(pattern + ".*")).findFirst().orElse(0);
-    }
-
-    boolean closesTooMuch() {
-        String code = String.join("\n", lines).replaceAll("'.*?'|\".*?\"|//.*", "");
-        return code.chars().filter(c -> ")}]".indexOf(c) >= 0).count()
-            > code.chars().filter(c -> "({[".indexOf(c) >= 0).count();
-    }
 
     /** The text of a block on one line, without its braces and comments. */
     String inWords(ASTNode block) {
@@ -4829,8 +4803,7 @@ final class RulesCompiler {
         if (mistakes.isOnLine(line)) return;
         String text = Text.lowerFirst(Text.plain(error.getOriginalMessage(), 200)
             .replace("[Static type checking] - ", ""));
-        boolean parsed = error.getMessage().startsWith("[Static type checking]");
-        if (parsed) mistakes.add(line, column, text);
+        if (error.getMessage().startsWith("[Static")) mistakes.add(line, column, text);
         else addSyntaxError(line, column, text, mistakes);
     }
 
@@ -4845,9 +4818,8 @@ final class RulesCompiler {
             }
         }
         String rest = mistakes.from(line, column);
-        if (rest.matches("(?s)[})].*") && mistakes.closesTooMuch())
-            text = "this closes nothing; a { or ( is missing, or this is one too many";
-        else if (rest.matches("[\\s})]*")) text = "a {, ( or quote before this is not closed";
+        if (rest.matches("[\\s})]*"))
+            text = "braces do not match: one before this is not closed, or this is one too many";
         else if (rest.matches("(?s)['\"].*")) text = "this quote is not closed";
         else if (text.startsWith("unexpected input"))
             text = "'" + rest.replaceFirst("(?s)(\\w+|.).*", "$1") + "' is not expected here";
@@ -4857,15 +4829,7 @@ final class RulesCompiler {
 
     /** Says mistakes in the words of the rules. Groovy calls its public constructor. */
     public static final class RulesChecker extends AbstractTypeCheckingExtension {
-        private static final String REPORTED = "reported", UNTYPED = "a value of unknown type";
-        private static final Map<String, String> TYPES = Map.ofEntries(
-            Map.entry("String", "a text"), Map.entry("GString", "a text"),
-            Map.entry("int", "a whole number"), Map.entry("Integer", "a whole number"),
-            Map.entry("BigDecimal", "a number"), Map.entry("Duration", "a duration"),
-            Map.entry("Closure", "a block { … }"), Map.entry("List", "a list"),
-            Map.entry("ArrayList", "a list"), Map.entry("LinkedHashMap", "options"),
-            Map.entry("boolean", "true or false"), Map.entry("Hook", "a hook"),
-            Map.entry("Remedy", "a remedy"));
+        private static final String REPORTED = "reported";
         private static final Set<String> TEXT_METHODS = Arrays.stream(String.class.getMethods())
             .map(Method::getName).collect(Collectors.toSet());
 
@@ -4876,10 +4840,8 @@ final class RulesCompiler {
         }
 
         private void mistake(ASTNode node, String text) {
-            String hint = text.contains(UNTYPED) ? " (give the function types, so that it can be"
-                + " checked: String name(String x) { … })" : "";
             if (block() != Block.unknown)
-                mistakes().add(node.getLineNumber(), node.getColumnNumber(), text + hint);
+                mistakes().add(node.getLineNumber(), node.getColumnNumber(), text);
             node.putNodeMetaData(REPORTED, true);
         }
 
@@ -4894,32 +4856,21 @@ final class RulesCompiler {
                 ArgumentListExpression arguments, ClassNode[] types, MethodCall call) {
             ASTNode node = (ASTNode) call;
             boolean implicit = call instanceof MethodCallExpression m && m.isImplicitThis();
+            boolean known = !context.getEnclosingClassNode().getDeclaredMethods(name).isEmpty();
             String word = Block.wordOf(name);
-            List<MethodNode> functions = context.getEnclosingClassNode().getDeclaredMethods(name);
             Block owner = block().owner(word);
             boolean judged = arguments.getExpressions().stream()
                 .allMatch(argument -> argument.getNodeMetaData(REPORTED) == null);
-            if (implicit && owner == null && functions.isEmpty())
-                mistake(node, unknownCall(word, node));
-            else if (judged && owner != null)
-                mistake(node, found(arguments.getExpressions(), types, owner.options(word))
-                    + owner.usage(word));
-            else if (judged) mistake(node, noSuchMethod(
-                implicit ? null : typeName(receiver), name, types));
+            if (implicit && owner == null && !known) mistake(node, unknownCall(word, node));
+            else if (judged && implicit && owner != null)
+                mistake(node, owner.misused(word) + untyped(receiver, types));
+            else if (judged) mistake(node, noSuchMethod(implicit ? "" : typeName(receiver), name,
+                types) + untyped(receiver, types));
             node.putNodeMetaData(REPORTED, true);
             for (Expression argument : arguments) // a block of a wrong call cannot be judged
                 if (argument instanceof ClosureExpression)
                     argument.putNodeMetaData(Block.class, Block.unknown);
             return List.of(newMethod(name, ClassHelper.dynamicType()));
-        }
-
-        /** {@code type}: of the object, or null for a function of the rules. */
-        private static String noSuchMethod(String type, String name, ClassNode[] types) {
-            boolean ofText = TEXT_METHODS.contains(name);
-            if (type == null || ofText && !type.equals(UNTYPED))
-                return "'" + name + "' does not take " + typeNames(types);
-            return type + " has no '" + name + "'"
-                + (ofText ? "" : Text.didYouMean(name, TEXT_METHODS));
         }
 
         /** Groovy takes the name in `watch 'plex' { }` for a function. */
@@ -4930,33 +4881,30 @@ final class RulesCompiler {
                 : block().unknown(word);
         }
 
-        /** The types of the values, and of the options that are given. */
-        private static String found(List<Expression> arguments, ClassNode[] types,
-                                    List<java.lang.reflect.Parameter> options) {
-            List<String> found = new ArrayList<>();
-            int values = types.length - options.size();
-            for (int i = 0; i < types.length; i++) {
-                boolean absent = arguments.get(i) instanceof ConstantExpression c
-                    && c.isNullExpression();
-                String name = i < values ? "" : options.get(i - values).getName() + ": ";
-                if (name.startsWith(Language.SOURCE)) continue;
-                if (i < values || !absent) found.add(name + typeName(types[i]));
-            }
-            return "found " + (found.isEmpty() ? "nothing" : Text.list(found));
+        /** {@code type}: of the object; empty for a function of the rules. */
+        private static String noSuchMethod(String type, String name, ClassNode[] types) {
+            if (!type.isEmpty() && !TEXT_METHODS.contains(name))
+                return type + " has no '" + name + "'" + Text.didYouMean(name, TEXT_METHODS);
+            return "'" + name + "'" + (type.isEmpty() ? "" : " of " + type) + " does not take "
+                + Text.list(Stream.of(types).map(RulesChecker::typeName).toList());
+        }
+
+        private static String untyped(ClassNode receiver, ClassNode[] types) {
+            return Stream.concat(Stream.of(receiver), Stream.of(types))
+                .noneMatch(ClassHelper::isObjectType) ? ""
+                : " (give the function types, so that it can be checked:"
+                + " String name(String x) { … })";
         }
 
         @Override public boolean handleUnresolvedVariableExpression(VariableExpression variable) {
             String word = variable.getName();
-            int below = mistakes().lineBelow(variable.getLineNumber(), "\\s*def " + word + "\\b");
             String problem = block().unknown(word);
-            if (block().owner(word) != null)
-                problem = block().owner(word).misused(word);
-            else if (below > 0) problem = "'" + word + "' is defined in line " + below
-                + "; move that line above this one";
+            if (block().owner(word) != null) problem = block().owner(word).misused(word);
             else if (block().hasConditions() && TEXT_METHODS.contains(word))
                 problem = "write a dot and parentheses: body." + word + "('…')";
             else if (!problem.contains("; ") && !problem.contains("belongs"))
-                problem += "; if you meant a text, put it in quotes: '" + word + "'";
+                problem += "; if it is a text, put it in quotes: '" + word
+                    + "'; if it is a variable, define it further up";
             mistake(variable, problem);
             makeDynamic(variable);
             return true;
@@ -5005,14 +4953,8 @@ final class RulesCompiler {
                 mistake(comparison, typeName(left) + " cannot be compared with " + typeName(right));
         }
 
-        private static String typeNames(ClassNode[] types) {
-            return types.length == 0 ? "nothing"
-                : Text.list(Stream.of(types).map(RulesChecker::typeName).toList());
-        }
-
         private static String typeName(ClassNode type) {
-            String name = type.getNameWithoutPackage().replaceFirst(".*\\$", "");
-            return type.isArray() ? "texts" : TYPES.getOrDefault(name, UNTYPED);
+            return type.getNameWithoutPackage().replaceFirst(".*\\$", "");
         }
     }
 }

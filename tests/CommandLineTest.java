@@ -128,7 +128,7 @@ class CommandLineTest {
             + "'https://plex.example.com/identity'",
         "check http://x/ statsu==200 | condition 1, column 1: no such word 'statsu' in healthy; did you "
             + "mean 'status'?",
-        "check http://x/ status==(200 | a {, ( or quote before this is not closed",
+        "check http://x/ status==(200 | braces do not match: one before this is not closed",
         "--jsn | watchdog: unknown option: '--jsn'; did you mean --json?",
         "check --quite | watchdog: unknown option: '--quite'; did you mean --quiet?",
         "-x | watchdog: unknown option: '-x'",
@@ -202,7 +202,7 @@ class CommandLineTest {
             condition 1, column 1: no such word 'statsu' in healthy; did you mean 'status'?
                 statsu == 200
                 ^
-            condition 2, column 1: a text has no 'contians'; did you mean 'contains'?
+            condition 2, column 1: String has no 'contians'; did you mean 'contains'?
                 body.contians('x')
                 ^
             """, home.watchdog("check", "http://x/", "statsu == 200", "body.contians('x')").err());

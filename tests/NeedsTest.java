@@ -44,8 +44,8 @@ class NeedsTest {
         "dns down", "needs dns, which is unhealthy",
         "plex unclear", "needs plex, which is inconclusive",
         "below", "watch 'a' needs 'b', and no watch above it has that name"
-            + " (move that watch above this one)",
-        "itself", "watch 'c' needs 'c', and no watch above it has that name; did you mean 'a'?",
+            + "; move that watch above this one",
+        "itself", "watch 'c' needs 'c', and no watch above it has that name; move that watch above this one",
         "unknown",
             "watch 'plex' needs 'internt', and no watch above it has that name; did you mean 'internet'?");
 
