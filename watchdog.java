@@ -2568,18 +2568,15 @@ final class Notifier {
         if (waiting.stream().anyMatch(this::isDeferred)) return;
 
         Model.Hook hook = hooks.get(id);
-        Instant oldest = env.now().minus(EXPIRY);
-        var stale = waiting.stream()
-            .filter(entry -> hook == null || !entry.event().at().isAfter(oldest)
-                && !store.isOpen(entry.event())).toList();
-        var current = waiting.stream().filter(entry -> !stale.contains(entry)).toList();
-        store.drop(stale);
-        if (!stale.isEmpty()) warnings.add(Text.hook(id) + ": dropped "
-            + Text.count(stale.size(), "message") + (hook == null
-                ? ", because this hook is no longer in the rules"
-                : " that could not be delivered in time") + ": " + stale.get(0).event().title());
-        if (!current.isEmpty()) deliver(hook, current);
+        if (hook == null) drop(waiting, ", because this hook is no longer in the rules");
+        else if (!waiting.isEmpty()) deliver(hook, waiting);
         store.save();
+    }
+
+    private void drop(List<OutboxEntry> entries, String why) {
+        store.drop(entries);
+        if (!entries.isEmpty()) warnings.add(Text.hook(entries.get(0).hook()) + ": dropped "
+            + Text.count(entries.size(), "message") + why + ": " + entries.get(0).event().title());
     }
 
     /** True after a failure in this pass, and while the service asked for a pause. */
@@ -2599,7 +2596,10 @@ final class Notifier {
 
         boolean rejected = first.retryAfter() == null;
         Duration wait = rejected ? last.retryAfter() : first.retryAfter();
-        boolean retry = !last.accepted() && wait != null;
+        boolean late = !last.accepted() && wait != null;
+        var tooOld = entries.stream().filter(entry -> late && isTooOld(entry)).toList();
+        drop(tooOld, " that could not be delivered in time");
+        boolean retry = late && tooOld.size() < entries.size();
         if (retry)
             store.postpone(entries, (rejected ? fallback : hook).id(), env.now().plus(wait));
         else store.drop(entries);
@@ -2609,6 +2609,12 @@ final class Notifier {
         warnings.add(hook.label() + ": " + first.text() + "; " + (last.accepted()
             ? fallback.label() + " accepted it instead"
             : second + "watchdog will " + (retry ? "" : "not ") + "send it again"));
+    }
+
+    /** Only after one more attempt: the clock may have been wrong when it was made. */
+    private boolean isTooOld(OutboxEntry entry) {
+        return !store.isOpen(entry.event())
+            && entry.event().at().isBefore(env.now().minus(EXPIRY));
     }
 
     /** Whatever a hook throws, also custom Groovy code, is only a failed delivery. */
@@ -4417,12 +4423,10 @@ final class CompiledRules {
 
 /** Values that must never be printed: from the environment, or else from the secrets file. */
 final class Secrets {
-    private static final int MIN_LENGTH = 3;
+    private static final int MIN_LENGTH = 3, MAX_CUT = 200;
     /** As .env files have it: a comment, after a space, and quotes around the value. */
     private static final Pattern LINE = Pattern.compile("\\s*(?:export\\s+)?(\\w+)\\s*=\\s*"
         + "('[^']*'|\"[^\"]*\"|.*?)\\s*(?:\\s#.*)?");
-    private static final String SPACE =
-        "(?:[" + Text.CONTROLS + "\\s+?]|%0[9ADad]|%20|\\\\[nrt])+";
     final Path file;
     private final Map<String, String> env;
     private final Set<String> fromEnv = ConcurrentHashMap.newKeySet();
@@ -4490,42 +4494,37 @@ final class Secrets {
     }
 
     void hide(String value) {
-        if (value.strip().length() >= MIN_LENGTH)
-            hidden.put(value, Pattern.compile(String.join("", forms(value))));
-    }
-
-    /** Each character as it is, or as a URL, JSON or HTML writes it, as a regular expression. */
-    private static List<String> forms(String value) {
         String text = value.strip().replaceAll("[" + Text.CONTROLS + "\\s]+", " ");
-        return text.codePoints().mapToObj(c -> c == ' ' ? SPACE
-            : Character.isLetterOrDigit(c) && c < 128 ? Character.toString(c) : form(c)).toList();
+        if (text.length() < MIN_LENGTH) return;
+        List<String> forms = text.codePoints().mapToObj(Secrets::form).toList();
+        hidden.put(value, Pattern.compile(String.join("", forms) + cut(forms)));
     }
 
+    /** A character as it is, or as a URL, JSON or HTML writes it; white space may be squeezed. */
     private static String form(int c) {
-        String character = Character.toString(c);
-        int bytes = character.getBytes(StandardCharsets.UTF_8).length;
-        return "(?:\\\\*" + Pattern.quote(character) + "|(?:%\\p{XDigit}{2}){" + bytes
-            + "}|(?:\\\\u\\p{XDigit}{4}){" + character.length() + "}|&#?\\w+;)";
+        String text = Character.toString(c);
+        if (c == ' ') return "(?:[" + Text.CONTROLS + "\\s+?]|%(?:25)*(?:0[9ADad]|20)|\\\\+[nrt])+";
+        if (text.matches("\\w")) return text;
+        int bytes = text.getBytes(StandardCharsets.UTF_8).length;
+        return "(?:\\\\*" + Pattern.quote(text) + "|(?:%(?:25)*\\p{XDigit}{2}){" + bytes
+            + "}|(?:\\\\+u\\p{XDigit}{4}){" + text.length() + "}|&#?\\w+;)";
+    }
+
+    /** At least four characters of the front before a cut, or of the end behind one. */
+    private static String cut(List<String> forms) {
+        int last = Math.min(forms.size(), MAX_CUT) - 1, first = Math.max(0, forms.size() - MAX_CUT);
+        String head = "", tail = "";
+        for (int i = last; i > 3; i--) head = "(?:" + forms.get(i) + head + ")?";
+        for (int i = first; i < forms.size() - 4; i++) tail = "(?:" + tail + forms.get(i) + ")?";
+        return forms.size() < 5 ? "" : "|" + String.join("", forms.subList(0, 4)) + head
+            + "(?:[%\\\\&][\\\\#\\w]{0,7})?(?=…)|(?<=…)[%\\w;]{0,8}" + tail
+            + String.join("", forms.subList(forms.size() - 4, forms.size()));
     }
 
     /** What leaves the program passes here: without control characters, and without secrets. */
     String mask(String text) {
         String masked = text.replaceAll("[" + Text.CONTROLS + "&&[^\n\u001b]]", " ");
-        for (Map.Entry<String, Pattern> secret : hidden.entrySet()) {
-            masked = secret.getValue().matcher(masked).replaceAll("***");
-            if (masked.contains("…")) masked = maskCut(masked, forms(secret.getKey()));
-        }
-        return masked;
-    }
-
-    /** A cut text may end or begin with a part of a secret. */
-    private static String maskCut(String text, List<String> forms) {
-        String masked = text;
-        for (int length = forms.size() - 1; length > 3; length--) {
-            String head = String.join("", forms.subList(0, length));
-            String tail = String.join("", forms.subList(forms.size() - length, forms.size()));
-            masked = masked.replaceAll(head + "(?=…)|(?<=…)" + tail, "***");
-        }
+        for (Pattern secret : hidden.values()) masked = secret.matcher(masked).replaceAll("***");
         return masked;
     }
 }

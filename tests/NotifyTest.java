@@ -61,7 +61,7 @@ class NotifyTest {
         entry("both fail", "watchdog: webhook: not accepted: %s; webhook: not accepted: %s; watchdog will "
             + "%s it again\n"),
         entry("too old", "watchdog: webhook: dropped 2 messages that could not be delivered in time: "
-            + "plex is down\n"),
+            + "plex is down\nwatchdog: webhook: not accepted: 503; watchdog will not send it again\n"),
         entry("removed hook", "watchdog: webhook: dropped 1 message, because this hook is no longer in the "
             + "rules: plex is down\n"),
         entry("hangs", "Restarting it: run 'tests/heal'.\"' did not end within 10 s and was killed; "
@@ -552,6 +552,21 @@ class NotifyTest {
         clock.add(Duration.ofHours(25));
         assertEquals(sentence("too old"), pass().err());
         assertEquals("", pass().err());
+    }
+
+    @Test void aMessageMadeWhileTheClockWasWrongIsSentOnceItIsRight() {
+        answer("/hook", 503, "");
+        watched("notify webhook('@/hook')", "");
+        clock.add(Duration.ofDays(-20_000));
+        pass();
+        plex.start();
+        pass();
+        clock.add(Duration.ofMinutes(10));
+        pass();
+        clock.add(Duration.ofDays(20_000));
+        inbox.answers.clear();
+        assertEquals("", pass().err());
+        assertEquals("plex is healthy again", json(last("/hook")).get("title"));
     }
 
     @Test void whatWaitsForAHookThatLeftTheRulesIsGivenToThePresentOnes() {

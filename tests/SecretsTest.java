@@ -4,7 +4,9 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
+import static org.junit.jupiter.api.DynamicTest.dynamicTest;
 
+import groovy.json.JsonOutput;
 import java.io.IOException;
 import java.net.URLEncoder;
 import java.nio.charset.StandardCharsets;
@@ -16,14 +18,19 @@ import java.util.Base64;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import mockwebserver3.Dispatcher;
 import mockwebserver3.MockResponse;
 import mockwebserver3.MockWebServer;
 import mockwebserver3.RecordedRequest;
+import okhttp3.HttpUrl;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.TestFactory;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -265,6 +272,88 @@ class SecretsTest {
                     .filter(file -> !file.toString().matches(".*/(compiled|last-good)/.*")).toList())
                 clean(file.toString(), Files.readString(file, StandardCharsets.ISO_8859_1));
         }
+    }
+
+    private static final List<String> CANARIES = List.of("Kq.*+?[](){}|^$\\Zw-vB", "Kq%2F%25%zz%Zw%41vB",
+        " Kq9 zW\tvB7\n Xj4  Pm\n", "Kqäß☃'ü\"Zw<&>vB", "/Kq9/zW7/vB3'Xj", "Kq9zW7vB3Xj5Pm2", "Kq9");
+
+    /** How servers write back what they were sent. */
+    private static List<String> written(String canary) {
+        String json = JsonOutput.toJson(canary), query = new HttpUrl.Builder().scheme("http").host("x")
+            .addPathSegment(canary).addQueryParameter("q", canary).build().toString();
+        return List.of(canary, json.substring(1, json.length() - 1), URLEncoder.encode(canary,
+            StandardCharsets.UTF_8), query, canary.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+            .replace("\"", "&quot;"), Base64.getEncoder().encodeToString(("me:" + canary)
+            .getBytes(StandardCharsets.UTF_8)));
+    }
+
+    /** Cut at each place: by what shows the beginning of a body, and the last words of a command. */
+    @TestFactory Stream<DynamicTest> noPartOfASecretIsShownHoweverItIsWrittenAndCut() {
+        return CANARIES.stream().map(canary -> dynamicTest(canary.replaceAll("\\s", "_"), () -> {
+            List<String> written = written(canary);
+            for (int i = 0; i < 24; i++)
+                home.file("text." + i, "a ".repeat(3 * i) + written.get(i % 6) + "b ".repeat(150 - 3 * i));
+            home.script("hook", "echo \"$@ $WATCHDOG_TITLE $WATCHDOG_TEXT\" >>messages; env >>environment");
+            home.script("show", "cat text.$1; exit 3").file("messages", "").env("TOKEN", canary).rules("""
+                def t = secret('TOKEN')
+                notify command('./hook')
+                watch('basic') { url 'http://127.0.0.1:1/'; basicAuth 'me', t; attempts 1 }
+                for (i in 0..23) watch("w$i") {
+                    command "./show $i"
+                    attempts 1
+                    within 1.millisecond
+                    healthy { body == 'x' }
+                    restart { run "./show $i" }
+                }
+                """);
+            StringBuilder shown = new StringBuilder();
+            for (String words : List.of("--verbose", "status", "status --json", "log", "check --json"))
+                shown.append(home.watchdog(words.split(" ")));
+            shown.append(Files.readString(folder.resolve("messages")));
+            for (String file : List.of("memory.json", "incidents.jsonl", "history.jsonl"))
+                shown.append(Files.readString(home.state().resolve(file)));
+            says(shown.toString(), "***");
+            says(Files.readString(folder.resolve("environment")), "WATCHDOG_TEXT");
+            assertFalse(Files.readAllLines(folder.resolve("environment")).stream()
+                .anyMatch(line -> line.startsWith("TOKEN=")), "a command does not get it");
+            for (int i = 0; i < written.size(); i++) {
+                String text = written.get(i).strip().replaceAll("\\s+", " ");
+                int length = Math.min(text.length(), i == 0 ? 6 : 30);
+                for (int at = 0; at + length <= text.length(); at++) {
+                    int found = shown.indexOf(text.substring(at, at + length));
+                    assertTrue(found < 0, () -> "shown: …" + shown.substring(Math.max(0, found - 200), found + 60));
+                }
+            }
+        }));
+    }
+
+    /** Terminals obey some of these characters, and readers are misled by the others. */
+    @Test void nothingFromOutsideKeepsItsControlCharacters() throws IOException {
+        String hostile = "\u001b[31m\u009b31m\u0085\u2028\u2029\u202e\u2066\u200b\u0007\b\rx";
+        home.file("text", hostile).script("show", "cat text; exit 3");
+        server.setDispatcher(new Dispatcher() {
+            @Override public MockResponse dispatch(RecordedRequest request) {
+                if (request.getUrl().encodedPath().startsWith("/hook")) told.add(request.getBody().utf8());
+                return new MockResponse.Builder().code(302).body(hostile + "<title>" + hostile + "</title>")
+                    .addHeader("X-A", hostile.replaceAll("[^\\x20-\\x7e]", "") + "b")
+                    .addHeader("Location", "/x\u009b31m").build();
+            }
+        });
+        home.rules("""
+            notify webhook('%1$shook'), orElse: command('./show')
+            watch('body')    { url '%1$s'; attempts 1; healthy { body == 'x' } }
+            watch('status')  { url '%1$s'; attempts 1; restart { run './show' }; within 1.millisecond }
+            watch('header')  { url '%1$s'; attempts 1; healthy { header('X-A') == 'x' && headers == null } }
+            watch('number')  { url '%1$s'; attempts 1; healthy { Integer.parseInt(body) == 3 } }
+            watch('json')    { url '%1$s'; attempts 1; healthy { json('a') == 3 } }
+            watch('command') { command './show'; attempts 1 }
+            """.formatted(at("/")));
+        StringBuilder shown = new StringBuilder(String.join("", told));
+        for (String words : List.of("--verbose", "--json", "status", "status --json", "log", "check --json", "tell"))
+            shown.append(home.watchdog(words.split(" ")));
+        shown.append(told).append(Files.readString(home.state().resolve("memory.json")));
+        Matcher control = Pattern.compile("[\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}&&[^\n]]").matcher(shown);
+        assertFalse(control.find(), () -> "shown: " + shown.substring(Math.max(0, control.start() - 100)));
     }
 
     @Test void theSecretItselfReachesTheServiceThatItIsFor() throws IOException {
