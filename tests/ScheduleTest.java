@@ -49,7 +49,7 @@ class ScheduleTest {
             code -> { });
         var options = new watchdog(env);
         options.rules = rules;
-        return Job.of(new Context(env, options), every);
+        return Job.of(new Context(env, options), every, null);
     }
 
     private static final Duration FIVE = Duration.ofMinutes(5), TEN = Duration.ofMinutes(10);
@@ -66,6 +66,8 @@ class ScheduleTest {
         "schedule --every 60m | 0 */1 * * * HOME",
         "schedule --every 6h | 0 */6 * * * HOME",
         "schedule --rules 100%/it's.groovy | --rules 'HOME/100\\%/it'\\''s.groovy'",
+        "schedule --page www/i.html | schedule.log --page HOME/www/i.html --quiet --rules HOME/rules.groovy",
+        "schedule --as systemd --page i.html | watchdog` `--page` `HOME/i.html` `--quiet`",
         "schedule --state elsewhere | --rules HOME/rules.groovy --state HOME/elsewhere",
         "schedule --as systemd | ExecStart=`HOME/.local/bin/watchdog` `--quiet` `--rules` "
             + "`HOME/rules.groovy`",

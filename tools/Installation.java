@@ -131,14 +131,17 @@ record Installation(Path command, Path data, List<Path> jars, List<String> javaO
           *) export LC_ALL=<locale> ;;
         esac
 
-        # The schedule's `--log FILE`: at most two files of 1 MiB. Without it the pass still runs.
+        # `--log FILE`: at most two files of 1 MiB. Without a log the pass still runs.
         if [ "${1:-}" = --log ]; then
-          log=$2
+          [ -z "$(find "$2" -size +2047 2>/dev/null)" ] || mv -f "$2" "$2.old"
+          if (umask 077 && mkdir -p "${2%/*}" && true >>"$2") 2>/dev/null; then exec >>"$2" 2>&1; fi
           shift 2
-          [ -z "$(find "$log" -size +2047 2>/dev/null)" ] || mv -f "$log" "$log.old"
-          if (umask 077 && mkdir -p "${log%/*}" && true >>"$log") 2>/dev/null; then
-            exec >>"$log" 2>&1
-          fi
+        fi
+        # `--page FILE`: what `watchdog report` writes after the pass.
+        page=
+        if [ "${1:-}" = --page ]; then
+          page=$2
+          shift 2
         fi
 
         fail() {
@@ -163,19 +166,21 @@ record Installation(Path command, Path data, List<Path> jars, List<String> javaO
         home=$(readlink -f "$java" 2>/dev/null)
         build=$({ cksum <"${home%/bin/java}/release"; } 2>/dev/null)
         archive=$folder/${build%% *}.jsa
-        if [ -e "$archive" ] || [ "${1:-}" != --quiet ]; then
+        if [ -z "$page" ] && { [ -e "$archive" ] || [ "${1:-}" != --quiet ]; }; then
           exec "$java" "@$folder/java.args" "-XX:SharedArchiveFile=$archive" watchdog "$@"
         fi
 
+        "$java" "@$folder/java.args" "-XX:SharedArchiveFile=$archive" watchdog "$@"
+        code=$?
         # The first pass with a build of Java is made twice, and the second one writes the archive.
         # That may fail, as it does with builds of Java that have no archive of their own.
-        "$java" "@$folder/java.args" watchdog "$@"
-        code=$?
-        rm -f "$folder"/*.jsa
-        if (true >"$archive") 2>/dev/null; then
+        if ! [ -e "$archive" ] && rm -f "$folder"/*.jsa && (true >"$archive") 2>/dev/null; then
           "$java" "@$folder/java.args" "-XX:ArchiveClassesAtExit=$archive.new" watchdog "$@" \\
             >/dev/null 2>&1
           [ ! -s "$archive.new" ] || mv "$archive.new" "$archive"
+        fi
+        if [ -n "$page" ]; then
+          "$java" "@$folder/java.args" "-XX:SharedArchiveFile=$archive" watchdog report "$page" "$@"
         fi
         exit $code
         """;

@@ -11,7 +11,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.stream.Collectors;
-import java.util.stream.Stream;
 
 /** Something that starts passes. */
 interface Scheduler {
@@ -37,8 +36,8 @@ record Crontab(Job job) implements Scheduler {
         long minutes = job.every().toMinutes();
         String times = minutes < 60 ? "*/" + minutes + " * * * *"
             : "0 */" + minutes / 60 + " * * *";
-        String command = job.words().stream().map(Crontab::quote).collect(Collectors.joining(" "))
-            .replace("%", "\\%"); // cron ends a command at a plain %
+        String command = job.words(true).stream().map(Crontab::quote)
+            .collect(Collectors.joining(" ")).replace("%", "\\%"); // cron ends a command at a plain %
         return begin() + "(written by `watchdog schedule`; --remove removes it)\n"
             + times + " " + command + "\n@reboot sleep 60; " + command + "\n" + end();
     }
@@ -102,8 +101,8 @@ record Units(Job job, Map<Path, String> files, String load, String unload, Strin
         Path folder = job.config().resolve("systemd/user");
         String name = "watchdog-" + job.id(), timer = name + ".timer";
         long minutes = job.every().toMinutes();
-        String command = Stream.concat(Stream.of(job.command().toString()),
-            job.arguments().stream()).map(Units::quote).collect(Collectors.joining(" "));
+        String command =
+            job.words(false).stream().map(Units::quote).collect(Collectors.joining(" "));
         String service = """
             [Unit]
             Description=A pass of watchdog
@@ -148,7 +147,7 @@ record Units(Job job, Map<Path, String> files, String load, String unload, Strin
     static Units launchd(Job job) {
         String label = "watchdog." + job.id();
         Path file = job.home().resolve("Library/LaunchAgents/" + label + ".plist");
-        String words = job.words().stream().map(word -> "        <string>" + word
+        String words = job.words(true).stream().map(word -> "        <string>" + word
             .replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") + "</string>\n")
             .collect(Collectors.joining());
         // AbandonProcessGroup: otherwise launchd ends what the pass has started, when it ends.

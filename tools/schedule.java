@@ -35,6 +35,9 @@ public final class schedule implements Callable<Integer> {
     @Option(names = "--as", paramLabel = "KIND", description = "cron, systemd or launchd; default:"
         + " launchd on macOS; elsewhere cron if it is installed, or else systemd.")
     Kind as;
+    @Option(names = "--page", paramLabel = "FILE",
+        description = "After each pass write the page of `watchdog report` to this file.")
+    Path page;
     @Option(names = "--install", description = "Write the schedule, or replace it.")
     boolean install;
     @Option(names = "--remove", description = "Remove the schedule.")
@@ -50,7 +53,7 @@ public final class schedule implements Callable<Integer> {
         ExitException.mistakeIf(install && remove, "use either --install or --remove");
         context = options.context();
         ExitException.mistakeIf(context.isReadOnly(), "a schedule needs a writable state folder");
-        job = Job.of(context, every);
+        job = Job.of(context, every, page);
         List<Scheduler> all = List.of(new Crontab(job), Units.systemd(job), Units.launchd(job));
         return context.orExit("cannot change the schedule", () -> {
             if (remove) return remove(as == null ? all : List.of(all.get(as.ordinal())));
@@ -118,7 +121,7 @@ public final class schedule implements Callable<Integer> {
 
 /** What runs, and how often; {@code id} is the name of the state folder, for file names. */
 record Job(String id, Path home, Path config, Path folder, Path command, List<String> arguments,
-           Duration every, CommandRunner runner) {
+           Path page, Duration every, CommandRunner runner) {
     Job {
         long minutes = every.toMinutes();
         boolean fits = minutes > 0 && (60 % minutes == 0
@@ -127,7 +130,7 @@ record Job(String id, Path home, Path config, Path folder, Path command, List<St
             + " a day into equal parts, for example 1m, 5m, 15m, 1h or 6h");
     }
 
-    static Job of(Context context, Duration every) {
+    static Job of(Context context, Duration every, Path page) {
         Path home = context.env.home(), folder = context.folder;
         List<String> arguments =
             new ArrayList<>(List.of("--quiet", "--rules", context.rulesFile.toString()));
@@ -137,8 +140,10 @@ record Job(String id, Path home, Path config, Path folder, Path command, List<St
         String path = CommandRunner.path(List.of(), env.getOrDefault("PATH", ""), env);
         return new Job(folder.getFileName().toString().replaceAll("[^\\w.-]", "_"), home,
             context.env.folder("XDG_CONFIG_HOME", ".config"), folder,
-            home.resolve(".local/bin/watchdog"), arguments, every, new CommandRunner(home, folder,
-            folder, path, env, Deadline.in(Duration.ofMinutes(5)), text -> { }));
+            home.resolve(".local/bin/watchdog"), arguments,
+            page == null ? null : context.env.cwd().resolve(page), every,
+            new CommandRunner(home, folder, folder, path, env, Deadline.in(Duration.ofMinutes(5)),
+                text -> { }));
     }
 
     String user() { return System.getProperty("user.name"); }
@@ -146,10 +151,11 @@ record Job(String id, Path home, Path config, Path folder, Path command, List<St
     /** For `status`: the seconds between two passes. */
     Path interval() { return folder.resolve("schedule"); }
 
-    /** cron and launchd keep no output, so the script writes it to a log of a bounded size. */
-    List<String> words() {
-        List<String> words = new ArrayList<>(List.of(command.toString(), "--log",
-            folder.resolve("schedule.log").toString()));
+    /** The script keeps a log of a bounded size, since cron and launchd keep no output. */
+    List<String> words(boolean log) {
+        List<String> words = new ArrayList<>(List.of(command.toString()));
+        if (log) words.addAll(List.of("--log", folder.resolve("schedule.log").toString()));
+        if (page != null) words.addAll(List.of("--page", page.toString()));
         words.addAll(arguments);
         return words;
     }
