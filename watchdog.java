@@ -901,12 +901,11 @@ record CheckCommand(Context context) {
 
 /** Finds every mistake, and prints the rules in words. */
 final class ValidateCommand {
-    /** Words that a shell knows without a program, or that begin something else. */
-    private static final Set<String> OF_SHELL = Set.of("if", "for", "while", "until", "case", "cd",
-        "test", "export", "exec", "eval", "set", "trap", "ulimit", "umask", "true", "false", "echo",
-        "printf", "read", "wait", "kill", "exit", "command", "unset", ".", ":");
+    /** Words of the shell itself. */
+    private static final String OF_SHELL = "if|for|while|until|case|cd|exec|export|set|trap|ulimit"
+        + "|umask|eval|exit|read|wait|command|unset|\\.|:";
     private final Context context;
-    private final List<String> problems = new ArrayList<>(), sudoers = new ArrayList<>();
+    private final List<String> problems = new ArrayList<>();
     private Rules rules;
 
     ValidateCommand(Context context) { this.context = context; }
@@ -914,11 +913,11 @@ final class ValidateCommand {
     int run() {
         Path file = context.rulesFile;
         rules = RulesLoader.load(file, RulesLoader.read(context.namedFile), context.env,
-            context.secrets, new CompiledRules(null));
+            context.secrets, new CompiledRules(Path.of("/dev/null/none")));
         problems.addAll(rules.warnings());
         rules.watches().forEach(this::validate);
         int exit = problems.isEmpty() ? 0 : 2;
-        context.printer.validated(file, rules, sudoers, problems, exit);
+        context.printer.validated(file, rules, problems, exit);
         return exit;
     }
 
@@ -956,7 +955,7 @@ final class ValidateCommand {
         String begin = script.strip().replaceFirst("^(\\w+=\\S*\\s+)+", "")
             .replaceFirst("(?s)\\s*[;&|<>()'\"`$\n].*", "");
         List<String> words = List.of(begin.split("\\s+"));
-        boolean program = words.get(0).matches("[\\w./+-]+") && !OF_SHELL.contains(words.get(0));
+        boolean program = words.get(0).matches("(?!(" + OF_SHELL + ")$)[\\w./+-]+");
         return program ? words : List.of();
     }
 
@@ -971,16 +970,15 @@ final class ValidateCommand {
         }
     }
 
-    /** Under cron nobody can type a password; sudoers must allow this command without one. */
+    /** Under cron nobody can type a password. */
     private void validateSudo(Watch watch, String step, List<String> words) {
-        if (words.size() < 2 || !words.get(1).equals("-n"))
-            report(watch, step + ": sudo would ask for a password under cron; write sudo -n");
         List<String> command = words.stream().skip(1).dropWhile(word -> word.startsWith("-"))
             .toList();
         Path program = command.isEmpty() ? null : find(watch, step, command.get(0));
-        if (program != null) sudoers.add(System.getProperty("user.name") + " ALL=(root) NOPASSWD: "
-            + program + command.stream().skip(1).map(word -> " "
-            + word.replaceAll("[,:=\\\\]", "\\\\$0")).collect(Collectors.joining()));
+        if (program == null || words.get(1).equals("-n")) return;
+        report(watch, step + ": sudo would ask for a password; write sudo -n, and this line in"
+            + " sudoers: " + System.getProperty("user.name") + " ALL=(root) NOPASSWD: " + program
+            + " " + String.join(" ", command.subList(1, command.size())));
     }
 }
 
@@ -3511,6 +3509,15 @@ interface Language extends Model {
 
     /** The option that the compiler adds to a block of conditions: its text. */
     String SOURCE = "source";
+    /** Groovy would find these words on Object or Closure first, so their methods are renamed. */
+    Map<String, String> RENAMED = Map.of("run", "running", "notify", "notifying", "call", "calling",
+        "command", "commandHook");
+
+    static String wordOf(String method) {
+        for (var renamed : RENAMED.entrySet())
+            if (renamed.getValue().equals(method)) return renamed.getKey();
+        return method.matches("get[A-Z].*") ? Text.lowerFirst(method.substring(3)) : method;
+    }
 
     /** The words at the top of the file. They can be used in every block. */
     abstract class RulesScript {
@@ -3527,13 +3534,15 @@ interface Language extends Model {
         public void watch(String name,
                 @DelegatesTo(value = WatchSpec.class, strategy = DELEGATE_FIRST) Closure<?> block) {
             WatchSpec spec = new WatchSpec(loader, name);
+            loader.hooksHere = spec.hooks;
             Blocks.run(block, spec);
+            loader.hooksHere = loader.globalHooks;
             loader.add(spec);
         }
-        /** A hook for every watch. `on:` lists the kinds of event, default all; `orElse:` is a
-         *  second hook for when this one fails. */
+        /** A hook for the watch around it, or at the top for every watch. `on:` lists the kinds of
+         *  event, default all; `orElse:` is a second hook for when this one fails. */
         public void notifying(Hook hook, @Named List<?> on, @Named Hook orElse) {
-            loader.attach(loader.globalHooks, hook, on, orElse, "every watch");
+            loader.attach(hook, on, orElse);
         }
         /** Custom Groovy code as a hook: `notify { event -> … }`. */
         public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
@@ -3541,12 +3550,29 @@ interface Language extends Model {
             notifying(loader.blockHook(block), on, orElse);
         }
         /** Folders to search for programs before PATH: absolute, or beginning with ~/. */
-        public void path(String... folders) { loader.path(folders); }
+        public void path(String... folders) {
+            for (String folder : folders) {
+                String full = folder.startsWith("~/") ? loader.env.home() + folder.substring(1)
+                    : folder;
+                if (full.startsWith("/") && !full.contains(":")) loader.path.add(full);
+                else loader.mistake("path '" + folder + "' is not an absolute folder; write, for"
+                    + " example, '/opt/homebrew/bin' or '~/bin'");
+            }
+        }
         /** A URL to request at the end of each pass: a dead man's switch. */
-        public void heartbeat(String url) { loader.heartbeat(url); }
+        public void heartbeat(String url) {
+            String missing = MissingSecretException.in(url);
+            if (missing == null) loader.heartbeat = loader.url("heartbeat", url);
+            else loader.reportMissing(RulesLoader.currentLine(), missing,
+                "the heartbeat is not sent");
+        }
         /** A file for the textfile collector of Prometheus' node exporter, written at the end of
          *  each pass over all watches; default none. Its name must end in .prom. */
-        public void metrics(String file) { loader.metrics(file); }
+        public void metrics(String file) {
+            loader.metrics = loader.file.resolveSibling(file);
+            if (!file.endsWith(".prom")) loader.mistake("metrics '" + file + "' needs a name that"
+                + " ends in .prom; the node exporter ignores other files");
+        }
         /** How long a whole pass may take; default 4.minutes. */
         public void deadline(Duration time) { loader.deadline = loader.positive("deadline", time); }
         /** A remedy for several watches: `def tunnel = restart { … }`, then `restart tunnel`. */
@@ -3562,7 +3588,13 @@ interface Language extends Model {
             return value;
         }
         /** The name of this machine. */
-        public String getHost() { return loader.host(); }
+        public String getHost() {
+            try {
+                return InetAddress.getLocalHost().getHostName();
+            } catch (UnknownHostException e) {
+                return "localhost";
+            }
+        }
 
         /** pushover.net; both keys are on its dashboard; `priority:` -2 to 2. */
         public Hook pushover(@Named(required = true) String token,
@@ -3624,9 +3656,9 @@ interface Language extends Model {
         final String name;
         final int line = RulesLoader.currentLine();
         final Map<String, Integer> dependencies = new LinkedHashMap<>(); // each with its line
+        final List<Hook> hooks = new ArrayList<>();
         private final RulesLoader loader;
         private final List<Remedy> remedies = new ArrayList<>();
-        private final List<Hook> hooks = new ArrayList<>();
         private final Map<String, String> headers = new LinkedHashMap<>();
         private int targets;
         private Probe probe;
@@ -3683,7 +3715,10 @@ interface Language extends Model {
             if (type != null) mediaType = type;
         }
         /** A PEM file with your own certificate authorities, trusted beside the system's. */
-        public void trust(String file) { trust = loader.certificates(file); }
+        public void trust(String file) {
+            trust = loader.file.resolveSibling(file);
+            loader.valid(() -> HttpClients.trust(new OkHttpClient(), trust), null);
+        }
         /** none, sameHost (default) or any; a redirect from https to http is never followed. */
         public void followRedirects(RedirectPolicy policy) { redirects = policy; }
         /** Conditions that must all be true, one a line; default `status in 200..299`. */
@@ -3738,15 +3773,6 @@ interface Language extends Model {
         }
         /** After how much silence to report again that it is still down; default 1.day. */
         public void remind(Duration time) { remind = loader.positive("remind", time); }
-        /** A hook for this watch, with the same options as at the top of the file. */
-        public void notifying(Hook hook, @Named List<?> on, @Named Hook orElse) {
-            loader.attach(hooks, hook, on, orElse, name);
-        }
-        public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
-                Closure<?> block, @Named List<?> on, @Named Hook orElse) {
-            notifying(loader.blockHook(block), on, orElse);
-        }
-
         private void refuse(boolean wrong, String why) {
             if (wrong) loader.mistakeAt(line, "watch '" + Text.plain(name, 60) + "' " + why);
         }
@@ -4002,15 +4028,17 @@ final class RulesLoader {
         Instant.EPOCH, Instant.EPOCH);
     final Secrets secrets;
     final List<Model.Hook> globalHooks = new ArrayList<>();
+    List<Model.Hook> hooksHere = globalHooks;
     String heartbeat;
     Path metrics;
     Duration deadline = Duration.ofMinutes(4);
-    private final Path file;
-    private final Environment env;
+    final Path file;
+    final Environment env;
+    final List<String> path = new ArrayList<>();
     private final Mistakes mistakes;
     private final Map<String, Language.WatchSpec> watches = new LinkedHashMap<>();
     private final Map<String, Model.Hook> hooks = new LinkedHashMap<>();
-    private final List<String> path = new ArrayList<>(), warnings = new ArrayList<>();
+    private final List<String> warnings = new ArrayList<>();
     private int blockHooks;
     private boolean loaded;
 
@@ -4139,7 +4167,7 @@ final class RulesLoader {
     }
 
     /** The value, or a mistake and {@code instead}, so that later mistakes are found too. */
-    private <T> T valid(Supplier<T> value, T instead) {
+    <T> T valid(Supplier<T> value, T instead) {
         try {
             return value.get();
         } catch (IllegalArgumentException e) {
@@ -4185,16 +4213,15 @@ final class RulesLoader {
     }
 
     /** A hook whose secret is missing is left out, and reported by each pass. */
-    void attach(List<Model.Hook> target, Model.Hook hook, List<?> on, Model.Hook orElse,
-                String owner) {
+    void attach(Model.Hook hook, List<?> on, Model.Hook orElse) {
         for (Model.Hook each : orElse == null ? List.of(hook) : List.of(hook, orElse))
             if (each.missingSecret() != null) reportMissing(currentLine(), each.missingSecret(),
-                each.label() + " sends nothing for " + owner);
+                each.label() + " sends nothing");
         if (hook.missingSecret() != null) return;
         boolean usable = orElse != null && orElse.missingSecret() == null;
         Model.Hook attached = hook.with(on == null ? hook.on() : kinds(on), usable ? orElse : null);
         hooks.merge(attached.id(), attached, (a, b) -> a.orElse() == null ? b : a);
-        target.add(attached);
+        hooksHere.add(attached);
     }
 
     private Set<Model.EventKind> kinds(List<?> on) {
@@ -4204,15 +4231,6 @@ final class RulesLoader {
             else mistake("on: needs kinds such as [healed, gave_up]; found " + Text.value(kind));
         }
         return kinds;
-    }
-
-    void path(String... folders) {
-        for (String folder : folders) {
-            String full = folder.startsWith("~/") ? env.home() + folder.substring(1) : folder;
-            if (full.startsWith("/") && !full.contains(":")) path.add(full);
-            else mistake("path '" + folder + "' is not an absolute folder; write, for example, "
-                + "'/opt/homebrew/bin' or '~/bin'");
-        }
     }
 
     String url(String word, String url) {
@@ -4237,32 +4255,6 @@ final class RulesLoader {
 
     List<String> words(String command) {
         return valid(() -> ShellWords.of(command), List.of("?"));
-    }
-
-    Path certificates(String name) {
-        Path pem = file.resolveSibling(name);
-        valid(() -> HttpClients.trust(new OkHttpClient(), pem), null);
-        return pem;
-    }
-
-    String host() {
-        try {
-            return InetAddress.getLocalHost().getHostName();
-        } catch (UnknownHostException e) {
-            return "localhost";
-        }
-    }
-
-    void heartbeat(String url) {
-        String missing = MissingSecretException.in(url);
-        if (missing != null) reportMissing(currentLine(), missing, "the heartbeat is not sent");
-        else heartbeat = url("heartbeat", url);
-    }
-
-    void metrics(String name) {
-        metrics = file.resolveSibling(name);
-        if (!name.endsWith(".prom")) mistake("metrics '" + name
-            + "' needs a name that ends in .prom; the node exporter ignores other files");
     }
 
     void reportMissing(int line, String missing, String effect) {
@@ -4340,11 +4332,11 @@ final class Mistakes {
         int line = mistake.line, column = mistake.column;
         String place = (line > 0 ? ":" + line : "") + (column > 0 ? ":" + column : "");
         String text = fileName + place + ": " + mistake.text;
-        if (line < 1 || line > lines.size()) return secrets.mask(text);
-        String source = lines.get(line - 1).replaceAll("[" + Text.CONTROLS + "]", " ");
-        String caret = column < 1 ? ""
-            : "\n    " + " ".repeat(Math.min(column - 1, source.length())) + "^";
-        return secrets.mask(text + "\n    " + source + caret);
+        if (line > 0 && line <= lines.size())
+            text += "\n    " + line(line).replaceAll("[" + Text.CONTROLS + "]", " ");
+        if (column > 0 && line <= lines.size()) text += "\n    "
+            + " ".repeat(Math.min(column - 1, line(line).length())) + "^";
+        return secrets.mask(text);
     }
 }
 
@@ -4352,14 +4344,12 @@ final class Mistakes {
 final class CompiledRules {
     private final Path folder;
 
-    /** Without a folder nothing is kept. */
     CompiledRules(Path folder) { this.folder = folder; }
 
     /** The class of the script, or null if it must be compiled (again). */
     Class<?> load(String text) {
-        Path classes = folder == null ? null : folder.resolve(key(text));
-        if (classes == null || !Files.isDirectory(classes) || !SecureFiles.isOurs(folder))
-            return null;
+        Path classes = folder.resolve(key(text));
+        if (!Files.isDirectory(classes) || !SecureFiles.isOurs(folder)) return null;
         try (Stream<Path> files = Files.list(classes)) {
             ClassLoader loader = new URLClassLoader(new URL[] {classes.toUri().toURL()},
                 CompiledRules.class.getClassLoader());
@@ -4381,7 +4371,7 @@ final class CompiledRules {
 
     /** Where to compile to; null if nothing can be written, which is slower but not wrong. */
     Path newFolder() {
-        return folder == null ? null : SecureFiles.orElse(() ->
+        return SecureFiles.orElse(() ->
             Files.createTempDirectory(SecureFiles.subfolder(folder), "new-"), e -> null);
     }
 
@@ -4597,23 +4587,26 @@ final class ShellWords {
 
 /** The blocks of a rules file, and the words that each of them declares. */
 enum Block {
-    file("the file", Language.RulesScript.class), watch("watch", Language.WatchSpec.class),
-    healthy("healthy", Language.Conditions.class), when("when", Language.CauseConditions.class),
-    restart("restart", Language.RemedySpec.class), unknown("", Object.class);
+    file("the file", Language.RulesScript.class), watch("watch { }", Language.WatchSpec.class),
+    healthy("healthy { }", Language.Conditions.class),
+    when("when: { }", Language.CauseConditions.class),
+    restart("restart { }", Language.RemedySpec.class), unknown("", Object.class);
 
-    /** Groovy would find these words on Object or Closure first, so their methods are renamed. */
-    static final Map<String, String> RENAMED = Map.of("run", "running", "notify", "notifying",
-        "call", "calling", "command", "commandHook");
     /** A value of each type, as it is written in the rules; $ is the name of the parameter. */
     private static final Map<String, String> SAMPLES = Map.of("String", "'$'", "String[]",
         "'…', '…'", "int", "3", "Integer", "3", "Duration", "10.seconds", "Closure", "{ … }",
         "List", "[…]", "Map", "[…]", "Hook", "pushover(…)", "Object", "'$'");
     final String title;
     private final Class<?> spec;
+    private final Map<String, List<Method>> words;
 
     Block(String title, Class<?> spec) {
         this.title = title;
         this.spec = spec;
+        words = Arrays.stream(spec.getMethods())
+            .filter(method -> method.getDeclaringClass().getEnclosingClass() == Language.class)
+            .sorted(Comparator.comparing(Method::toString))
+            .collect(Collectors.groupingBy(method -> Language.wordOf(method.getName())));
     }
 
     /** The block whose class declares a method, or null: it is no word of the rules. */
@@ -4625,17 +4618,7 @@ enum Block {
 
     boolean hasConditions() { return this == healthy || this == when; }
 
-    private Stream<Method> methods() {
-        return Arrays.stream(spec.getMethods())
-            .filter(method -> method.getDeclaringClass().getEnclosingClass() == Language.class);
-    }
-
-    List<Method> methods(String word) {
-        return methods().filter(method -> wordOf(method.getName()).equals(word)).sorted(Comparator
-            .comparingInt(Method::getParameterCount).thenComparing(Method::toString)).toList();
-    }
-
-    boolean declares(String word) { return !methods(word).isEmpty(); }
+    boolean declares(String word) { return words.containsKey(word); }
 
     /** Which declares a word: this block, or else the file, or neither: null. */
     Block owner(String word) {
@@ -4646,38 +4629,33 @@ enum Block {
     /** Groovy would also find the words of an enclosing block, such as url in restart { }. */
     boolean accepts(MethodNode word) {
         Block owner = declaring(word);
+        boolean hook = this == watch && word.getName().equals("notifying");
         boolean value = owner == file && !word.isVoidMethod()
-            && watch.methods().noneMatch(method -> method.getName().equals(word.getName()));
-        return owner == null || value || owner == this || owner == healthy && this == when;
+            && !word.getName().equals("restart");
+        return owner == null || value || hook || owner == this || owner == healthy && this == when;
     }
 
     /** All words that can be used in this block, values such as `none` among them. */
     Set<String> words() {
-        Stream<String> methods = Stream.concat(methods(), file.methods()).map(Method::getName);
-        Stream<String> fields = Stream.of(spec, file.spec)
-            .flatMap(type -> Arrays.stream(type.getFields())).map(Field::getName);
-        return Stream.concat(methods.map(Block::wordOf), fields)
-            .collect(Collectors.toCollection(TreeSet::new));
-    }
-
-    static String wordOf(String method) {
-        for (var renamed : RENAMED.entrySet())
-            if (renamed.getValue().equals(method)) return renamed.getKey();
-        return method.matches("get[A-Z].*") ? Text.lowerFirst(method.substring(3)) : method;
+        Set<String> all = new TreeSet<>(words.keySet());
+        all.addAll(file.words.keySet());
+        for (Class<?> type : List.of(spec, file.spec))
+            for (Field value : type.getFields()) all.add(value.getName());
+        return all;
     }
 
     /** The options of a word: all its methods have the same. */
     List<java.lang.reflect.Parameter> options(String word) {
-        return Arrays.stream(methods(word).get(0).getParameters())
+        return Arrays.stream(words.get(word).get(0).getParameters())
             .filter(parameter -> parameter.isAnnotationPresent(Language.Named.class)).toList();
     }
 
+    Class<?> type(String word) { return words.get(word).get(0).getReturnType(); }
+
     /** The sentence for a word of this block that stands in another one. */
     String belongs(String word, Block here) {
-        return "'" + word + "' belongs in " + inBraces() + ", not in " + here.inBraces();
+        return "'" + word + "' belongs in " + title + ", not in " + here.title;
     }
-
-    private String inBraces() { return this == file ? title : title + " { }"; }
 
     String unknown(String word) {
         for (Block other : List.of(watch, healthy, restart, file))
@@ -4689,7 +4667,7 @@ enum Block {
 
     /** How a word is written, for a line that uses it in another way. */
     String usage(String word) {
-        return "; write: " + methods(word).stream().map(method -> usage(word, method)).distinct()
+        return "; write: " + words.get(word).stream().map(method -> usage(word, method)).distinct()
             .collect(Collectors.joining(", or "));
     }
 
@@ -4856,7 +4834,7 @@ final class RulesCompiler {
             ASTNode node = (ASTNode) call;
             boolean implicit = call instanceof MethodCallExpression m && m.isImplicitThis();
             boolean known = !context.getEnclosingClassNode().getDeclaredMethods(name).isEmpty();
-            String word = Block.wordOf(name);
+            String word = Language.wordOf(name);
             Block owner = block().owner(word);
             boolean judged = arguments.getExpressions().stream()
                 .allMatch(argument -> argument.getNodeMetaData(REPORTED) == null);
@@ -4911,15 +4889,12 @@ final class RulesCompiler {
 
         @Override public boolean handleUnresolvedProperty(PropertyExpression property) {
             String name = property.getPropertyAsString();
-            ClassNode type = getType(property.getObjectExpression());
-            boolean number = ClassHelper.isNumberType(type) || ClassHelper.isBigDecimalType(type);
-            String problem = typeName(type) + " has no '" + name + "'";
-            if (number) problem += Text.didYouMean(name, DslTransformer.UNITS.keySet());
-            if (number && DslTransformer.nanos(name) != null) problem = "'" + name
-                + "' follows a plain number, as in 3." + name
-                + "; for a variable write Duration.ofSeconds(…)";
-            if (property.getObjectExpression().getNodeMetaData(REPORTED) == null)
-                mistake(property, problem);
+            Expression object = property.getObjectExpression();
+            String hint = DslTransformer.nanos(name) == null
+                ? Text.didYouMean(name, DslTransformer.UNITS.keySet())
+                : "; for a variable write Duration.ofSeconds(…)";
+            if (object.getNodeMetaData(REPORTED) == null)
+                mistake(property, typeName(getType(object)) + " has no '" + name + "'" + hint);
             makeDynamic(property);
             return true;
         }
@@ -4929,7 +4904,7 @@ final class RulesCompiler {
             if (!(expression instanceof MethodCallExpression call)
                 || call.getNodeMetaData(REPORTED) != null) return;
             Block line = call.getMethod().getNodeMetaData(DslTransformer.LINE);
-            String word = Block.wordOf(target.getName());
+            String word = Language.wordOf(target.getName());
             String owner = target.getDeclaringClass().getName();
             boolean exits = owner.matches("java.lang.(System|Runtime)")
                 && word.matches("exit|halt");
@@ -5077,8 +5052,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
             nameBlocks(arguments, Block.valueOf(word));
         if (word.equals("call")) nameBlocks(arguments, Block.file);
         call.setArguments(byPlace(owner, word, arguments, call));
-        if (!Block.RENAMED.containsKey(word) || probe) return;
-        call.setMethod(new ConstantExpression(Block.RENAMED.get(word)));
+        if (!Language.RENAMED.containsKey(word) || probe) return;
+        call.setMethod(new ConstantExpression(Language.RENAMED.get(word)));
         call.getMethod().putNodeMetaData(LINE, line);
     }
 
@@ -5094,7 +5069,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         BlockStatement code = (BlockStatement) closure.getCode();
         if (code.getStatements().stream().allMatch(this::declares))
             mistake(closure, "there is no condition in " + name.title
-                + " { }; write, for example, status == 200");
+                + "; write, for example, status == 200");
         conditions(code, name);
     }
 
@@ -5140,7 +5115,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
             return;
         String word = b.getLeftExpression().getText();
         if (!(b.getRightExpression() instanceof ConstantExpression value)) return;
-        Class<?> type = name.methods(word).get(0).getReturnType();
+        Class<?> type = name.type(word);
         if (type == int.class && value.getValue() instanceof String)
             mistake(value, word + " is a whole number; write: " + value.getText());
         if (type == String.class && value.getValue() instanceof Number)
@@ -5157,7 +5132,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         if (!arguments.isEmpty() && arguments.get(0) instanceof MapExpression map) {
             place = arguments.remove(0);
             for (MapEntryExpression entry : map.getMapEntryExpressions())
-                given.put(option(entry, word, known), entry.getValueExpression());
+                given.put(option(entry, known), entry.getValueExpression());
         }
         if (conditions != null) given.put(Language.SOURCE, new ConstantExpression(conditions));
         for (var option : options) {
@@ -5171,15 +5146,12 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     }
 
     /** The name of an option; the conditions of `when:` are a block of watchdog's too. */
-    private String option(MapEntryExpression entry, String word, List<String> known) {
+    private String option(MapEntryExpression entry, List<String> known) {
         String name = entry.getKeyExpression().getText();
         if (name.equals("when") && entry.getValueExpression() instanceof ClosureExpression closure)
             nameBlock(closure, Block.when);
         if (known.contains(name)) return name;
-        boolean elsewhere = Block.watch.declares(word)
-            && Block.watch.options(word).stream().anyMatch(option -> option.getName().equals(name));
-        mistake(entry, elsewhere ? Block.watch.belongs(name + ":", block)
-            : "no option '" + name + "' here" + Text.didYouMean(name, known));
+        mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
         return name;
     }
 }
@@ -5203,7 +5175,7 @@ record WatchJson(String name, String verdict, String reason, int status, long mi
 
 record PassJson(List<WatchJson> watches, int exit) { }
 
-record ValidateJson(List<String> watches, List<String> sudoers, List<String> problems, int exit) { }
+record ValidateJson(List<String> watches, List<String> problems, int exit) { }
 
 /** What `status` says of one watch; its components are the fields of --json. */
 record WatchStatus(String name, String state, Instant since, Instant pausedUntil, String reason,
@@ -5335,13 +5307,12 @@ final class Printer {
             .collect(Collectors.joining(", ")));
     }
 
-    void validated(Path file, Rules rules, List<String> sudoers, List<String> problems, int exit) {
+    void validated(Path file, Rules rules, List<String> problems, int exit) {
         List<String> names = rules.watches().stream().map(Watch::name).toList();
         if (options.json) {
-            json(new ValidateJson(names, sudoers, problems, exit));
+            json(new ValidateJson(names, problems, exit));
         } else {
             rules.watches().forEach(this::watch);
-            for (String line : sudoers) line("sudo needs this line in sudoers: " + line);
             if (exit == 0) line(file.getFileName() + " is good: "
                 + Text.count(names.size(), "watch", "watches"));
         }

@@ -126,7 +126,7 @@ class CommandLineTest {
             + "https:// or http://",
         "check ftp://x/ | watchdog: url 'ftp://x/' is not a URL; write, for example, "
             + "'https://plex.example.com/identity'",
-        "check http://x/ statsu==200 | condition 1, column 1: no such word 'statsu' in healthy; did you "
+        "check http://x/ statsu==200 | condition 1, column 1: no such word 'statsu' in healthy { }; did you "
             + "mean 'status'?",
         "check http://x/ status==(200 | braces do not match: one before this is not closed",
         "--jsn | watchdog: unknown option: '--jsn'; did you mean --json?",
@@ -199,7 +199,7 @@ class CommandLineTest {
 
     @Test void eachWrongConditionOfAOneOffIsToldByItsNumber() {
         assertEquals("""
-            condition 1, column 1: no such word 'statsu' in healthy; did you mean 'status'?
+            condition 1, column 1: no such word 'statsu' in healthy { }; did you mean 'status'?
                 statsu == 200
                 ^
             condition 2, column 1: String has no 'contians'; did you mean 'contains'?
@@ -393,9 +393,9 @@ class CommandLineTest {
         "sh \"A=1 B=2 nosuch; true\" => no program \"nosuch\"",
         "sh \"if true; then nosuch; fi\" => is good", "sh \"cd /tmp && nosuch\" => is good",
         "sh \"$SHELL -c true\" => is good", "run \"sleep 3; echo x\" => no shell runs here, so \"3;\"",
-        "run \"sudo true a:b\" => sudo would ask for a password under cron; write sudo -n",
-        "sh \"sudo -n true | cat\" => sudo needs this line in sudoers: USER ALL=(root) NOPASSWD: /usr/bin/true",
-        "run \"sudo -n true a:b c=d\" => USER ALL=(root) NOPASSWD: /usr/bin/true a\\:b c\\=d",
+        "run \"sudo true a b\" => sudo would ask for a password; write sudo -n, and this line in sudoers: USER "
+            + "ALL=(root) NOPASSWD: /usr/bin/true a b", "sh \"sudo -n true | cat\" => is good",
+        "sh \"sudo true | cat\" => USER ALL=(root) NOPASSWD: /usr/bin/true",
         "run \"sudo -n nosuch\" => no program \"nosuch\" in"})
     void validateLooksIntoShellAndSudo(String step, String sentence) {
         home.script("sudo", "exit 1").rules("path '" + folder + "'\nwatch('a') { tcp 'localhost:1'; "
@@ -540,7 +540,7 @@ class CommandLineTest {
         "--json | 1 | watches, exit", "check --json | 1 | watches, exit",
         "--dry-run --json | 1 | watches, exit",
         "check http://127.0.0.1:1/ --json | 1 | watches, exit",
-        "validate --json | 0 | watches, sudoers, problems, exit",
+        "validate --json | 0 | watches, problems, exit",
         "status --json | 0 | watches, waiting, lastPass, every", "log --json | 0 | since, incidents",
         "pause disk --json | 0 | name, pausedUntil, message",
         "resume disk --json | 0 | name, wasPaused, message",
@@ -576,10 +576,10 @@ class CommandLineTest {
             + "/usr/bin:/bin:"
             + "/usr/local/bin:/opt/homebrew/bin:/usr/sbin:/sbin:" + folder + "/.local/bin;"
             + " name its folder: path '/opt/...'";
-        assertEquals("{\"watches\":[\"a\"],\"sudoers\":[],\"problems\":[\"" + complaint
+        assertEquals("{\"watches\":[\"a\"],\"problems\":[\"" + complaint
             + "\"],\"exit\":2}\n", run.out());
         assertEquals(2, run.exit());
-        assertEquals("{\"watches\":[\"a\"],\"sudoers\":[],\"problems\":[],\"exit\":0}\n",
+        assertEquals("{\"watches\":[\"a\"],\"problems\":[],\"exit\":0}\n",
             home.rules("watch('a') { tcp '127.0.0.1:1' }\n").watchdog("validate", "--json").out());
     }
 

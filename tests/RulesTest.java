@@ -135,26 +135,26 @@ class RulesTest {
             "no option 'onn' here; did you mean 'on'?"),
         new Wrong("top", "if (|hots == 'mini') { deadline 1.minute }",
             "no such word 'hots' in the file; did you mean 'host'?"),
-        new Wrong("watch", "|ulr 'http://x/'", "no such word 'ulr' in watch; did you mean 'url'?"),
+        new Wrong("watch", "|ulr 'http://x/'", "no such word 'ulr' in watch { }; did you mean 'url'?"),
         new Wrong("watch", "|url 42", "'url' is not used like this; write: url 'address'"),
         new Wrong("watch", "|url = 'http://x/'", "'url' is not used like this; write: url 'address'"),
         new Wrong("watch", "url: |'http://x/'", "'url' is not used like this; write: url 'address'"),
         new Wrong("watch", "|timeout 10", "'timeout' is not used like this; write: timeout 10.seconds"),
         new Wrong("watch", "timeout |10.secnods", "int has no 'secnods'; did you mean 'seconds'?"),
         new Wrong("watch", "def t = 3; timeout |t.seconds",
-            "'seconds' follows a plain number, as in 3.seconds; for a variable write Duration.ofSeconds(…)"),
+            "int has no 'seconds'; for a variable write Duration.ofSeconds(…)"),
         new Wrong("watch", "|attempts 2, every: 3",
             "'attempts' is not used like this; write: attempts 3, every: 10.seconds"),
         new Wrong("watch", "limit 3, |pre: 1.hour", "no option 'pre' here; did you mean 'per'?"),
         new Wrong("watch", "needs |internet",
-            "no such word 'internet' in watch; if it is a text, put it in quotes: 'internet'; if it is a "
+            "no such word 'internet' in watch { }; if it is a text, put it in quotes: 'internet'; if it is a "
                 + "variable, define it further up"),
         new Wrong("watch", "|needs ['internet']", "'needs' is not used like this; write: needs '…', '…'"),
         new Wrong("watch", "|send", "'send' is not used like this; write: send 'text', type: 'type'"),
         new Wrong("watch", "|basicAuth 'me'",
             "'basicAuth' is not used like this; write: basicAuth 'user', 'password'"),
         new Wrong("watch", "|helthy { statsu == 200 }",
-            "no such word 'helthy' in watch; did you mean 'healthy'?"),
+            "no such word 'helthy' in watch { }; did you mean 'healthy'?"),
         new Wrong("watch", "|start 'x'", "'start' belongs in restart { }, not in watch { }"),
         new Wrong("watch", "|status == 200", "'status' belongs in healthy { }, not in watch { }"),
         new Wrong("watch", "|watch('inner') { }", "'watch' belongs in the file, not in watch { }"),
@@ -163,7 +163,7 @@ class RulesTest {
         new Wrong("watch", "|restart(when: 3) { run 'true' }",
             "'restart' is not used like this; write: restart(remedy, when: { … }), or restart(when: { … "
                 + "}) { … }"),
-        new Wrong("healthy", "|statsu == 200", "no such word 'statsu' in healthy; did you mean 'status'?"),
+        new Wrong("healthy", "|statsu == 200", "no such word 'statsu' in healthy { }; did you mean 'status'?"),
         new Wrong("healthy", "|status = 200", "'status' is not used like this; write: status == …"),
         new Wrong("healthy", "|status 200", "'status' is not used like this; write: status == …"),
         new Wrong("healthy", "|body.contians('x')", "String has no 'contians'; did you mean 'contains'?"),
@@ -171,13 +171,13 @@ class RulesTest {
         new Wrong("healthy", "|time < 3", "Duration cannot be compared with int"),
         new Wrong("healthy", "|json(3) == 4", "'json' is not used like this; write: json('path') == …"),
         new Wrong("healthy", "status == 200 && |certificat.expiresIn > 3.days",
-            "no such word 'certificat' in healthy; did you mean 'certificate'?"),
+            "no such word 'certificat' in healthy { }; did you mean 'certificate'?"),
         new Wrong("healthy", "|url 'http://x/'", "'url' is not used like this; write: url == …"),
         new Wrong("healthy", "|header 'X', 'y'",
             "'header' is not used like this; write: header('name') == …"),
         new Wrong("healthy", "|restart { run 'true' }", "'restart' belongs in watch { }, not in healthy { }"),
-        new Wrong("when", "|eror == refused", "no such word 'eror' in when; did you mean 'error'?"),
-        new Wrong("when", "error == |refussed", "no such word 'refussed' in when; did you mean 'refused'?"),
+        new Wrong("when", "|eror == refused", "no such word 'eror' in when: { }; did you mean 'error'?"),
+        new Wrong("when", "error == |refussed", "no such word 'refussed' in when: { }; did you mean 'refused'?"),
         new Wrong("when", "|url 'http://x/'", "'url' is not used like this; write: url == …"),
         new Wrong("top", "def web(name) { |watch(name) { url 'http://127.0.0.1:1/' } }",
             "'watch' is not used like this; write: watch('name') { … } (give the function types, so that "
@@ -196,11 +196,11 @@ class RulesTest {
         new Wrong("watch", "healthy |{ }",
             "there is no condition in healthy { }; write, for example, status == 200"),
         new Wrong("top", "watch('early') { restart |r }",
-            "no such word 'r' in watch; if it is a text, put it in quotes: 'r'; if it is a variable, "
+            "no such word 'r' in watch { }; if it is a text, put it in quotes: 'r'; if it is a variable, "
                 + "define it further up"),
         new Wrong("top", "def r = restart(|when: { status == 3 }) { run 'x' }",
-            "'when:' belongs in watch { }, not in the file"),
-        new Wrong("restart", "|stpo 'x'", "no such word 'stpo' in restart; did you mean 'stop'?"),
+            "no option 'when' here"),
+        new Wrong("restart", "|stpo 'x'", "no such word 'stpo' in restart { }; did you mean 'stop'?"),
         new Wrong("restart", "start 'x', |lgo: 'y'", "no option 'lgo' here; did you mean 'log'?"),
         new Wrong("restart", "|start 'x', log: 7",
             "'start' is not used like this; write: start 'command', log: 'log'"),
@@ -208,26 +208,26 @@ class RulesTest {
         new Wrong("restart", "|status == 200", "this line is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|url 'http://x/'", "'url' belongs in watch { }, not in restart { }"),
         new Wrong("restart", "|notify slack(url: 'http://x/')",
-            "'notify' belongs in watch { }, not in restart { }"),
+            "'notify' belongs in the file, not in restart { }"),
         new Wrong("restart", "[1, 2].each { |sotp 'x' }",
-            "no such word 'sotp' in restart; did you mean 'stop'?"),
+            "no such word 'sotp' in restart { }; did you mean 'stop'?"),
         new Wrong("restart", "|body.trim()", "this line is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|'x'.trim()", "this line is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|println 'x'",
-            "no such word 'println' in restart; write: call { println '…' }"),
-        new Wrong("restart", "|sleep 3", "no such word 'sleep' in restart; write: pause 3.seconds"),
-        new Wrong("restart", "|wait 1", "no such word 'wait' in restart; write: pause 3.seconds"),
-        new Wrong("restart", "|kill 'x'", "no such word 'kill' in restart; write: stop '…'"),
+            "no such word 'println' in restart { }; write: call { println '…' }"),
+        new Wrong("restart", "|sleep 3", "no such word 'sleep' in restart { }; write: pause 3.seconds"),
+        new Wrong("restart", "|wait 1", "no such word 'wait' in restart { }; write: pause 3.seconds"),
+        new Wrong("restart", "|kill 'x'", "no such word 'kill' in restart { }; write: stop '…'"),
         new Wrong("restart", "|exec 'x'",
-            "no such word 'exec' in restart; write: run '…', or sh '…' for a shell"),
+            "no such word 'exec' in restart { }; write: run '…', or sh '…' for a shell"),
         new Wrong("restart", "|restart 'x'", "'restart' belongs in watch { }, not in restart { }"),
         new Wrong("restart", "|secret 'X'", "'secret' is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "call { |stop 'x' }", "'stop' belongs in restart { }, not in the file"),
         new Wrong("restart", "call { |System.exit(0) }", "'exit' would end watchdog itself"),
         new Wrong("top", "|Runtime.runtime.halt(1)", "'halt' would end watchdog itself"),
-        new Wrong("watch", "|retries 3", "no such word 'retries' in watch; write: attempts 3, every: 2.seconds"),
+        new Wrong("watch", "|retries 3", "no such word 'retries' in watch { }; write: attempts 3, every: 2.seconds"),
         new Wrong("watch", "|interval 5.minutes",
-            "no such word 'interval' in watch; write: the times of the passes into the crontab"),
+            "no such word 'interval' in watch { }; write: the times of the passes into the crontab"),
         new Wrong("watch", "|header 'A: b'", "'header' is not used like this; write: header 'name', 'value'"),
         new Wrong("watch", "|notify 'pushover'",
             "'notify' is not used like this; write: notify pushover(…), on: […], orElse: pushover(…), or "
@@ -235,7 +235,7 @@ class RulesTest {
         new Wrong("watch", "notify |slack", "'slack' is not used like this; write: slack(url: 'url')"),
         new Wrong("healthy", "body |contains 'x'", "write a dot and parentheses: body.contains('…')"),
         new Wrong("healthy", "body.contains(|x)",
-            "no such word 'x' in healthy; if it is a text, put it in quotes: 'x'; if it is a variable, "
+            "no such word 'x' in healthy { }; if it is a text, put it in quotes: 'x'; if it is a variable, "
                 + "define it further up"),
         new Wrong("top", "watch |'plex' { url 'http://x/' }",
             "write parentheses before a block: watch('plex') { … }"),
@@ -262,7 +262,7 @@ class RulesTest {
 
     @Test void aMistakeReadsAsASentenceWithItsLineQuotedAndAMarkUnderIt() {
         assertEquals("""
-            rules.groovy:3:5: no such word 'restrat' in watch; did you mean 'restart'?
+            rules.groovy:3:5: no such word 'restrat' in watch { }; did you mean 'restart'?
                     restrat { run 'true' }
                     ^
             """, refused("""
@@ -762,7 +762,7 @@ class RulesTest {
         assertAll(
             () -> assertEquals(2, first.exit()),
             () -> says(first.out(), "a  healthy"),
-            () -> says(first.err(), "no such word 'atempts' in watch; did you mean 'attempts'?"),
+            () -> says(first.err(), "no such word 'atempts' in watch { }; did you mean 'attempts'?"),
             () -> says(first.err(), "watchdog: rules.groovy has mistakes; using the last working rules"),
             () -> assertEquals(2, second.exit()),
             () -> assertEquals(1, said().stream().filter(line ->

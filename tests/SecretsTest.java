@@ -45,7 +45,7 @@ class SecretsTest {
         entry("not NAME=value", "a line of %s is not NAME=value; put NAME=value (3 characters "),
         entry("readable secrets", "other users can read %s; fix it with: chmod 600 '%1$s'"),
         entry("hook left out",
-            "rules.groovy:5: the secret SLACK is missing, so slack sends nothing for a; put NAME=value%s"),
+            "rules.groovy:5: the secret SLACK is missing, so slack sends nothing; put NAME=value%s"),
         entry("where to put it", " (3 characters or more) into %s (chmod 600) or into the environment"),
         entry("inconclusive", "a  inconclusive cannot be checked: the secret TOKEN is missing"),
         entry("not asked", "rules.groovy:1: the secret %s is missing, so a is not checked; put NAME=value ("),
