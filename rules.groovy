@@ -118,7 +118,7 @@ watch('plex') {
 
 //-     restart(when: { error in [refused, unreachable, timeout, reset, closed, tls] }) {
 //-         stop 'my-server --port 80', grace: 10.seconds  // SIGTERM, then SIGKILL after `grace`
-//-         start 'my-server --port 80', log: 'my-server.log'  // runs on; default: no log
+//-         start 'my-server --port 80', log: 'my-server.log'  // runs on, with or without log
 //-         run 'systemctl --user restart my-server', timeout: 1.minute  // runs to its end
 //-         sh 'ip link | grep -q wlan0'            // run by /bin/sh, for pipes and variables
 //-         pause 3.seconds

@@ -805,6 +805,7 @@ record PassCommand(Context context) {
     private int heal(Workspace work, List<Watch> watches) {
         Future<?> end = endAt(work.rules().deadline());
         reportRules(work);
+        work.runner().cutOutput();
         Collection<WatchResult> results = new Pass(work, watches).run();
         StateStore store = work.store();
         store.saveHistory(results);
@@ -1925,8 +1926,8 @@ record RunStep(String verb, String text, List<String> command, Duration timeout)
     public String run(CommandRunner runner, RestartRun restart) {
         CommandResult result = runner.run(command, timeout, Map.of());
         if (result.exit() == 0) return "ran '" + text + "'";
-        throw new StepFailedException("the command `" + text + "` failed with exit code "
-            + result.exit() + Text.lastWords(result.output()));
+        throw new StepFailedException("the command `" + text + "` failed with "
+            + result.failure());
     }
 }
 
@@ -1965,22 +1966,24 @@ record RunningCommand(List<String> words, Process process, File file, long begin
         }
     }
 
-    void kill() {
-        Set<Long> pids = new HashSet<>(Set.of(process.pid()));
-        RunningProcess.end(pids, "KILL", Deadline.in(ProcessStopper.AFTER_KILL));
-    }
+    void kill() { ProcessStopper.kill(new HashSet<>(Set.of(process.pid()))); }
 
     /** Null while it runs or after exit code 0, as of a program that daemonizes itself. */
     String failure() {
         if (process.isAlive() || process.exitValue() == 0) return null;
-        return Text.program(words) + " ended with exit code " + process.exitValue()
-            + (file.equals(CommandRunner.NO_LOG) ? "; start it with log: 'file' to see why"
-                : Text.lastWords(output()));
+        return Text.program(words) + " ended with "
+            + new CommandResult(process.exitValue(), output()).failure();
     }
 }
 
 /** A command's exit code and the last 16 KiB of its output. */
-record CommandResult(int exit, String output) { }
+record CommandResult(int exit, String output) {
+    /** A missing interpreter is told as if the script itself was missing. */
+    String failure() {
+        String hint = exit == 127 ? " (does its first line name a program that exists?)" : "";
+        return "exit code " + exit + hint + Text.lastWords(output);
+    }
+}
 
 /** What a remedy has done so far; {@code stopped}: what something else may start again. */
 final class RestartRun {
@@ -2012,7 +2015,10 @@ final class RestartRun {
 record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path,
                      Map<String, String> env, Deadline deadline, Consumer<String> progress) {
     static final File NO_LOG = new File("/dev/null");
-    static final String CRON_PATH = "/usr/bin:/bin";
+    static final String CRON_PATH = "/usr/bin:/bin", OUTPUT = ".log";
+    /** Part of a record's name, because pids and start times begin anew with each boot. */
+    private static final String BOOT = SecureFiles.orElse(() ->
+        Files.readString(Path.of("/proc/sys/kernel/random/boot_id")), noProc -> "");
     private static final int MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20;
 
     /** All steps, in order; the first that fails ends the remedy. */
@@ -2037,14 +2043,17 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
 
     /** Without pipes to us, so that it survives this pass and cron's job. */
     RunningCommand start(Watch watch, List<String> words, String log) {
-        File file = log == null ? NO_LOG : writable(folder.resolve(log));
+        File file = writable(log != null ? folder.resolve(log)
+            : startedFolder().resolve(recordName(watch, words) + OUTPUT), true);
         // A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept.
         if (file.length() > MAX_LOG) file.renameTo(new File(file + ".old"));
         try {
             RunningCommand started = launch(words, Map.of(), file);
             Deadline.in(Duration.ofMillis(100)).await(() -> !started.process().isAlive());
             if (started.failure() != null) throw new StepFailedException(started.failure());
-            SecureFiles.orElse(() -> saveStarted(watch, words, started.process().pid()),
+            ProcessHandle process = started.process().toHandle();
+            SecureFiles.orElse(() -> SecureFiles.write(startedFolder().resolve(recordName(watch,
+                words)), process.pid() + " " + ProcessStat.of(process).start()),
                 e -> null); // on a full disk the process still runs
             return started;
         } catch (IOException | OutOfMemoryError e) { // a failed fork is either
@@ -2053,40 +2062,49 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
     }
 
     /** On a full disk a service is better started without its log than not at all. */
-    private static File writable(Path log) {
+    private static File writable(Path log, boolean append) {
         return SecureFiles.orElse(() -> {
-            new FileOutputStream(log.toFile(), true).close();
+            new FileOutputStream(log.toFile(), append).close();
             return log.toFile();
         }, e -> NO_LOG);
     }
 
-    /** A session is named by the pid of its first process, also when that has ended. */
-    private Path saveStarted(Watch watch, List<String> words, long pid) throws IOException {
-        RunningProcess first = RunningProcess.all().get(pid);
-        String start = first == null ? RunningProcess.BOOT : first.start();
-        Path folder = SecureFiles.subfolder(stateFolder.resolve("started"));
-        return SecureFiles.write(folder.resolve(recordName(watch, words)), pid + " " + start);
+    /** In the state folder, and private. */
+    private Path startedFolder() {
+        Path started = stateFolder.resolve("started");
+        return SecureFiles.orElse(() -> SecureFiles.subfolder(started), e -> started);
+    }
+
+    private File[] startedFiles(Predicate<String> name) {
+        File[] files = startedFolder().toFile().listFiles((folder, file) -> name.test(file));
+        return files == null ? new File[0] : files;
     }
 
     private static String recordName(Watch watch, List<String> words) {
-        return Text.hash(watch.name()) + "-" + Text.hash(words.toString());
+        return Text.hash(BOOT + watch.name()) + "-" + Text.hash(BOOT + words);
+    }
+
+    /** Services without a log print for their last words only: each pass cuts what is long. */
+    void cutOutput() {
+        for (File file : startedFiles(name -> name.endsWith(OUTPUT)))
+            writable(file.toPath(), file.length() <= MAX_LOG);
     }
 
     /** The sessions that `start` began with these words, or with words that are edited since. */
-    Set<Long> startedBy(Watch watch, List<String> words, Map<Long, RunningProcess> all) {
+    Set<Long> startedBy(Watch watch, List<String> words) {
         List<String> current = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
             .map(step -> recordName(watch, step.command())).toList();
-        File[] records = stateFolder.resolve("started").toFile().listFiles((folder, name) ->
-            name.endsWith(Text.hash(words.toString()))
-                || name.startsWith(Text.hash(watch.name())) && !current.contains(name));
         Set<Long> pids = new HashSet<>();
-        for (File record : records == null ? new File[0] : records) {
-            String text = SecureFiles.orElse(() -> SecureFiles.read(record.toPath(), 99), e -> "");
-            if (!text.matches("[1-9]\\d{1,17} .*")) continue;
-            long pid = Long.parseLong(text.replaceFirst(" .*", ""));
-            RunningProcess first = all.get(pid);
-            String start = first == null ? RunningProcess.BOOT : first.start();
-            if (first == null ? text.contains(start) : text.endsWith(start)) pids.add(pid);
+        for (File file : startedFiles(name -> name.endsWith(Text.hash(BOOT + words))
+                || name.startsWith(Text.hash(BOOT + watch.name())) && !current.contains(name))) {
+            Matcher record = Pattern.compile("([1-9]\\d{1,17}) (.*)").matcher(
+                SecureFiles.orElse(() -> SecureFiles.read(file.toPath(), 99), e -> ""));
+            if (!record.matches()) continue;
+            // The session has the number of its first process, also when that has ended.
+            long pid = Long.parseLong(record.group(1));
+            boolean other = ProcessHandle.of(pid).filter(process ->
+                !ProcessStat.of(process).start().equals(record.group(2))).isPresent();
+            if (!other) pids.add(pid);
         }
         return pids;
     }
@@ -2097,9 +2115,13 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
             String prefix = "run-" + ProcessHandle.current().pid() + "-";
             File output = SecureFiles.orElse(() ->
                 Files.createTempFile(tempFolder, prefix, ".tmp").toFile(), full -> NO_LOG);
+            RunningCommand running = launch(words, extraEnv, output);
+            Thread end = DaemonThreads.thread(running::kill);
+            Runtime.getRuntime().addShutdownHook(end); // a signal may end this pass
             try {
-                return waitFor(launch(words, extraEnv, output), timeout);
+                return waitFor(running, timeout);
             } finally {
+                Runtime.getRuntime().removeShutdownHook(end);
                 if (!output.equals(NO_LOG)) output.delete();
             }
         } catch (IOException | OutOfMemoryError e) {
@@ -2131,28 +2153,21 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
 
     /** A session of its own links a process to all that it starts, and to nothing of cron's. */
     private List<String> ownSession() {
-        List<String> perl = List.of("perl", "-MPOSIX", "-e",
+        if (find("setsid", folder, path) != null) return List.of("setsid");
+        if (find("perl", folder, path) != null) return List.of("perl", "-MPOSIX", "-e",
             "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!"); // macOS has no setsid
-        List<String> shell = List.of("/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh");
-        return Stream.of(List.of("setsid"), perl)
-            .filter(words -> find(words.get(0), folder, path) != null).findFirst().orElse(shell);
+        return List.of("/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh");
     }
 
     private CommandResult waitFor(RunningCommand running, Duration timeout) {
         Process process = running.process();
-        Thread end = DaemonThreads.thread(running::kill);
-        Runtime.getRuntime().addShutdownHook(end); // for a signal that ends this pass
-        try {
-            boolean tooMuch = deadline.sooner(timeout)
-                .await(() -> !process.isAlive() || running.file().length() > MAX_OUTPUT);
-            if (!process.isAlive()) return new CommandResult(process.exitValue(), running.output());
-            running.kill();
-            throw new StepFailedException("'" + Text.command(running.words()) + "' "
-                + (tooMuch ? "printed more than 64 MiB" : "did not end within "
-                + Text.time(timeout)) + " and was killed" + Text.lastWords(running.output()));
-        } finally {
-            Runtime.getRuntime().removeShutdownHook(end);
-        }
+        boolean tooMuch = deadline.sooner(timeout)
+            .await(() -> !process.isAlive() || running.file().length() > MAX_OUTPUT);
+        if (!process.isAlive()) return new CommandResult(process.exitValue(), running.output());
+        running.kill();
+        throw new StepFailedException("'" + Text.command(running.words()) + "' "
+            + (tooMuch ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
+            + " and was killed" + Text.lastWords(running.output()));
     }
 
     /** Where programs are found: `path` of the rules, PATH, and the usual folders. */
@@ -2173,14 +2188,7 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
             file + (Files.exists(file) ? " is not a file" : " does not exist"));
         if (!Files.isExecutable(file)) throw new StepFailedException(
             file + " is not executable; fix it with: chmod +x " + file);
-        Matcher shebang = shebang(file); // the system would say only "no such file"
-        if (!shebang.lookingAt()) return file;
-        if (shebang.group().endsWith("\r")) throw new StepFailedException(
-            file + " has Windows line ends; fix it with: sed -i 's/\\r$//' " + file);
-        Path interpreter = find(shebang.group(1), folder, path);
-        if (interpreter != null && Files.isExecutable(interpreter)) return file;
-        throw new StepFailedException("the interpreter " + shebang.group(1)
-            + ", which the first line of " + file + " names, does not exist");
+        return file;
     }
 
     /** Null: no folder of the path has such a program. */
@@ -2190,205 +2198,146 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
             .filter(file -> Files.isRegularFile(file) && Files.isExecutable(file))
             .findFirst().orElse(null);
     }
+}
 
-    /** The first line of a script, in group 1 the interpreter that it names itself or by env. */
-    static Matcher shebang(Path file) {
-        String begin = SecureFiles.orElse(() -> {
-            try (var in = Files.newInputStream(file)) {
-                return new String(in.readNBytes(256), StandardCharsets.UTF_8);
-            }
-        }, unreadable -> "");
-        return Pattern.compile("#![ \t]*(?:\\S*/env[ \t]+(?:-S[ \t]*)?(?:\\w+=\\S*[ \t]+)*)?"
-            + "([\\w./+][\\w./+-]*)[^\n]*").matcher(begin);
+/** What the system tells of a process. A clock that is set does not change its start. */
+record ProcessStat(boolean ended, long parent, long session, String start) {
+    static ProcessStat of(ProcessHandle process) {
+        String stat = text(process, "stat");
+        if (stat.isEmpty()) return new ProcessStat(process.info().command().isEmpty(),
+            process.parent().map(ProcessHandle::pid).orElse(0L), 0,
+            "" + process.info().startInstant()); // no /proc, or it has ended
+        String[] fields = stat.substring(stat.lastIndexOf(')') + 2).split(" ");
+        return new ProcessStat(fields[0].equals("Z"), Long.parseLong(fields[1]),
+            Long.parseLong(fields[3]), fields[19]);
+    }
+
+    /** Of a file in /proc; empty where there is none. */
+    static String text(ProcessHandle process, String file) {
+        Path path = Path.of("/proc/" + process.pid(), file);
+        return SecureFiles.orElse(() ->
+            new String(Files.readAllBytes(path), StandardCharsets.UTF_8), e -> "");
     }
 }
 
-/** A row of the process table; {@code program}: its file; {@code nested}: in a container. */
-record RunningProcess(long pid, long parent, long session, boolean nested, String start,
-                      String program, List<String> line) {
-    /** Belongs to each start time, because pids and times begin anew with each boot. */
-    static final String BOOT = SecureFiles.orElse(() ->
-        Files.readString(Path.of("/proc/sys/kernel/random/boot_id")).strip(), noProc -> "") + ":";
-    /** This pass and its ancestors, which are never ended. */
-    private static final Set<Long> OURS =
-        Stream.iterate(ProcessHandle.current(), Objects::nonNull, p -> p.parent().orElse(null))
-            .map(ProcessHandle::pid).collect(Collectors.toSet());
-
-    /** By pid; without ours, and without zombies, which have ended. */
-    static Map<Long, RunningProcess> all() {
-        String[] pids = new File("/proc").list((folder, name) -> name.matches("\\d+"));
-        boolean proc = pids != null && pids.length > 0;
-        return (proc ? Stream.of(pids).map(RunningProcess::fromProc) : fromPs())
-            .filter(process -> process != null && !OURS.contains(process.pid))
-            .collect(Collectors.toMap(RunningProcess::pid, process -> process));
-    }
-
-    /** Null: it has ended. */
-    static RunningProcess fromProc(String pid) {
-        Path folder = Path.of("/proc", pid);
-        try {
-            String stat = text(folder.resolve("stat")), status = text(folder.resolve("status"));
-            String[] fields = stat.substring(stat.lastIndexOf(')') + 2).split(" ");
-            if (fields[0].equals("Z")) return null;
-            String program = SecureFiles.orElse(() ->
-                Files.readSymbolicLink(folder.resolve("exe")).toString(), unreadable -> "");
-            return new RunningProcess(Long.parseLong(pid), Long.parseLong(fields[1]),
-                Long.parseLong(fields[3]), status.matches("(?s).*\nNSpid:\t\\d+\t.*"),
-                BOOT + fields[19], program.replace(" (deleted)", ""),
-                List.of(text(folder.resolve("cmdline")).split("\0", -1)));
-        } catch (IOException ended) {
-            return null;
-        }
-    }
-
-    private static String text(Path file) throws IOException {
-        return new String(Files.readAllBytes(file), StandardCharsets.UTF_8);
-    }
-
-    /** Where there is no /proc, as on macOS; a process group then stands for a session. */
-    static Stream<RunningProcess> fromPs() {
-        ProcessBuilder ps = new ProcessBuilder("/bin/ps", "-axww", "-o",
-            "pid=,ppid=,pgid=,stat=,lstart=,args=");
-        ps.environment().clear();
-        ps.environment().putAll(Map.of("LC_CTYPE", "UTF-8", "TZ", "UTC"));
-        Pattern row = Pattern.compile(
-            " *(\\d+) +(\\d+) +(\\d+) +[^Z ]\\S* +((?:\\S+ +){4}\\S+) +(.*)");
-        try (var rows = ps.start().getInputStream()) {
-            return new String(rows.readAllBytes(), StandardCharsets.UTF_8).lines()
-                .map(row::matcher).filter(Matcher::matches).map(RunningProcess::fromPs);
-        } catch (IOException e) {
-            throw new StepFailedException("cannot list the processes: " + Text.thrown(e));
-        }
-    }
-
-    private static RunningProcess fromPs(Matcher row) {
-        long pid = Long.parseLong(row.group(1));
-        List<String> line = List.of(row.group(5).split(" +"));
-        String program = ProcessHandle.of(pid).flatMap(process -> process.info().command())
-            .orElse(line.get(0));
-        return new RunningProcess(pid, Long.parseLong(row.group(2)), Long.parseLong(row.group(3)),
-            false, BOOT + row.group(4), program, line);
-    }
-
-    /**
-     * These processes and all that they have started, parents first: their children, and the
-     * sessions that they lead. Each is added to the pids, since it may outlive its parent.
-     */
-    static List<RunningProcess> tree(Set<Long> pids) {
-        List<RunningProcess> tree = new ArrayList<>(), next;
-        List<RunningProcess> rest = new ArrayList<>(all().values());
-        do {
-            next = rest.stream().filter(process -> Stream.of(process.pid, process.parent,
-                process.session).anyMatch(pids::contains)).toList();
-            next.forEach(process -> pids.add(process.pid));
-            tree.addAll(next);
-            rest.removeAll(next);
-        } while (!next.isEmpty());
-        return tree;
-    }
-
-    /** Ends the tree with this signal; false: not all have ended in time. */
-    static boolean end(Set<Long> pids, String signal, Deadline deadline) {
-        Set<Long> signalled = new HashSet<>();
-        return deadline.await(() -> {
-            List<Long> alive = tree(pids).stream().map(RunningProcess::pid).toList();
-            // What joins later may be cleaning up: its turn comes when the others have ended.
-            if (signal.equals("KILL") || Collections.disjoint(alive, signalled)) {
-                send(signal, alive);
-                signalled.addAll(alive);
-            }
-            return alive.isEmpty();
-        });
-    }
-
-    /** Java cannot send SIGCONT, which lets a suspended process end. Every shell has `kill`. */
-    private static void send(String signal, List<Long> pids) {
-        String all = pids.stream().map(pid -> " " + pid).collect(Collectors.joining());
-        ProcessBuilder kill = new ProcessBuilder("/bin/sh", "-c",
-            "kill -" + signal + all + "; kill -CONT" + all);
-        if (!pids.isEmpty()) SecureFiles.orElse(() ->
-            kill.redirectError(Redirect.DISCARD).start().onExit().join(), e -> null);
-    }
-}
-
-/** Ends the processes that run these words, and what `start` started with them. */
+/** Ends the processes that run these words, and the sessions that `start` began with them. */
 record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Path program) {
-    static final Duration AFTER_KILL = Duration.ofSeconds(2);
+    private static final Pattern INTERPRETER =
+        Pattern.compile("(?i)([bdkz]?a?sh|perl|python|ruby|node|nodejs|php|lua|tclsh)[-.\\d]*");
     private static final int MAX_PROCESSES = 5;
     private static final String USER = ProcessHandle.current().info().user().orElse("?");
+    /** This pass and its ancestors, which are never ended. */
+    private static final Set<ProcessHandle> OURS =
+        Stream.iterate(ProcessHandle.current(), Objects::nonNull, p -> p.parent().orElse(null))
+            .collect(Collectors.toSet());
 
     /** Returns what was done, in words. */
     String stop(Duration grace, RestartRun restart) {
-        Map<Long, RunningProcess> all = RunningProcess.all();
-        Set<Long> pids = runner.startedBy(watch, words, all);
-        List<RunningProcess> others = find(all).stream()
-            .filter(p -> !pids.contains(p.pid()) && !pids.contains(p.session())).toList();
+        Set<Long> pids = runner.startedBy(watch, words);
+        List<ProcessHandle> others = find().stream()
+            .filter(process -> !pids.contains(ProcessStat.of(process).session())).toList();
         refuseTooManyOrForeign(others);
-
         others.forEach(process -> pids.add(process.pid()));
-        List<RunningProcess> roots = RunningProcess.tree(pids).stream()
-            .filter(process -> !pids.contains(process.parent())).toList();
-        if (roots.isEmpty()) return "no process runs '" + command() + "', so nothing was stopped";
+        List<ProcessHandle> tree = tree(pids);
+        if (tree.isEmpty()) return "no process runs '" + command() + "', so nothing was stopped";
         if (!others.isEmpty()) restart.stopped.add(this);
-        Deadline deadline = runner.deadline().sooner(grace);
-        if (RunningProcess.end(pids, "TERM", deadline)) return "stopped " + named(roots);
-        if (RunningProcess.end(pids, "KILL", Deadline.in(AFTER_KILL)))
-            return "killed " + named(roots);
-        throw new StepFailedException("cannot stop " + named(RunningProcess.tree(pids)));
+        String roots = named(roots(tree));
+        if (end(pids, ProcessHandle::destroy, runner.deadline().sooner(grace)))
+            return "stopped " + roots;
+        if (kill(pids)) return "killed " + roots;
+        throw new StepFailedException("cannot stop " + named(tree(pids)));
     }
 
     private String command() { return Text.cut(Text.command(words), 200); }
 
-    private void refuseTooManyOrForeign(List<RunningProcess> found) {
+    private void refuseTooManyOrForeign(List<ProcessHandle> found) {
         if (found.size() > MAX_PROCESSES) throw new StepFailedException("stop '" + command()
             + "' matches " + found.size() + " processes, more than " + MAX_PROCESSES
             + "; write more of the command's arguments");
-        for (RunningProcess process : found) {
-            String user = ProcessHandle.of(process.pid()).flatMap(p -> p.info().user())
-                .orElse(USER);
+        for (ProcessHandle process : found) {
+            String user = process.info().user().orElse(USER);
             if (!user.equals(USER)) throw new StepFailedException(named(List.of(process))
                 + " belongs to user " + user + "; watchdog stops only the processes of user "
                 + USER);
         }
     }
 
-    private String named(List<RunningProcess> processes) {
+    private String named(List<ProcessHandle> processes) {
         return Text.program(words) + processes.stream().map(process -> "pid " + process.pid())
             .collect(Collectors.joining(", ", " (", ")"));
     }
 
     /** A service manager starts its service again a little later, and then two would run. */
     void requireStopped() {
-        List<RunningProcess> again = new ArrayList<>();
-        runner.deadline().sooner(Duration.ofSeconds(1))
-            .await(() -> again.addAll(find(RunningProcess.all())));
+        List<ProcessHandle> again = new ArrayList<>();
+        runner.deadline().sooner(Duration.ofSeconds(1)).await(() -> again.addAll(find()));
         if (!again.isEmpty()) throw new StepFailedException(named(again)
             + " was started again by something else; restart it there:"
             + " run 'systemctl restart ...'");
     }
 
-    /** Without those that another one has started: a server and its workers count once. */
-    private List<RunningProcess> find(Map<Long, RunningProcess> all) {
-        List<RunningProcess> found =
-            all.values().stream().filter(p -> !p.nested() && runsCommand(p)).toList();
-        return found.stream().filter(process -> Stream.iterate(all.get(process.parent()),
-            Objects::nonNull, p -> all.get(p.parent())).noneMatch(found::contains)).toList();
+    static boolean kill(Set<Long> pids) {
+        return end(pids, ProcessHandle::destroyForcibly, Deadline.in(Duration.ofSeconds(2)));
     }
 
-    /** A program may show a title instead: `nginx: master process nginx -c file`. */
-    private boolean runsCommand(RunningProcess process) {
-        List<String> line = process.line();
-        if (joined(line).startsWith(joined(words))) return true;
-        String title = line.get(0).contains(": ") ? " " + line.get(0) + " " : "";
+    /** False: not all of the tree has ended in time. */
+    private static boolean end(Set<Long> pids, Consumer<ProcessHandle> signal, Deadline deadline) {
+        Set<ProcessHandle> signalled = new HashSet<>();
+        return deadline.await(() -> {
+            List<ProcessHandle> tree = tree(pids);
+            // What joins later may be cleaning up: its turn comes when the others have ended.
+            if (Collections.disjoint(tree, signalled)) {
+                signalled.addAll(tree);
+                tree.forEach(signal);
+            }
+            return tree.isEmpty();
+        });
+    }
+
+    /** The pids grow by children, and by sessions that they lead: each may outlive its parent. */
+    private static List<ProcessHandle> tree(Set<Long> pids) {
+        int known = pids.size();
+        List<ProcessHandle> tree = others((process, stat) -> Stream.of(process.pid(),
+            stat.parent(), stat.session()).anyMatch(pids::contains));
+        tree.forEach(process -> pids.add(process.pid()));
+        return pids.size() > known ? tree(pids) : tree;
+    }
+
+    private static List<ProcessHandle> others(BiPredicate<ProcessHandle, ProcessStat> wanted) {
+        return ProcessHandle.allProcesses().filter(process -> {
+            ProcessStat stat = ProcessStat.of(process);
+            return !stat.ended() && !OURS.contains(process) && wanted.test(process, stat);
+        }).toList();
+    }
+
+    /** Not those of containers. A server and its workers, which may run the same, count once. */
+    private List<ProcessHandle> find() {
+        return roots(others((process, stat) -> runsCommand(process) && !ProcessStat
+            .text(process, "status").matches("(?s).*\nNSpid:\t\\d+\t.*")));
+    }
+
+    private static List<ProcessHandle> roots(List<ProcessHandle> processes) {
+        return processes.stream()
+            .filter(process -> process.parent().filter(processes::contains).isEmpty()).toList();
+    }
+
+    private boolean runsCommand(ProcessHandle process) {
+        String shown = ProcessStat.text(process, "cmdline"); // Java omits arguments beyond 4 KiB
+        ProcessHandle.Info info = process.info();
+        String file = info.command().orElse("").replace(" (deleted)", "");
+        List<String> line = new ArrayList<>(List.of(shown.split("\0")));
+        if (shown.isEmpty()) line.addAll(List.of(info.arguments().orElse(new String[0])));
+        boolean program = isProgram(file) || isProgram(line.get(0));
         int at = 0;
-        if (!isProgram(process.program()) && (!title.isEmpty() || !isProgram(line.get(0)))) {
+        if (!program) {
             do at++; // a script stands behind its interpreter and the flags of that
             while (at < line.size() && line.get(at).startsWith("-"));
-            if (at >= line.size() || !interprets(process, line.get(at))) return false;
+            if (at >= line.size() || !interprets(process, line.get(0), line.get(at))) return false;
         }
         String arguments = joined(words.subList(1, words.size()));
         return joined(line.subList(at + 1, line.size())).startsWith(arguments)
-            || at == 0 && title.contains(" " + arguments);
+            // or a title shows them: `nginx: master process nginx -c file`
+            || program && (line.get(0) + " ").contains(" " + arguments);
     }
 
     private static String joined(List<String> words) {
@@ -2397,27 +2346,20 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Pat
 
     /** By name, or by the file that the name leads to: `python3` runs as python3.11. */
     private boolean isProgram(String running) {
-        if (Text.fileName(running).equals(words.get(0))) return true;
-        if (program == null || running.equals(program.toString())) return program != null;
-        try {
-            return Files.isSameFile(program, Path.of(running));
-        } catch (IOException | InvalidPathException missing) {
-            return false;
-        }
+        return Text.fileName(running).equals(words.get(0)) || program != null
+            && (running.equals(program.toString()) || running.equals(real(program)));
     }
 
-    /** `vim cloudflared` only names the script: its first line must name what is running. */
-    private boolean interprets(RunningProcess process, String name) {
-        if (!Text.fileName(name).equals(Text.program(words))) return false;
+    private static String real(Path file) {
+        return SecureFiles.orElse(() -> file.toRealPath(), missing -> file).toString();
+    }
+
+    /** `vim cloudflared` only names the script. */
+    private boolean interprets(ProcessHandle process, String running, String name) {
+        if (!INTERPRETER.matcher(Text.fileName(running)).matches()
+            || !Text.fileName(name).equals(Text.program(words))) return false;
         Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(name);
-        Matcher shebang = CommandRunner.shebang(script);
-        return shebang.lookingAt() && isProgram(script.toString())
-            && family(shebang.group(1)).equals(family(process.line().get(0)));
-    }
-
-    /** The name without its version: python for python3.11. */
-    private static String family(String interpreter) {
-        return Text.fileName(interpreter).toLowerCase(Locale.ROOT).replaceFirst("[-.\\d]+$", "");
+        return Files.exists(script) && isProgram(real(script));
     }
 }
 
@@ -3913,12 +3855,12 @@ interface Language extends Model {
     class RemedySpec {
         final List<Step> steps = new ArrayList<>();
 
-        /** Ends each process of this user that runs these words: SIGTERM, then SIGKILL after
-         *  `grace:`, default 10.seconds. No such process is fine. */
+        /** Ends your processes that run these words or were started by them, with all that they
+         *  started: SIGTERM, then SIGKILL after `grace:`, default 10.seconds. None is fine. */
         public void stop(Object command, @Named Duration grace) {
             add(new StopStep(ShellWords.of(command), orSeconds(grace, 10)));
         }
-        /** Starts a program that outlives the pass; `log:` a file for its output, default none. */
+        /** Starts a program that outlives the pass; `log:` a file for its output. */
         public void start(Object command, @Named String log) {
             add(new StartStep(ShellWords.of(command), log));
         }
