@@ -63,6 +63,7 @@ import java.util.function.*;
 import java.util.regex.*;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import java.util.stream.LongStream;
 import java.util.stream.Stream;
 import javax.net.ssl.*;
 import okhttp3.*;
@@ -602,6 +603,14 @@ record Environment(Map<String, String> variables, Path cwd, Clock clock, PrintSt
     }
 
     Instant now() { return clock.instant().truncatedTo(ChronoUnit.MILLIS); }
+
+    static String host() {
+        try {
+            return InetAddress.getLocalHost().getHostName();
+        } catch (UnknownHostException e) {
+            return "localhost";
+        }
+    }
 }
 
 /** Thrown to end a command with messages and an exit code. */
@@ -1021,7 +1030,7 @@ record LogCommand(Context context) {
         Instant begin = work.now().minus(since);
         context.printer.log(work.store().log().stream()
             .filter(entry -> names.isEmpty() || names.contains(entry.first().watch()))
-            .filter(entry -> entry.open() || entry.last().at().isAfter(begin)).toList(), begin);
+            .filter(entry -> entry.down() || entry.last().at().isAfter(begin)).toList(), begin);
         work.problems().forEach(context.printer::problem);
         return 0;
     }
@@ -1368,7 +1377,7 @@ final class Pass {
         Watch watch = result.watch;
         if (result.needsRestart()) result.reasonBefore = result.verdict().reason();
         if (decision.events().contains(Model.EventKind.down))
-            result.lastHealthy = store.history().lastHealthy(watch.name(), work.now());
+            result.lastHealthy = store.history().lastHealthy(watch.name());
 
         synchronized (store) { // the thread of a hook may save in between
             Incident before = store.of(watch).incident(), after = decision.state().incident();
@@ -1841,7 +1850,7 @@ record Unhealthy(String reason, String diagram, List<Integer> remedies, String w
         RestartRecord last = state.lastRestart();
         boolean waiting = last != null && RestartRecord.WAITING.equals(last.result());
         if (waiting && now.isBefore(last.at().plus(policy.within())))
-            return Decision.none(Action.held, "restarted " + Text.ago(last.at(), now)
+            return Decision.none(Action.held, "restarted " + Text.time(last.at(), now) + " ago"
                 + "; it has up to " + Text.time(policy.within()), state);
         Decision late = Decision.none(Action.held, "", state);
         if (waiting) late = afterRestart(RestartRecord.USELESS, state, now);
@@ -2479,7 +2488,7 @@ final class Notifier {
     void post(Model.Event e, Collection<Model.Hook> hooks) {
         Model.Event event = new Model.Event(e.kind(), e.watch(), secrets.mask(prefix + e.title()),
             secrets.mask(e.text()), e.at(), e.since());
-        store.log(event);
+        store.append("incidents", event);
         hooks.stream().filter(hook -> hook.on().contains(event.kind())).map(Model.Hook::id)
             .distinct().forEach(id -> store.post(new OutboxEntry(event, id, Instant.EPOCH)));
     }
@@ -2937,28 +2946,31 @@ final class StateStore {
 
     /** Of the passes that are about to be dropped, the spans are kept. */
     void saveHistory(Collection<WatchResult> results) {
-        JsonLines passes = lines("history");
-        if (passes.isFull()) new History(passes.readOld(Map.class), List.of()).allSpans()
-            .forEach(span -> writeOrWarn("uptime.jsonl", () -> lines("uptime").append(span)));
-        writeOrWarn("history.jsonl", () -> passes.append(History.line(results, env.now())));
+        if (lines("history").isFull()) {
+            History dropped = new History(lines("history").read(".old"), List.of());
+            for (WatchResult r : results)
+                dropped.spans(r.watch.name()).forEach(span -> append("uptime", span));
+        }
+        append("history", History.line(results, env.now()));
+    }
+
+    void append(String name, Object line) {
+        writeOrWarn(name + ".jsonl", () -> lines(name).append(line));
     }
 
     History history() {
-        if (history == null) history =
-            new History(lines("history").read(Map.class), lines("uptime").read(Span.class));
+        if (history == null) history = new History(lines("history").read(".old", ""),
+            lines("uptime").read(Span.class));
         return history;
     }
 
-    void log(Model.Event event) {
-        writeOrWarn("incidents.jsonl", () -> lines("incidents").append(event));
-    }
-
-    /** The incidents, by the first and the last message about each. */
+    /** The messages, of each incident together. */
     Collection<LogEntry> log() {
         Map<String, LogEntry> log = new LinkedHashMap<>();
         for (Model.Event event : lines("incidents").read(Model.Event.class))
-            log.merge(event.watch() + event.since(), new LogEntry(event, event, isOpen(event)),
-                (earlier, later) -> new LogEntry(earlier.first(), event, later.open()));
+            log.computeIfAbsent(event.watch() + event.since(), incident -> new LogEntry(
+                isOpen(event) && !states.get(event.watch()).incident().isHealthy(),
+                new ArrayList<>())).messages().add(event);
         return log.values();
     }
 
@@ -2966,9 +2978,8 @@ final class StateStore {
     Freshness freshness() {
         String seconds = SecureFiles.orElse(() -> SecureFiles.read(folder.resolve("schedule"), 100),
             missing -> "").strip();
-        boolean known = seconds.matches("[1-9]\\d{0,6}");
         return new Freshness(history().lastPass(),
-            known ? Duration.ofSeconds(Long.parseLong(seconds)) : null);
+            seconds.matches("[1-9]\\d{0,6}") ? Text.parseDuration(seconds + "s") : null);
     }
 
     /** {@code file} null: the rules want none. */
@@ -2987,28 +2998,28 @@ final class StateStore {
 
 /** A file of JSON lines; when it is full, it replaces the older one. */
 record JsonLines(Path folder, String name) {
-    private Path file() { return folder.resolve(name + ".jsonl"); }
-    private Path old() { return folder.resolve(name + ".old.jsonl"); }
-    boolean isFull() { return file().toFile().length() > 2 << 20; }
+    private Path file(String age) { return folder.resolve(name + age + ".jsonl"); }
+    boolean isFull() { return file("").toFile().length() > 2 << 20; }
 
     Path append(Object line) throws IOException {
-        if (isFull()) Files.move(file(), old(), StandardCopyOption.REPLACE_EXISTING);
-        return SecureFiles.append(file(), Json.text(line) + "\n");
+        if (isFull()) Files.move(file(""), file(".old"), StandardCopyOption.REPLACE_EXISTING);
+        return SecureFiles.append(file(""), Json.text(line) + "\n");
     }
 
-    <T> List<T> read(Class<T> type) { return read(type, old(), file()); }
-    <T> List<T> readOld(Class<T> type) { return read(type, old()); }
+    List<String> read(String... ages) {
+        return Stream.of(ages).flatMap(age -> SecureFiles.orElse(
+            () -> SecureFiles.read(file(age), 4 << 20), missing -> "").lines()).toList();
+    }
 
     /** Without the lines that a crash has cut. */
-    private static <T> List<T> read(Class<T> type, Path... files) {
-        return Stream.of(files).flatMap(file ->
-                SecureFiles.orElse(() -> SecureFiles.read(file, 4 << 20), missing -> "").lines())
-            .map(line -> Json.parse(line, type)).filter(Objects::nonNull).toList();
+    <T> List<T> read(Class<T> type) {
+        return read(".old", "").stream().map(line -> Json.parse(line, type))
+            .filter(Objects::nonNull).toList();
     }
 }
 
 /** What one pass saw: the verdict's first letter, or r if the pass healed it. */
-record Sample(Instant at, char verdict, long millis, Long certificateDays) {
+record Sample(Instant at, char verdict, long millis, String certificateDays) {
     boolean isHealthy() { return verdict == 'h' || verdict == 'r'; }
     boolean isJudged() { return isHealthy() || verdict == 'u'; }
 }
@@ -3032,55 +3043,48 @@ record Span(String watch, Instant from, Instant to, boolean up) {
 
 /** What passes saw; {@code older}: what is left of passes that were dropped. */
 final class History {
-    private static final Pattern SAMPLE = Pattern.compile("([hruip])(\\d{1,9})( -?\\d{1,6})?");
-    private final List<Map> passes;
+    private static final Pattern TIME = Pattern.compile("\\{\"t\":(\\d{1,11})\\b"), SAMPLE =
+        Pattern.compile("(\"(?:[^\"\\\\]|\\\\.)*+\"):\"([hruip])(\\d{1,9})(?: (-?\\d{1,6}))?\"");
+    private final Map<String, List<Sample>> samples = new HashMap<>();
     private final List<Span> older;
+    private Instant lastPass;
 
-    History(List<Map> passes, List<Span> older) {
-        this.passes = passes.stream().filter(pass -> pass.get("t") instanceof Number).toList();
+    History(List<String> passes, List<Span> older) {
         this.older = older;
+        for (String pass : passes) {
+            Matcher time = TIME.matcher(pass), sample = SAMPLE.matcher(pass);
+            if (!time.lookingAt()) continue; // a crash has cut it
+            lastPass = Instant.ofEpochSecond(Long.parseLong(time.group(1)));
+            while (sample.find())
+                samples.computeIfAbsent(sample.group(1), name -> new ArrayList<>()).add(new Sample(
+                    lastPass, sample.group(2).charAt(0), Long.parseLong(sample.group(3)),
+                    sample.group(4)));
+        }
+    }
+
+    /** null: there was none. */
+    Instant lastPass() { return lastPass; }
+
+    List<Sample> samples(String name) {
+        return samples.getOrDefault(Json.text(name), List.of());
     }
 
     /** `{"t":1795334705,"plex":"h143 62"}`: milliseconds, days until the certificate expires. */
     static Map<String, Object> line(Collection<WatchResult> results, Instant now) {
         Map<String, Object> line = new LinkedHashMap<>(Map.of("t", now.getEpochSecond()));
         for (WatchResult r : results) {
-            Response response = r.check.response();
-            String days = response.certificate() == null ? "" : " " + now.until(
-                response.certificate().getNotAfter().toInstant(), ChronoUnit.DAYS);
+            X509Certificate server = r.check.response().certificate();
+            String days = server == null ? ""
+                : " " + now.until(server.getNotAfter().toInstant(), ChronoUnit.DAYS);
             line.putIfAbsent(r.watch.name(), (r.healed ? 'r' : r.verdict().word().charAt(0))
-                + "" + response.time().toMillis() + days);
+                + "" + r.check.response().time().toMillis() + days);
         }
         return line;
     }
 
-    List<Sample> samples(String name) {
-        List<Sample> samples = new ArrayList<>();
-        for (Map<?, ?> pass : passes) {
-            Matcher sample = SAMPLE.matcher(String.valueOf(pass.get(name)));
-            if (sample.matches()) samples.add(new Sample(time(pass), sample.group(1).charAt(0),
-                Long.parseLong(sample.group(2)),
-                sample.group(3) == null ? null : Long.valueOf(sample.group(3).strip())));
-        }
-        return samples;
-    }
-
-    private static Instant time(Map<?, ?> pass) {
-        return Instant.ofEpochSecond(((Number) pass.get("t")).longValue());
-    }
-
-    /** null: there was none. */
-    Instant lastPass() { return passes.isEmpty() ? null : time(passes.get(passes.size() - 1)); }
-
-    /** The time of the last healthy pass before {@code end}, or null. */
-    Instant lastHealthy(String name, Instant end) {
-        return samples(name).stream().filter(Sample::isHealthy).map(Sample::at)
-            .filter(time -> time.isBefore(end)).reduce(null, (earlier, later) -> later);
-    }
-
-    Stream<Span> allSpans() {
-        return passes.stream().flatMap(pass -> ((Map<String, ?>) pass).keySet().stream())
-            .distinct().flatMap(name -> spans(name).stream());
+    Instant lastHealthy(String name) {
+        return samples(name).stream().filter(Sample::isHealthy).reduce((a, b) -> b)
+            .map(Sample::at).orElse(null);
     }
 
     /**
@@ -3088,29 +3092,27 @@ final class History {
      * gap of more than three usual intervals is unknown: the machine slept or was off.
      */
     List<Span> spans(String name) {
-        Deque<Span> spans = new ArrayDeque<>();
-        older.stream().filter(span -> span.watch().equals(name)).forEach(spans::add);
-        Duration longest = interval().multipliedBy(3);
-        Sample before = new Sample(Instant.EPOCH, '?', 0, null);
-        for (Sample now : samples(name)) {
-            Duration time = Duration.between(before.at(), now.at());
-            if (before.isJudged() && now.isJudged() && time.compareTo(longest) <= 0) {
-                boolean up = now.verdict() == 'h' && before.isHealthy();
-                Span last = spans.peekLast();
-                boolean goesOn = last != null && last.up() == up && last.to().equals(before.at());
-                Instant from = goesOn ? spans.removeLast().from() : before.at();
-                spans.add(new Span(name, from, now.at(), up));
-            }
-            before = now;
+        List<Sample> samples = samples(name);
+        long[] times = IntStream.range(1, samples.size()).mapToLong(i -> samples.get(i - 1).at()
+            .until(samples.get(i).at(), ChronoUnit.SECONDS)).toArray();
+        long[] sorted = LongStream.of(times).sorted().toArray();
+        LinkedList<Span> spans = new LinkedList<>(older);
+        spans.removeIf(span -> !span.watch().equals(name));
+        for (int i = 0; i < times.length; i++) {
+            Sample before = samples.get(i), now = samples.get(i + 1);
+            boolean known = before.isJudged() && now.isJudged()
+                && times[i] <= 3 * sorted[times.length / 2];
+            if (known) add(spans, new Span(name, before.at(), now.at(),
+                now.verdict() == 'h' && before.isHealthy()));
         }
         return List.copyOf(spans);
     }
 
-    /** The median time between two passes. */
-    Duration interval() {
-        long[] seconds = IntStream.range(1, passes.size()).mapToLong(i -> time(passes.get(i - 1))
-            .until(time(passes.get(i)), ChronoUnit.SECONDS)).sorted().toArray();
-        return Duration.ofSeconds(seconds.length == 0 ? 0 : seconds[seconds.length / 2]);
+    private static void add(LinkedList<Span> spans, Span next) {
+        Span last = spans.peekLast();
+        boolean goesOn = last != null && last.up() == next.up() && last.to().equals(next.from());
+        if (goesOn) spans.removeLast();
+        spans.add(goesOn ? new Span(next.watch(), last.from(), next.to(), next.up()) : next);
     }
 }
 
@@ -3123,7 +3125,7 @@ record Freshness(Instant lastPass, Duration every) {
     }
 
     String inWords(Instant now) {
-        return (lastPass == null ? "no pass yet" : "last pass " + Text.ago(lastPass, now))
+        return (lastPass == null ? "no pass yet" : "last pass " + Text.time(lastPass, now) + " ago")
             + (every == null ? "" : ", expected every " + Text.time(every))
             + (isLate(now) ? ": the schedule is not running it" : "");
     }
@@ -3530,13 +3532,7 @@ interface Language extends Model {
             return value;
         }
         /** The name of this machine. */
-        public String getHost() {
-            try {
-                return InetAddress.getLocalHost().getHostName();
-            } catch (UnknownHostException e) {
-                return "localhost";
-            }
-        }
+        public String getHost() { return Environment.host(); }
 
         /** pushover.net; both keys are on its dashboard; `priority:` -2 to 2. */
         public Hook pushover(@Named(required = true) String token,
@@ -5101,24 +5097,6 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
 // === 13. Output ================================================================================
 // All that is printed, in people's words or as JSON. Secrets are masked here.
 
-/** What --json says of one watch; fields are only ever added. */
-record WatchJson(String name, String verdict, String reason, int status, long millis, Action did,
-                 boolean healed, Map<String, Double> phases) {
-    static WatchJson of(WatchResult result) {
-        Response response = result.check.response();
-        Map<String, Double> phases = new LinkedHashMap<>();
-        response.phases().forEach((phase, time) -> phases.put(phase, time.toNanos() / 1e6));
-        Action action = result.needsRestart() ? Action.nothing : result.decision.action();
-        Verdict verdict = result.verdict();
-        return new WatchJson(result.watch.name(), verdict.word(), verdict.reason(),
-            response.status(), response.time().toMillis(), action, result.healed, phases);
-    }
-}
-
-record PassJson(List<WatchJson> watches, int exit) { }
-
-record ValidateJson(List<String> watches, List<String> problems, int exit) { }
-
 /** What `status` says of one watch; its components are the fields of --json. */
 record WatchStatus(String name, String state, Instant since, Instant pausedUntil, String reason,
                    RestartRecord lastRestart, int restartsLeft, int limit, Duration per,
@@ -5151,14 +5129,17 @@ record WatchStatus(String name, String state, Instant since, Instant pausedUntil
     }
 }
 
-/** What `log` says of one incident: the first and the last message about it. */
-record LogEntry(Model.Event first, Model.Event last, boolean open) {
+/** An incident in the log, with all messages about it; {@code down}: it is down now. */
+record LogEntry(boolean down, List<Model.Event> messages) {
+    Model.Event first() { return messages.get(0); }
+    Model.Event last() { return messages.get(messages.size() - 1); }
+
     String inWords(Instant now) {
-        String end = first == last ? "" : " At " + Text.at(last.at()) + ", "
-            + Text.time(first.since(), last.at()) + " later: " + last.title() + ".";
-        boolean down = open && !MessageText.ENDS.contains(last.kind());
-        return Text.at(first.since()) + "  " + first.title() + ": " + first.text() + end
-            + (down ? " Down for " + Text.time(first.since(), now) + " so far." : "");
+        Instant since = first().since();
+        String end = messages.size() == 1 ? "" : " At " + Text.at(last().at()) + ", "
+            + Text.time(since, last().at()) + " later: " + last().title() + ".";
+        return Text.at(since) + "  " + first().title() + ": " + first().text() + end
+            + (down ? " Down for " + Text.time(since, now) + " so far." : "");
     }
 }
 
@@ -5200,10 +5181,21 @@ final class Printer {
         for (WatchResult result : results)
             worst = ExitException.worst(worst, result.verdict().exitCode());
         if (options.json)
-            json(new PassJson(results.stream().map(WatchJson::of).toList(), worst));
+            json(Map.of("watches", results.stream().map(Printer::fields).toList(), "exit", worst));
         else results(results);
         problems.forEach(this::problem);
         return worst;
+    }
+
+    /** Fields are only ever added. */
+    private static Map<String, Object> fields(WatchResult r) {
+        Response response = r.check.response();
+        Map<String, Double> phases = new LinkedHashMap<>();
+        response.phases().forEach((phase, time) -> phases.put(phase, time.toNanos() / 1e6));
+        return Json.fields("name", r.watch.name(), "verdict", r.verdict().word(), "reason",
+            r.verdict().reason(), "status", response.status(), "millis",
+            response.time().toMillis(), "did", r.needsRestart() ? Action.nothing
+                : r.decision.action(), "healed", r.healed, "phases", phases);
     }
 
     private void results(Collection<WatchResult> results) {
@@ -5252,7 +5244,7 @@ final class Printer {
     void validated(Path file, Rules rules, List<String> problems, int exit) {
         List<String> names = rules.watches().stream().map(Watch::name).toList();
         if (options.json) {
-            json(new ValidateJson(names, problems, exit));
+            json(Json.fields("watches", names, "problems", problems, "exit", exit));
         } else {
             rules.watches().forEach(this::watch);
             if (exit == 0) line(file.getFileName() + " is good: "
@@ -5295,7 +5287,7 @@ final class Printer {
             + " since " + Text.at(entry.event().at()) + ": " + entry.event().title());
     }
     void log(List<LogEntry> entries, Instant begin) {
-        if (options.json) line(Json.text(Map.of("incidents", entries)));
+        if (options.json) json(Map.of("incidents", entries));
         else if (entries.isEmpty()) line("nothing was down since " + Text.at(begin));
         else entries.forEach(entry -> line(entry.inWords(env.now())));
     }
@@ -5373,7 +5365,6 @@ final class Text {
     static String until(Instant time) {
         return "until " + (time.equals(ALWAYS) ? "it is resumed" : at(time));
     }
-    static String ago(Instant then, Instant now) { return time(then, now) + " ago"; }
 
     /** One line without control, formatting or bidirectional characters, cut to a length. */
     static String plain(String text, int maxLength) {
