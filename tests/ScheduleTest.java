@@ -65,20 +65,20 @@ class ScheduleTest {
         "schedule --every 30m | */30 * * * * HOME",
         "schedule --every 60m | 0 */1 * * * HOME",
         "schedule --every 6h | 0 */6 * * * HOME",
-        "schedule --rules 100%/it's.groovy | --rules 'HOME/100\\%/it'\\''s.groovy'",
+        "schedule --rules 100%/it's$x.groovy | --rules 'HOME/100\\%/it'\\''s$x.groovy'",
         "schedule --page www/i.html | schedule.log --page HOME/www/i.html --quiet --rules HOME/rules.groovy",
         "schedule --as systemd --page i.html | watchdog` `--page` `HOME/i.html` `--quiet`",
         "schedule --state elsewhere | --rules HOME/rules.groovy --state HOME/elsewhere",
         "schedule --as systemd | ExecStart=`HOME/.local/bin/watchdog` `--quiet` `--rules` "
             + "`HOME/rules.groovy`",
-        "schedule --as systemd --rules 100%/it's.groovy | `HOME/100%%/it's.groovy`",
+        "schedule --as systemd --rules 100%/it's$x.groovy | `HOME/100%%/it's$$x.groovy`",
         "schedule --as systemd | OnCalendar=*:0/5",
         "schedule --as systemd --every 2h | OnCalendar=0/2:00",
         "schedule --as launchd | <key>StartInterval</key><integer>300</integer>",
         "schedule --as launchd --every 1h | <key>StartInterval</key><integer>3600</integer>"})
     void itPrintsWhatItWouldWriteAndWritesNothing(String words, String part) throws IOException {
         Files.createDirectories(temp.resolve("100%"));
-        home.file("100%/it's.groovy", "watch('it') { command 'true' }");
+        home.file("100%/it's$x.groovy", "watch('it') { command 'true' }");
         Run run = home.watchdog(words.split(" ")).exits(0);
         Path state = temp.resolve(".local/state/watchdog").resolve(rulesId());
         run.says(part.replace("STATE", state.toString()).replace("HOME", temp.toString()).replace('`', '"'));

@@ -37,7 +37,7 @@ record Crontab(Job job) implements Scheduler {
         String times = minutes < 60 ? "*/" + minutes + " * * * *"
             : "0 */" + minutes / 60 + " * * *";
         String command = job.words(true).stream().map(Crontab::quote)
-            .collect(Collectors.joining(" ")).replace("%", "\\%"); // cron ends a command at a plain %
+            .collect(Collectors.joining(" ")).replace("%", "\\%"); // a plain % ends a command
         return begin() + "(written by `watchdog schedule`; --remove removes it)\n"
             + times + " " + command + "\n@reboot sleep 60; " + command + "\n" + end();
     }
