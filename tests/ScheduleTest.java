@@ -58,19 +58,19 @@ class ScheduleTest {
 
     @ParameterizedTest @CsvSource(delimiter = '|', quoteCharacter = '`', value = {
         "schedule | */5 * * * * HOME/.local/bin/watchdog --log STATE/schedule.log --quiet --rules "
-            + "HOME/rules.groovy",
+            + "RULES",
         "schedule | @reboot sleep 60; HOME/.local/bin/watchdog --log STATE/schedule.log --quiet --rules "
-            + "HOME/rules.groovy",
+            + "RULES",
         "schedule --every 1m | */1 * * * * HOME",
         "schedule --every 30m | */30 * * * * HOME",
         "schedule --every 60m | 0 */1 * * * HOME",
         "schedule --every 6h | 0 */6 * * * HOME",
         "schedule --rules 100%/it's$x.groovy | --rules 'HOME/100\\%/it'\\''s$x.groovy'",
-        "schedule --page www/i.html | schedule.log --page HOME/www/i.html --quiet --rules HOME/rules.groovy",
+        "schedule --page www/i.html | schedule.log --page HOME/www/i.html --quiet --rules RULES",
         "schedule --as systemd --page i.html | watchdog` `--page` `HOME/i.html` `--quiet`",
-        "schedule --state elsewhere | --rules HOME/rules.groovy --state HOME/elsewhere",
+        "schedule --state elsewhere | --rules RULES --state HOME/elsewhere",
         "schedule --as systemd | ExecStart=`HOME/.local/bin/watchdog` `--quiet` `--rules` "
-            + "`HOME/rules.groovy`",
+            + "`RULES`",
         "schedule --as systemd --rules 100%/it's$x.groovy | `HOME/100%%/it's$$x.groovy`",
         "schedule --as systemd | OnCalendar=*:0/5",
         "schedule --as systemd --every 2h | OnCalendar=0/2:00",
@@ -78,14 +78,15 @@ class ScheduleTest {
         "schedule --as launchd --every 1h | <key>StartInterval</key><integer>3600</integer>"})
     void itPrintsWhatItWouldWriteAndWritesNothing(String words, String part) throws IOException {
         Files.createDirectories(temp.resolve("100%"));
-        home.file("100%/it's$x.groovy", "watch('it') { command 'true' }");
+        Path rules = Files.createDirectories(temp.resolve(".config/watchdog")).resolve("rules.groovy");
+        for (Path file : new Path[] {rules, temp.resolve("100%/it's$x.groovy")})
+            Files.writeString(file, "watch('it') { command 'true' }");
         Run run = home.watchdog(words.split(" ")).exits(0);
-        Path state = temp.resolve(".local/state/watchdog").resolve(rulesId());
-        run.says(part.replace("STATE", state.toString()).replace("HOME", temp.toString()).replace('`', '"'));
-        assertFalse(Files.exists(crontab) || Files.exists(command) || Files.exists(temp.resolve(".config")));
+        String state = temp + "/.local/state/watchdog/rules-" + Text.hash(rules.toString()).substring(0, 8);
+        run.says(part.replace("STATE", state).replace("RULES", rules.toString()).replace("HOME", temp.toString()).replace('`', '"'));
+        assertFalse(Files.exists(crontab) || Files.exists(command)
+            || Files.exists(temp.resolve(".config/systemd")) || Files.exists(temp.resolve("Library")));
     }
-
-    private String rulesId() { return "rules-" + Text.hash(temp + "/rules.groovy").substring(0, 8); }
 
     @ParameterizedTest @CsvSource(delimiter = '|', value = {
         "--every 7m | --every must divide an hour or a day into equal parts",
@@ -96,6 +97,7 @@ class ScheduleTest {
         "--every often | 'often' is not a duration; use 30m, 2h or 1d",
         "--as anacron | expected one of [cron, systemd, launchd]",
         "--install --remove | use either --install or --remove",
+        "--install | .config/watchdog/rules.groovy; write it, or name another with --rules FILE",
         "--install --rules none.groovy | none.groovy; write it, or name another with --rules FILE",
         "--instal | unknown option: '--instal'; did you mean --install?"})
     void aMistakeIsOneSentence(String words, String sentence) {
@@ -204,6 +206,35 @@ class ScheduleTest {
         for (Path file : old.files().keySet()) assertEquals(old.files().get(file), Files.readString(file));
         old.remove();
         assertFalse(old.isInstalled());
+    }
+
+    // ---- the installed program ----------------------------------------------------------------------
+
+    @Test void aNewVersionStandsBesideTheOldOneUntilTheNextOne() throws Exception {
+        Path jar = temp.resolve("app.jar");
+        for (int version = 1; version <= 3; version++) {
+            Files.writeString(jar, "x".repeat(version));
+            install(jar);
+            install(Path.of(line("folder=")).resolve("app.jar")); // the installed one, once more
+            assertEquals(version, Files.size(Path.of(line("folder=")).resolve("app.jar")));
+            assertEquals(Math.min(version, 2), temp.resolve(".local/share/watchdog").toFile().list().length);
+        }
+    }
+
+    @Test void aCommandOfSomebodyElseIsNotOverwritten() throws Exception {
+        Files.createDirectories(command.getParent());
+        Files.writeString(command, "mine");
+        assertThrows(IOException.class, () -> install(home.file("app.jar", "").folder.resolve("app.jar")));
+        assertEquals("mine", Files.readString(command));
+    }
+
+    private void install(Path jar) throws IOException {
+        new Installation(command, temp.resolve(".local/share/watchdog"), List.of(jar), List.of()).install();
+    }
+
+    private String line(String begin) throws IOException {
+        return Files.readAllLines(command).stream().filter(line -> line.startsWith(begin)).findFirst()
+            .orElseThrow().replace(begin, "");
     }
 
     private void refuse() { home.file("bin/refuse", ""); }

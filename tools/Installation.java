@@ -131,10 +131,13 @@ record Installation(Path command, Path data, List<Path> jars, List<String> javaO
           *) export LC_ALL=<locale> ;;
         esac
 
+        exec 3>/dev/null
         # `--log FILE`: at most two files of 1 MiB. Without a log the pass still runs.
         if [ "${1:-}" = --log ]; then
           [ -z "$(find "$2" -size +2047 2>/dev/null)" ] || mv -f "$2" "$2.old"
-          if (umask 077 && mkdir -p "${2%/*}" && true >>"$2") 2>/dev/null; then exec >>"$2" 2>&1; fi
+          if (umask 077 && mkdir -p "${2%/*}" && true >>"$2") 2>/dev/null; then
+            exec 3>&2 >>"$2" 2>&1
+          fi
           shift 2
         fi
         # `--page FILE`: what `watchdog report` writes after the pass.
@@ -144,16 +147,19 @@ record Installation(Path command, Path data, List<Path> jars, List<String> javaO
           shift 2
         fi
 
+        # Also to where a log does not hide it: cron mails it, and nobody else can report it.
         fail() {
           echo "watchdog: $1" >&2
+          echo "watchdog: $1" >&3
           exit 4
         }
 
         # Java may have been updated or moved.
         find_java() {
-          for java in "${JAVA_HOME:-}/bin/java" "$(command -v java)" \\
-            /opt/homebrew/opt/openjdk/bin/java /usr/lib/jvm/*/bin/java \\
-            /Library/Java/JavaVirtualMachines/*/Contents/Home/bin/java; do
+          for java in "${JAVA_HOME:-}/bin/java" "$(command -v java)" /usr/lib/jvm/*/bin/java \\
+            /opt/homebrew/opt/openjdk*/bin/java /usr/local/opt/openjdk*/bin/java \\
+            /Library/Java/JavaVirtualMachines/*/Contents/Home/bin/java \\
+            "${HOME:-}"/.sdkman/candidates/java/current/bin/java; do
             version=$("$java" -version 2>&1 | sed -n 's/^[^"]* version "\\([0-9]*\\).*/\\1/p')
             if [ "${version:-0}" -ge <release> ]; then return; fi
           done

@@ -24,7 +24,8 @@ import picocli.CommandLine.ParentCommand;
 
 @Command(name = "schedule", sortOptions = false, description = {
     "Run a pass every few minutes, by cron, systemd or launchd.",
-    "Without --install and --remove: print what --install would write."})
+    "Without --install and --remove: print what --install would write.",
+    "The rules are those in ~/.config/watchdog, unless --rules names others."})
 public final class schedule implements Callable<Integer> {
     enum Kind { cron, systemd, launchd }
 
@@ -51,6 +52,7 @@ public final class schedule implements Callable<Integer> {
 
     @Override public Integer call() {
         ExitException.mistakeIf(install && remove, "use either --install or --remove");
+        setup.useDefaultRules(options);
         context = options.context();
         ExitException.mistakeIf(context.isReadOnly(), "a schedule needs a writable state folder");
         job = Job.of(context, every, page);

@@ -36,8 +36,7 @@ public final class setup implements Callable<Integer> {
     }
 
     @Override public Integer call() {
-        if (options.rules == null) options.rules = options.env
-            .folder("XDG_CONFIG_HOME", ".config").resolve("watchdog/rules.groovy");
+        useDefaultRules(options);
         context = options.context();
         Path rules = context.rulesFile, secrets = context.secrets.file;
         for (Path file : List.of(rules, secrets))
@@ -56,6 +55,12 @@ public final class setup implements Callable<Integer> {
         context.printer.line("Next: edit the lines marked <- in the rules. Then run `schedule"
             + " --install` as you ran `setup`, and `watchdog tell`.");
         return 0;
+    }
+
+    /** Not the rules of the current folder, which may be the example of a checkout. */
+    static void useDefaultRules(watchdog options) {
+        if (options.rules == null) options.rules = options.env
+            .folder("XDG_CONFIG_HOME", ".config").resolve("watchdog/rules.groovy");
     }
 
     private void say(String word, String text) { context.printer.line(word + "  " + text); }
