@@ -82,8 +82,9 @@ class ScheduleTest {
         for (Path file : new Path[] {rules, temp.resolve("100%/it's$x.groovy")})
             Files.writeString(file, "watch('it') { command 'true' }");
         Run run = home.watchdog(words.split(" ")).exits(0);
-        String state = temp + "/.local/state/watchdog/rules-" + Text.hash(rules.toString()).substring(0, 8);
-        run.says(part.replace("STATE", state).replace("RULES", rules.toString()).replace("HOME", temp.toString()).replace('`', '"'));
+        String id = "rules-" + Text.hash(rules.toString()).substring(0, 8);
+        run.says(part.replace("STATE", temp + "/.local/state/watchdog/" + id).replace('`', '"')
+            .replace("RULES", rules.toString()).replace("HOME", temp.toString()));
         assertFalse(Files.exists(crontab) || Files.exists(command)
             || Files.exists(temp.resolve(".config/systemd")) || Files.exists(temp.resolve("Library")));
     }

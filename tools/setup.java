@@ -124,7 +124,7 @@ public final class setup implements Callable<Integer> {
     private Rules probe(String address) {
         try {
             return RulesLoader.load(Path.of("URL"), "watch('x') { url " + quote(address) + " }",
-                context.env, context.secrets, new CompiledRules(null));
+                context.env, context.secrets, new CompiledRules(context.folder.resolve("one-off")));
         } catch (ExitException e) {
             String mistake = e.lines.get(0).lines().findFirst().orElse("");
             throw ExitException.mistake("watchdog: " + mistake.replaceFirst("^URL[:\\d]* ", ""));
