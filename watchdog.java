@@ -652,7 +652,7 @@ final class Context {
     final Secrets secrets;
     final Printer printer;
     String messagePrefix = "";
-    private boolean readOnly;
+    private boolean readOnly, hasLostState;
 
     Context(Environment env, watchdog options) {
         this.env = env;
@@ -670,22 +670,27 @@ final class Context {
             : env.folder("XDG_STATE_HOME", ".local/state").resolve("watchdog");
         String name = rulesFile.getFileName().toString().replaceFirst("\\.groovy$", "");
         Path own = parent.resolve(name + "-" + Text.hash(rulesFile.toString()).substring(0, 8));
-        return SecureFiles.orElse(() -> {
+        try {
             String fault = Files.exists(own) ? SecureFiles.fault(own) : null;
             SecureFiles.trusted(SecureFiles.folder(own));
             if (fault != null) printer.warn(fault + " (watchdog has done so)");
+            for (Path renamed : SecureFiles.setAside(own)) {
+                hasLostState = true;
+                printer.warn(renamed + " was not a file of yours; watchdog has renamed it");
+            }
             return own;
-        }, e -> {
-            readOnly = true;
+        } catch (IOException | UnsupportedOperationException e) {
+            hasLostState = readOnly = true;
             printer.warn("cannot use the state folder " + own + " (" + Text.thrown(e)
-                + "), so restart limits may not hold and messages may be repeated; make it writable"
-                + " or use --state DIR");
-            return SecureFiles.orElse(() -> SecureFiles.trusted(own), unusable ->
-                Path.of("/dev/null").resolve(own.getFileName()));
-        });
+                + "), so restart limits may not hold, passes may overlap and messages may be"
+                + " repeated; make it writable or use --state DIR");
+            boolean usable = SecureFiles.isTrusted(own) && SecureFiles.isOurs(own);
+            return usable ? own : Path.of("/dev/null").resolve(own.getFileName());
+        }
     }
 
     boolean isReadOnly() { return readOnly; }
+    boolean hasLostState() { return hasLostState; }
 
     /** If an edit has mistakes, the last working rules are used. */
     Workspace open(boolean writable) {
@@ -723,7 +728,7 @@ final class Context {
     }
 
     /** For when the state folder cannot be used: our own one among those of other users. */
-    Path tempFolder() {
+    private Path tempFolder() {
         Path temp = Path.of(System.getProperty("java.io.tmpdir"))
             .resolve("watchdog-" + System.getProperty("user.name"));
         return SecureFiles.orElse(() -> SecureFiles.trusted(SecureFiles.folder(temp)),
@@ -747,13 +752,15 @@ record Workspace(Context context, Rules rules, boolean brokenRules, List<String>
 /** One check-and-heal pass, as cron runs it. */
 record PassCommand(Context context) {
     private static final Duration LONG = Duration.ofMinutes(15);
+    private static final String REPORTED = " reported";
 
     int run(List<String> names, boolean dryRun) {
         return locked(() -> pass(names, dryRun));
     }
 
     int pass(List<String> names, boolean dryRun) {
-        if (!context.isReadOnly()) sweep();
+        for (File file : SecureFiles.sweep(context.folder, context.env.now()))
+            context.printer.warn("cannot delete the temporary file " + file);
         Workspace work = context.open(!dryRun);
         List<Watch> watches = work.rules().select(names);
         return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
@@ -761,7 +768,7 @@ record PassCommand(Context context) {
 
     /** No other pass or drill runs meanwhile. */
     int locked(IntSupplier work) {
-        Path file = lockFile();
+        Path file = context.folder.resolve("lock");
         try (FileChannel lock = lock(file)) {
             return work.getAsInt();
         } catch (OverlappingFileLockException e) {
@@ -771,17 +778,8 @@ record PassCommand(Context context) {
         }
     }
 
-    /** What stands in the place of the lock is not renamed: two passes could both do so. */
-    private Path lockFile() {
-        Path file = context.folder.resolve("lock");
-        boolean strange = SecureFiles.exists(file)
-            && !SecureFiles.isOurs(file, SecureFiles.REGULAR);
-        if (strange) context.printer.warn(file + " is not a file of yours; please delete it");
-        return strange || context.isReadOnly()
-            ? context.tempFolder().resolve(context.folder.getFileName() + ".lock") : file;
-    }
-
     private FileChannel lock(Path file) {
+        if (context.isReadOnly()) return null;
         return SecureFiles.orElse(() -> SecureFiles.lock(file, context.env.now()), e -> {
             context.printer.warn("cannot lock " + file + " (" + Text.thrown(e)
                 + "), so two passes may overlap");
@@ -791,24 +789,18 @@ record PassCommand(Context context) {
 
     /** With --quiet only of a pass that seems to hang, and once: cron mails what is printed. */
     private ExitException busy(Path lock) {
-        Matcher holder = Pattern.compile("(\\d+) (\\S+Z)( reported)?")
-            .matcher(SecureFiles.orElse(() -> SecureFiles.read(lock, 100), e -> ""));
-        boolean known = holder.matches(), quiet = context.options.quiet;
-        Instant now = context.env.now(), since = known ? Instant.parse(holder.group(2)) : now;
+        String holder = SecureFiles.orElse(() -> SecureFiles.read(lock, 100), e -> "");
+        Matcher pidAndTime = Pattern.compile("(\\d+) (\\S+Z).*").matcher(holder);
+        boolean known = pidAndTime.matches();
+        Instant now = context.env.now(), since = known ? Instant.parse(pidAndTime.group(2)) : now;
         boolean hangs = since.plus(LONG).isBefore(now);
-        boolean said = quiet && !(hangs && holder.group(3) == null);
-        if (quiet && !said)
-            SecureFiles.orElse(() -> SecureFiles.append(lock, " reported"), e -> null);
-        return ExitException.busy(said ? List.of() : List.of("watchdog: another pass is running"
-            + (known ? " (pid " + holder.group(1) + ", since " + Text.at(since) + ")" : "")
-            + (hangs ? "; if it hangs, end it with: kill -9 " + holder.group(1) : "")));
-    }
-
-    /** A day: commands that run now have temporary files too. */
-    private void sweep() {
-        Instant yesterday = context.env.now().minus(Duration.ofDays(1));
-        for (File file : SecureFiles.sweep(context.folder, yesterday))
-            context.printer.warn("cannot delete the temporary file " + file);
+        if (context.options.quiet && (!hangs || holder.endsWith(REPORTED)))
+            return ExitException.busy(List.of());
+        if (hangs) SecureFiles.orElse(() -> SecureFiles.append(lock, REPORTED), e -> null);
+        String pid = known ? pidAndTime.group(1) : "";
+        return ExitException.busy(List.of("watchdog: another pass is running"
+            + (known ? " (pid " + pid + ", since " + Text.at(since) + ")" : "")
+            + (hangs ? "; if it hangs, end it with: kill -9 " + pid : "")));
     }
 
     private int heal(Workspace work, List<Watch> watches) {
@@ -828,7 +820,7 @@ record PassCommand(Context context) {
         store.save();
         end.cancel(true);
 
-        boolean failed = context.isReadOnly() || !store.warnings().isEmpty();
+        boolean failed = context.hasLostState() || !store.warnings().isEmpty();
         int exit = context.printer.results(results, work.problems(), failed ? 4 : 0);
         undelivered.forEach(context.printer::warn);
         store.warnings().forEach(context.printer::warn);
@@ -2081,7 +2073,7 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
     /** In the state folder, and private. */
     private Path startedFolder() {
         Path started = stateFolder.resolve("started");
-        return SecureFiles.orElse(() -> SecureFiles.subfolder(started), e -> started);
+        return SecureFiles.orElse(() -> SecureFiles.folder(started), e -> started);
     }
 
     private File[] startedFiles(Predicate<String> name) {
@@ -2775,6 +2767,7 @@ record CommandSender(List<String> words) implements Sender {
 /** What passes remember. A damaged file is renamed, an unwritable one is reported. */
 final class StateStore {
     private static final int FORMAT = 2, MAX_BYTES = 16 << 20;
+    private static final String DAMAGED = "it is damaged";
 
     private final Path folder, file;
     private final Environment env;
@@ -2784,7 +2777,7 @@ final class StateStore {
     private final List<OutboxEntry> outbox = new ArrayList<>();
     private final Set<String> warnings = Collections.synchronizedSet(new LinkedHashSet<>());
     private boolean brokenRules;
-    private String saved;
+    private String saved, damage;
     private History history;
 
     StateStore(Path folder, boolean writable, Environment env, Secrets secrets) {
@@ -2794,53 +2787,46 @@ final class StateStore {
         this.env = env;
         this.secrets = secrets;
         try {
-            if (SecureFiles.exists(file)) read();
-            if (warnings.isEmpty()) saved = text();
-        } catch (IOException damage) {
-            quarantine(Text.plain(Text.thrown(damage), 120));
-        } catch (RuntimeException | StackOverflowError | OutOfMemoryError damage) {
-            quarantine("it is damaged");
+            if (Files.exists(file)) read();
+        } catch (IOException e) {
+            damage = Text.plain(Text.thrown(e), 120);
+        } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
+            damage = DAMAGED;
         }
+        if (damage == null) saved = text();
+        else quarantine();
     }
 
     private void read() throws IOException {
-        String text = SecureFiles.read(file, MAX_BYTES);
-        Map<?, ?> json = (Map<?, ?>) new JsonSlurper().parseText(text);
+        Map<?, ?> json = (Map<?, ?>) new JsonSlurper().parseText(SecureFiles.read(file, MAX_BYTES));
         Object format = json.get("format");
         if (format instanceof Integer && !format.equals(FORMAT))
             throw new IOException("its format is " + format + ", not " + FORMAT);
         brokenRules = (Boolean) json.get("brokenRules");
-        int damaged = readEach(((Map<?, ?>) json.get("watches")).entrySet(), watch ->
-            states.put((String) watch.getKey(), Json.as(WatchState.class, watch.getValue())));
-        damaged += readEach((List<?>) json.get("outbox"), entry ->
-            outbox.add(Json.as(OutboxEntry.class, entry)));
-        if (damaged == 0) return;
-        Path copy = SecureFiles.broken(file);
-        if (writable) Files.copy(file, copy, StandardCopyOption.REPLACE_EXISTING);
-        warnings.add(Text.count(damaged, "entry", "entries") + " of memory.json could not be read;"
-            + " watchdog goes on without" + (writable ? "; " + copy + " is a copy" : ""));
+        ((Map<?, ?>) json.get("watches")).forEach((name, state) -> readEntry(() ->
+            states.put((String) name, Json.as(WatchState.class, state))));
+        ((List<?>) json.get("outbox")).forEach(entry -> readEntry(() ->
+            outbox.add(Json.as(OutboxEntry.class, entry))));
     }
 
-    /** Returns how many are damaged: the others are used all the same. */
-    private static <T> int readEach(Collection<T> entries, Consumer<T> reader) {
-        int damaged = 0;
-        for (T entry : entries) {
-            try {
-                reader.accept(entry);
-            } catch (RuntimeException damage) {
-                damaged++;
-            }
+    /** Of a damaged entry the others are used all the same. */
+    private void readEntry(Runnable reader) {
+        try {
+            reader.run();
+        } catch (RuntimeException e) {
+            damage = DAMAGED;
         }
-        return damaged;
     }
 
     /** The last damaged file is kept for a person to look at. */
-    private void quarantine(String why) {
+    private void quarantine() {
         Path renamed = SecureFiles.broken(file);
         boolean moved = writable && file.toFile().renameTo(renamed.toFile());
-        warnings.add("memory.json could not be read (" + why + "); watchdog "
+        warnings.add("memory.json could not be read (" + damage + "); watchdog "
             + (moved ? "renamed it to " + renamed + " and " : "")
-            + "starts with an empty one, so restart limits start from zero");
+            + "goes on with what it could read"
+            + (states.isEmpty() ? ": nothing, so restart limits start from zero" : ""));
+        save();
     }
 
     Collection<String> warnings() { return warnings; }
@@ -2928,7 +2914,7 @@ final class StateStore {
 
     Path pause(String name, Instant until) throws IOException {
         Path file = fileOf("paused", name);
-        SecureFiles.subfolder(file.getParent());
+        SecureFiles.folder(file.getParent());
         return SecureFiles.write(file, until.toString());
     }
 
@@ -3133,8 +3119,8 @@ record Freshness(Instant lastPass, Duration every) {
 
 /** Keeps files whole, and safe from other users. */
 final class SecureFiles {
-    static final int REGULAR = 0100000;
-    private static final int DIRECTORY = 0040000, LINK = 0120000, TYPE = 0170000, STICKY = 0001000;
+    private static final int REGULAR = 0100000, DIRECTORY = 0040000, LINK = 0120000,
+        TYPE = 0170000, STICKY = 0001000;
     /** Users are compared by number: in a container a user may have no name. */
     private static final int UID = (int) new UnixSystem().getUid();
     static final FileAttribute<Set<PosixFilePermission>> PRIVATE = mode("rw-------"),
@@ -3148,30 +3134,36 @@ final class SecureFiles {
         return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(mode));
     }
 
-    /** Of a link its own, and not those of its target. */
-    private static Map<String, Object> attributes(Path file) throws IOException {
-        return Files.readAttributes(file, "unix:uid,owner,group,mode", LinkOption.NOFOLLOW_LINKS);
-    }
-
-    /** Root may change everything anyway. */
-    private static boolean isOwner(Object uid) { return uid.equals(UID) || uid.equals(0); }
-
-    /** No link, pipe or device, and not of another user. */
-    static boolean isOurs(Path file, int type) {
+    /** Neither a link, a pipe or a device, nor of another user; root may change all anyway. */
+    private static boolean isOurs(Path file, Integer... types) {
         return orElse(() -> {
-            Map<String, Object> is = attributes(file);
-            return isOwner(is.get("uid")) && ((Integer) is.get("mode") & TYPE) == type;
+            var is = Files.readAttributes(file, "unix:uid,mode", LinkOption.NOFOLLOW_LINKS);
+            return List.of(0, UID).contains(is.get("uid"))
+                && List.of(types).contains((Integer) is.get("mode") & TYPE);
         }, missing -> false);
     }
 
-    /** Whether all that a folder holds is ours, so that its code may run with our rights. */
+    /** Whether this holds for all that a folder holds. */
     static boolean isOurs(Path tree) {
         try (Stream<Path> files = Files.walk(tree)) {
-            return files.allMatch(file -> isOurs(file, REGULAR) || isOurs(file, DIRECTORY));
+            return files.allMatch(file -> isOurs(file, REGULAR, DIRECTORY));
         } catch (IOException | UncheckedIOException unreadable) {
             return false;
         }
     }
+
+    /** Renames what is not ours in our folder, and returns its new names. */
+    static List<Path> setAside(Path folder) throws IOException {
+        List<Path> renamed = new ArrayList<>();
+        for (File entry : folder.toFile().listFiles()) {
+            Path file = entry.toPath();
+            if (!file.toString().endsWith(".broken") && !isOurs(file))
+                renamed.add(Files.move(file, broken(file), StandardCopyOption.REPLACE_EXISTING));
+        }
+        return renamed;
+    }
+
+    static Path broken(Path file) { return file.resolveSibling(file.getFileName() + ".broken"); }
 
     /**
      * The file that a path leads to. Each folder and each link on the way counts: who can change
@@ -3180,6 +3172,10 @@ final class SecureFiles {
     static Path trusted(Path path) throws IOException {
         path.toRealPath(); // throws for a missing file, and for links that lead in a circle
         return follow(path.toAbsolutePath());
+    }
+
+    static boolean isTrusted(Path path) {
+        return orElse(() -> trusted(path), e -> null) != null;
     }
 
     private static Path follow(Path path) throws IOException {
@@ -3195,9 +3191,9 @@ final class SecureFiles {
 
     /** How another user could change a file, or the content of a folder; null: in no way. */
     static String fault(Path file) throws IOException {
-        Map<String, Object> is = attributes(file);
+        var is = Files.readAttributes(file, "unix:uid,owner,group,mode", LinkOption.NOFOLLOW_LINKS);
         Object owner = is.get("owner");
-        if (!isOwner(is.get("uid"))) return file + " belongs to user " + owner
+        if (!List.of(0, UID).contains(is.get("uid"))) return file + " belongs to user " + owner
             + ", who could change it; fix it with: chown " + UID + " '" + file + "'";
 
         int mode = (Integer) is.get("mode"), type = mode & TYPE;
@@ -3211,37 +3207,17 @@ final class SecureFiles {
 
     /** Made if it is missing; throws when it is not ours, or cannot be written. */
     static Path folder(Path folder) throws IOException {
-        if (!exists(folder)) Files.createDirectories(folder, FOLDER);
+        if (!Files.isDirectory(folder)) Files.createDirectories(folder, FOLDER);
         if (!isOurs(folder, DIRECTORY)) throw new IOException("it is not a folder of yours");
         if (!Files.isWritable(folder)) throw new IOException("it is read-only");
         return Files.setPosixFilePermissions(folder, FOLDER.value());
     }
 
-    /** A folder in one of ours. */
-    static Path subfolder(Path folder) throws IOException {
-        setAside(folder, DIRECTORY);
-        return folder(folder);
-    }
-
-    /** Renames what stands in the place of a file or folder of ours. */
-    private static void setAside(Path file, int type) throws IOException {
-        if (exists(file) && !isOurs(file, type))
-            Files.move(file, broken(file), StandardCopyOption.REPLACE_EXISTING);
-    }
-
-    /** Also a link to nowhere. */
-    static boolean exists(Path file) { return Files.exists(file, LinkOption.NOFOLLOW_LINKS); }
-
-    static Path broken(Path file) { return file.resolveSibling(file.getFileName() + ".broken"); }
-
     static void makePrivate(Path file) throws IOException {
         Files.setPosixFilePermissions(file, PRIVATE.value());
     }
 
-    /** The text of a file; refuses a pipe or a device, which may never end. */
     static String read(Path file, int maxBytes) throws IOException {
-        if (exists(file) && !isOurs(file, REGULAR))
-            throw new IOException("it is not a file of yours");
         try (var in = Files.newInputStream(file, LinkOption.NOFOLLOW_LINKS)) {
             byte[] bytes = in.readNBytes(maxBytes + 1);
             if (bytes.length > maxBytes)
@@ -3278,7 +3254,6 @@ final class SecureFiles {
     }
 
     static Path append(Path file, String text) throws IOException {
-        setAside(file, REGULAR);
         try (FileChannel channel = FileChannel.open(file, WRITING, PRIVATE)) {
             write(channel.position(channel.size()), text);
             return file;
@@ -3302,11 +3277,12 @@ final class SecureFiles {
         return channel;
     }
 
-    /** Deletes old temporary files that a killed pass has left; returns what cannot be deleted. */
-    static List<File> sweep(Path folder, Instant before) {
+    /** Deletes what killed passes have left; commands that run now have temporary files too. */
+    static List<File> sweep(Path folder, Instant now) {
+        long yesterday = now.minus(Duration.ofDays(1)).toEpochMilli();
         try (Stream<Path> files = Files.walk(folder, 2)) {
             return files.map(Path::toFile).filter(file -> file.getName().endsWith(".tmp")
-                && file.lastModified() < before.toEpochMilli() && !file.delete()).toList();
+                && file.lastModified() < yesterday && !file.delete()).toList();
         } catch (IOException | UncheckedIOException unreadable) {
             return List.of();
         }
@@ -3328,8 +3304,7 @@ final class SecureFiles {
 final class Json implements JsonGenerator.Converter {
     /** Fields with values that programs compare: a secret such as `plex` does not change them. */
     private static final Set<String> KEYS = Set.of("name", "verdict", "state");
-    private static final JsonGenerator WRITER = new JsonGenerator.Options()
-        .addConverter(new Json(UnaryOperator.identity())).build();
+    private static final JsonGenerator WRITER = writer(UnaryOperator.identity());
     private final UnaryOperator<String> mask;
 
     private Json(UnaryOperator<String> mask) { this.mask = mask; }
@@ -3337,8 +3312,8 @@ final class Json implements JsonGenerator.Converter {
     static String text(Object value) { return WRITER.toJson(value); }
 
     /** Secrets are masked in the values: in the text they could be a part of the JSON. */
-    static JsonGenerator masking(Secrets secrets) {
-        return new JsonGenerator.Options().addConverter(new Json(secrets::mask)).build();
+    static JsonGenerator writer(UnaryOperator<String> mask) {
+        return new JsonGenerator.Options().addConverter(new Json(mask)).build();
     }
 
     /** A map of names and values, without those that are null. */
@@ -4287,7 +4262,7 @@ final class CompiledRules {
     /** The class of the script, or null if it must be compiled (again). */
     Class<?> load(String text) {
         Path classes = folder.resolve(key(text));
-        if (!Files.isDirectory(classes) || !SecureFiles.isOurs(folder)) return null;
+        if (!Files.isDirectory(classes)) return null;
         try (Stream<Path> files = Files.list(classes)) {
             ClassLoader loader = new URLClassLoader(new URL[] {classes.toUri().toURL()},
                 CompiledRules.class.getClassLoader());
@@ -4310,7 +4285,7 @@ final class CompiledRules {
     /** Where to compile to; null if nothing can be written, which is slower but not wrong. */
     Path newFolder() {
         return SecureFiles.orElse(() ->
-            Files.createTempDirectory(SecureFiles.subfolder(folder), "new-"), e -> null);
+            Files.createTempDirectory(SecureFiles.folder(folder), "new-"), e -> null);
     }
 
     /** Replaces what was compiled before. */
@@ -4329,7 +4304,6 @@ final class CompiledRules {
 
     /** The text that was compiled last, for when an edit has mistakes; null if there is none. */
     String lastGood() {
-        if (!SecureFiles.isOurs(folder)) return null;
         try (Stream<Path> folders = Files.list(folder)) {
             Path newest = folders.map(path -> path.resolve("rules.groovy")).filter(Files::exists)
                 .max(Comparator.comparing(path -> path.toFile().lastModified())).orElse(folder);
@@ -5155,7 +5129,7 @@ final class Printer {
         this.secrets = secrets;
     }
 
-    private void json(Object value) { env.out().println(Json.masking(secrets).toJson(value)); }
+    private void json(Object value) { env.out().println(Json.writer(secrets::mask).toJson(value)); }
     void line(String text) { env.out().println(secrets.mask(text)); }
 
     /** A sentence; with --json an object of {@code fields} and the sentence as its message. */
