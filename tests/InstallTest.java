@@ -147,12 +147,13 @@ class InstallTest {
         home.script("bin/crontab", "case $1 in -l) cat ~/crontab ;; *) cat \"$1\" >~/crontab ;; esac");
         environment.put("PATH", temp.resolve("bin") + ":" + System.getenv("PATH"));
         environment.put("JAVA_HOME", java.toString());
-        run(checkout, List.of("./jbangw", "schedule", "--install", "--rules", temp + "/rules.groovy"))
-            .exits(0).says("would restart: sh 'touch up'");
+        run(checkout, List.of("./jbangw", "schedule", "--install", "--rules", temp + "/rules.groovy",
+            "--page", temp + "/page.html")).exits(0).says("would restart: sh 'touch up'");
         Files.move(checkout, temp.resolve("moved"));
         Files.move(jbang.resolve("cache"), jbang.resolve("gone"));
         try {
             assertEquals("it  healed", scheduledPass(0));
+            assertTrue(Files.readString(temp.resolve("page.html")).startsWith("<!DOCTYPE html>"));
 
             Files.delete(temp.resolve("up"));
             Files.move(java, temp.resolve("java-moved"));

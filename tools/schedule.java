@@ -5,6 +5,7 @@
 //SOURCES Schedulers.java
 //SOURCES Installation.java
 //SOURCES setup.java
+//SOURCES report.java
 
 // The command and its job. Schedulers.java has cron, systemd and launchd; Installation.java has
 // what they run: a copy of watchdog that needs neither JBang nor the network.
