@@ -165,11 +165,11 @@ record Response(int status, Headers headers, String body, String url, String pro
     /** What was received, for a reason: the status, if it does not show that, and the body. */
     String got(boolean showsStatus) {
         boolean command = protocol.equals("command");
-        String code = showsStatus ? "" : (command ? "exit code " : "HTTP ") + status;
-        if (command) return (showsStatus ? "" : "; got " + code) + Text.lastWords(body);
-        String begin = body.isBlank() ? "" : Text.value(Text.htmlTitle(body));
-        String both = code + (code.isEmpty() || begin.isEmpty() ? "" : ", ") + begin;
-        return both.isEmpty() || protocol.equals("tcp") ? "" : "; got " + both;
+        List<String> parts = new ArrayList<>();
+        if (!showsStatus) parts.add((command ? "exit code " : "HTTP ") + status);
+        if (!body.isBlank()) parts.add(command
+            ? "'" + Text.lastWords(body).substring(2) + "'" : Text.value(Text.htmlTitle(body)));
+        return parts.isEmpty() || protocol.equals("tcp") ? "" : "; got " + String.join(", ", parts);
     }
 }
 
@@ -236,7 +236,7 @@ record Incident(Instant since, String reason, int restarts, int relapses, Instan
 
     boolean isHealthy() { return healthySince != null; }
     boolean isHealthyFor(Duration time, Instant now) {
-        return !now.isBefore(healthySince.plus(time));
+        return isHealthy() && !now.isBefore(healthySince.plus(time));
     }
 
     Incident restarted() { return with(restarts + 1, relapses, healthySince); }
@@ -296,6 +296,13 @@ record WatchState(String probe, String state, Instant since, String recent,
             restarts.stream().map(restart -> restart.map(time, text)).toList());
     }
 
+    /** It failed again in its incident: if that was soon, the last restart did not last. */
+    WatchState relapsed(Instant now) {
+        WatchState next = incident.isHealthyFor(Incident.LASTED, now) ? this
+            : withLastResult(RestartRecord.NOT_LASTING);
+        return next.withIncident(incident.relapsed());
+    }
+
     /** After an incident the threshold counts from zero. */
     WatchState withIncident(Incident next) {
         return new WatchState(probe, state, since, next == null ? "" : recent,
@@ -327,11 +334,9 @@ record WatchState(String probe, String state, Instant since, String recent,
         Instant next = restarts.size() < limit ? Instant.EPOCH
             : restarts.get(restarts.size() - limit).at().plus(policy.per());
         if (extra < 0) return next;
+        Duration doubled = policy.per().multipliedBy(1L << Math.min(extra, 20));
         Duration longest = Collections.max(List.of(policy.per(), Duration.ofDays(1)));
-        Duration pause = Collections.min(List.of(longest,
-            policy.per().multipliedBy(1L << Math.min(extra, 20))));
-        Instant paused = lastRestart().at().plus(pause);
-        return paused.isAfter(next) ? paused : next;
+        return lastRestart().at().plus(Collections.min(List.of(longest, doubled)));
     }
 
     /** Whether a remedy was used to its end since the service was last healthy for long. */
@@ -721,10 +726,8 @@ final class Context {
             CommandRunner.path(rules.path(), path, env.variables()),
             secrets.environmentOfCommands(),
             Deadline.in(rules.deadline()), printer::progress);
-        Notifier notifier = new Notifier(store, rules.hooks(), messagePrefix, env, clients,
-            runner, secrets);
         return new Workspace(this, rules, brokenRules, problems, store, runner,
-            new Checker(runner, clients), notifier);
+            new Checker(runner, clients), new Notifier(this, store, runner, rules.hooks()));
     }
 
     /** For when the state folder cannot be used: our own one among those of other users. */
@@ -1104,7 +1107,7 @@ final class DrillCommand {
     }
 
     private boolean drill(Watch watch, List<Step> stops) {
-        work = context.open(false); // its deadline begins now
+        work = context.open(true); // its deadline begins now
         String name = watch.name();
         began = System.nanoTime();
         boolean healthy = work.checker().checkAll(List.of(watch)).get(watch).isHealthy();
@@ -1118,6 +1121,8 @@ final class DrillCommand {
         if (!noticed) return false;
 
         WatchState before = work.store().of(watch);
+        work.store().put(watch, before.withIncident(null)); // as if it were healthy for long
+        work.store().save();
         context.messagePrefix = "Drill: ";
         PassCommand pass = new PassCommand(context);
         for (int i = 0; i < watch.policy().failures(); i++) pass.pass(List.of(name), false);
@@ -1244,9 +1249,7 @@ final class Pass {
         if (dependency == null) return check;
         String reason = "needs " + dependency.watch.name() + ", which is "
             + dependency.verdict().word();
-        Set<String> told = dependency.watch.hooks().stream().map(Model.Hook::id)
-            .collect(Collectors.toSet());
-        boolean reported = watch.hooks().stream().allMatch(hook -> told.contains(hook.id()));
+        boolean reported = !dependency.watch.hooks().isEmpty();
         return new CheckResult(check.response(), new Inconclusive(reason, true, reported));
     }
 
@@ -1346,16 +1349,14 @@ final class Pass {
         result.actions = result.restart.inWords();
         result.healed = result.isHealthy();
         WatchState state = store.of(result.watch);
-        Decision after;
+        Decision after = Decision.none(Action.restarted, "", state);
         if (!result.healed && wasCutShort(result))
-            after = Decision.none(Action.restarted, "",
-                state.withLastResult(RestartRecord.WAITING));
-        else if (result.verdict() instanceof Unhealthy unhealthy)
-            after = unhealthy.afterRestart(result.restart.result(), state, work.now());
+            after = after.afterRestart(RestartRecord.WAITING, work.now());
+        else if (result.verdict() instanceof Unhealthy)
+            after = after.afterRestart(result.restart.result(), work.now());
         else after = result.verdict().decide(result.watch.policy(), result.healed ? state
             : state.withLastResult("result unknown"), work.now());
-        applyDecision(result,
-            new Decision(Action.restarted, "", -1, after.events(), after.state()));
+        applyDecision(result, after.to(Action.restarted, "", -1));
     }
 
     /** The deadline of the pass came before `within`: the next pass goes on waiting. */
@@ -1742,15 +1743,21 @@ record Decision(Action action, String why, int remedy, List<Model.EventKind> eve
         return new Decision(action, why, -1, List.of(), state);
     }
 
+    Decision to(Action next, String reason, int nextRemedy) {
+        return new Decision(next, reason, nextRemedy, events, state);
+    }
+
+    private Decision with(List<Model.EventKind> nextEvents, WatchState nextState) {
+        return new Decision(action, why, remedy, nextEvents, nextState);
+    }
+
     /** Each kind is reported once an incident, a reminder again and again. */
     Decision report(Model.EventKind kind, Instant now) {
         Incident open = state.incident();
         if (open.reported().contains(kind) && kind != Model.EventKind.reminder) return this;
         List<Model.EventKind> all = new ArrayList<>(events);
-        boolean first = kind == Model.EventKind.down || kind == Model.EventKind.flapping;
-        all.add(first ? 0 : all.size(), kind);
-        return new Decision(action, why, remedy, all,
-            state.withIncident(open.withReport(kind, now)));
+        all.add(kind);
+        return with(all, state.withIncident(open.withReport(kind, now)));
     }
 
     /** What is still down is reported again when nothing was reported for {@code remind}. */
@@ -1759,26 +1766,32 @@ record Decision(Action action, String why, int remedy, List<Model.EventKind> eve
         return due && events.isEmpty() ? report(Model.EventKind.reminder, now) : this;
     }
 
-    /** Ends the incident; after a relapse its end has not been reported yet. */
-    Decision close() {
-        List<Model.EventKind> last = state.incident().relapses() == 0 ? events
-            : List.of(Model.EventKind.recovered);
-        return new Decision(action, why, remedy, last, state.withIncident(null));
+    /** After a restart that did not help, the next remedy is used. */
+    Decision afterRestart(String result, Instant now) {
+        Decision after = with(events, state.withLastResult(result));
+        return result.equals(RestartRecord.WAITING) ? after
+            : after.report(Model.EventKind.still_down, now);
     }
 
     /** Reports that the watch can be judged again, unless something else is reported anyway. */
     Decision afterInconclusive() {
-        if (!state.reportedInconclusive()) return this;
-        List<Model.EventKind> all = events.isEmpty() ? List.of(Model.EventKind.inconclusive)
-            : events;
-        return new Decision(action, why, remedy, all, state.withReportedInconclusive(false));
+        return !state.reportedInconclusive() ? this
+            : with(events.isEmpty() ? List.of(Model.EventKind.inconclusive) : events,
+                state.withReportedInconclusive(false));
     }
 }
 
 /** What a check means, and what follows from that. */
 sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
     String reason();
-    Decision decide(RestartPolicy policy, WatchState state, Instant now);
+
+    /** {@code state}: with this pass. */
+    Decision act(RestartPolicy policy, WatchState state, Instant now);
+
+    default Decision decide(RestartPolicy policy, WatchState state, Instant now) {
+        Decision decision = act(policy, state.withPass(this, policy, now), now);
+        return isJudged() ? decision.afterInconclusive() : decision;
+    }
     default String word() { return getClass().getSimpleName().toLowerCase(Locale.ROOT); }
     default boolean isJudged() { return this instanceof Healthy || this instanceof Unhealthy; }
     default int exitCode() {
@@ -1788,22 +1801,18 @@ sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
 
 /** The service answers as the rules want. An incident ends when this has lasted. */
 record Healthy(String reason) implements Verdict {
-    public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        WatchState next = state.withPass(this, policy, now);
-        Incident open = next.incident();
-        if (open == null) return Decision.none(Action.nothing, "", next).afterInconclusive();
-        if (open.isHealthy()) {
-            Decision same = Decision.none(Action.nothing, "", next);
-            return (open.isHealthyFor(Incident.OVER, now) ? same.close() : same)
-                .afterInconclusive();
-        }
-        boolean restartHelped = open.restarts() > 0 && next.lastRestart().isPending();
-        next = next.withIncident(open.healthy(now))
-            .withLastResult(restartHelped ? RestartRecord.HELPED : RestartRecord.LATE);
-        Decision decision = Decision.none(Action.nothing, "", next);
-        if (open.relapses() == 0) decision = decision.report(
+    public Decision act(RestartPolicy policy, WatchState state, Instant now) {
+        Incident open = state.incident();
+        boolean over = open != null && open.isHealthyFor(Incident.OVER, now);
+        if (over) return new Decision(Action.nothing, "", -1, open.relapses() == 0 ? List.of()
+            : List.of(Model.EventKind.recovered), state.withIncident(null));
+        if (open == null || open.isHealthy()) return Decision.none(Action.nothing, "", state);
+
+        boolean restartHelped = open.restarts() > 0 && state.lastRestart().isPending();
+        Decision healthy = Decision.none(Action.nothing, "", state.withIncident(open.healthy(now))
+            .withLastResult(restartHelped ? RestartRecord.HELPED : RestartRecord.LATE));
+        return open.relapses() > 0 ? healthy : healthy.report(
             restartHelped ? Model.EventKind.healed : Model.EventKind.recovered, now);
-        return decision.afterInconclusive();
     }
 }
 
@@ -1813,82 +1822,61 @@ record Healthy(String reason) implements Verdict {
  */
 record Unhealthy(String reason, String diagram, List<Integer> remedies, String whyNoRemedy)
         implements Verdict {
-    public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        WatchState next = state.withPass(this, policy, now);
-        Incident open = next.incident();
-        boolean continues = open != null && !open.isHealthy();
-        if (!continues && next.failures() < policy.failures())
-            return Decision.none(Action.held, next.failures() + " unhealthy of "
-                + policy.failures() + " passes until a restart", next).afterInconclusive();
-        if (open == null) next = next.withIncident(Incident.open(next.since(), reason, now));
-        else if (!continues) next = relapsed(next, now);
-
-        Decision decision = act(policy, next, now);
-        if (open == null) decision = decision.report(Model.EventKind.down, now);
-        else if (!continues) decision = decision.report(Model.EventKind.flapping, now);
-        return decision.remind(policy.remind(), now).afterInconclusive();
-    }
-
-    /** It failed again: if that was soon, its last restart did not last. */
-    private static WatchState relapsed(WatchState state, Instant now) {
+    public Decision act(RestartPolicy policy, WatchState state, Instant now) {
         Incident open = state.incident();
-        WatchState next = open.isHealthyFor(Incident.LASTED, now) ? state
-            : state.withLastResult(RestartRecord.NOT_LASTING);
-        return next.withIncident(open.relapsed());
+        Decision begun = Decision.none(Action.held, state.failures() + " unhealthy of "
+            + policy.failures() + " passes until a restart", state);
+        if (open == null || open.isHealthy()) {
+            if (state.failures() < policy.failures()) return begun;
+            begun = Decision.none(Action.held, "", open == null
+                ? state.withIncident(Incident.open(state.since(), reason, now))
+                : state.relapsed(now))
+                .report(open == null ? Model.EventKind.down : Model.EventKind.flapping, now);
+        }
+        return restart(policy, begun, now).remind(policy.remind(), now);
     }
 
-    private Decision act(RestartPolicy policy, WatchState state, Instant now) {
-        if (remedies.isEmpty()) return Decision.none(Action.held, whyNoRemedy, state);
-        RestartRecord last = state.lastRestart();
+    private Decision restart(RestartPolicy policy, Decision begun, Instant now) {
+        if (remedies.isEmpty()) return begun.to(Action.held, whyNoRemedy, -1);
+        RestartRecord last = begun.state().lastRestart();
         boolean waiting = last != null && RestartRecord.WAITING.equals(last.result());
         if (waiting && now.isBefore(last.at().plus(policy.within())))
-            return Decision.none(Action.held, "restarted " + Text.time(last.at(), now) + " ago"
-                + "; it has up to " + Text.time(policy.within()), state);
-        Decision late = Decision.none(Action.held, "", state);
-        if (waiting) late = afterRestart(RestartRecord.USELESS, state, now);
-        WatchState next = late.state();
-        Instant possible = next.nextRestart(policy);
+            return begun.to(Action.held, "restarted " + Text.time(last.at(), now) + " ago"
+                + "; it has up to " + Text.time(policy.within()), -1);
+        Decision next = waiting ? begun.afterRestart(RestartRecord.USELESS, now) : begun;
+        Instant possible = next.state().nextRestart(policy);
         if (possible.isAfter(now))
-            return new Decision(Action.gave_up, "the restart limit of " + policy.limit() + " per "
+            return next.to(Action.gave_up, "the restart limit of " + policy.limit() + " per "
                 + Text.time(policy.per()) + " is reached; the next restart is possible at "
-                + Text.at(possible), -1, late.events(), next).report(Model.EventKind.gave_up, now);
-        int remedy = remedies.stream().filter(index -> !next.hasUsed(index)).findFirst()
-            .orElse(remedies.get(remedies.size() - 1));
-        return new Decision(Action.restarted, "", remedy, late.events(), next);
-    }
-
-    /** After a restart that did not help, the next remedy is used. */
-    Decision afterRestart(String result, WatchState state, Instant now) {
-        Decision decision = Decision.none(Action.restarted, "", state.withLastResult(result));
-        return result.equals(RestartRecord.WAITING) ? decision
-            : decision.report(Model.EventKind.still_down, now);
+                + Text.at(possible), -1).report(Model.EventKind.gave_up, now);
+        return next.to(Action.restarted, "", remedies.stream()
+            .filter(index -> !next.state().hasUsed(index)).findFirst()
+            .orElse(remedies.get(remedies.size() - 1)));
     }
 }
 
 /**
  * A dependency is unhealthy ({@code blocked}), or something could not be evaluated: no restart.
- * {@code reported}: all who would be notified were notified of the dependency.
+ * {@code reported}: the dependency is reported instead.
  */
 record Inconclusive(String reason, boolean blocked, boolean reported) implements Verdict {
     private static final Duration REPORT_AFTER = Duration.ofHours(1);
 
     Inconclusive(String reason, boolean blocked) { this(reason, blocked, false); }
 
-    public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        WatchState next = state.withPass(this, policy, now);
+    public Decision act(RestartPolicy policy, WatchState state, Instant now) {
         Action action = blocked ? Action.blocked : Action.held;
-        boolean report = !reported && !next.reportedInconclusive()
-            && !now.isBefore(next.since().plus(REPORT_AFTER));
-        if (!report) return Decision.none(action, reason, next);
-        return new Decision(action, reason, -1, List.of(Model.EventKind.inconclusive),
-            next.withReportedInconclusive(true));
+        boolean report = !reported && !state.reportedInconclusive()
+            && !now.isBefore(state.since().plus(REPORT_AFTER));
+        return report ? new Decision(action, reason, -1, List.of(Model.EventKind.inconclusive),
+            state.withReportedInconclusive(true)) : Decision.none(action, reason, state);
     }
 }
 
 /** Paused by the user; not checked. */
 record Paused(String reason) implements Verdict {
-    public Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        return Decision.none(Action.paused, reason, state.withPass(this, policy, now));
+    public Decision act(RestartPolicy policy, WatchState state, Instant now) {
+        return Decision.none(Action.paused, reason, state);
     }
 }
 
@@ -2441,46 +2429,44 @@ record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
 /** Delivers messages, each hook in its own thread: no hook delays a restart or another hook. */
 final class Notifier {
     static final Duration TIMEOUT = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
+    private final Context context;
     private final StateStore store;
-    private final Secrets secrets;
-    private final Map<String, Model.Hook> hooks = new HashMap<>();
-    private final String prefix;
-    private final Environment env;
-    private final HttpClients clients;
     final CommandRunner runner;
     private final Instant started;
+    private final Map<String, Model.Hook> hooks = new HashMap<>();
     private final List<String> warnings = Collections.synchronizedList(new ArrayList<>());
     private final Map<String, CompletableFuture<Void>> deliveries = new HashMap<>();
 
-    Notifier(StateStore store, List<Model.Hook> hooks, String prefix, Environment env,
-             HttpClients clients, CommandRunner runner, Secrets secrets) {
+    Notifier(Context context, StateStore store, CommandRunner runner, List<Model.Hook> hooks) {
+        this.context = context;
         this.store = store;
-        this.secrets = secrets;
-        this.prefix = prefix;
-        this.env = env;
-        this.clients = clients;
         this.runner = runner;
-        this.started = env.now();
+        this.started = now();
         for (Model.Hook hook : hooks) this.hooks.put(hook.id(), hook);
         for (Model.Hook hook : hooks)
             if (hook.orElse() != null) this.hooks.putIfAbsent(hook.orElse().id(), hook.orElse());
     }
 
-    /** Messages of a hook that left the rules go to those of its kind, or else to all. */
+    private Instant now() { return context.env.now(); }
+
+    /** What waits for a hook that left the rules is given to the present ones. */
     void reassign(List<Model.Hook> present) {
         for (OutboxEntry entry : store.outbox()) {
             if (hooks.containsKey(entry.hook()) || present.isEmpty()) continue;
-            List<Model.Hook> similar = present.stream()
-                .filter(hook -> hook.label().equals(Text.hook(entry.hook()))).toList();
             store.drop(List.of(entry));
-            post(entry.event(), similar.isEmpty() ? present : similar);
+            enqueue(entry.event(), present);
         }
     }
 
     void post(Model.Event e, Collection<Model.Hook> hooks) {
-        Model.Event event = new Model.Event(e.kind(), e.watch(), secrets.mask(prefix + e.title()),
-            secrets.mask(e.text()), e.at(), e.since());
+        Model.Event event = new Model.Event(e.kind(), e.watch(),
+            context.secrets.mask(context.messagePrefix + e.title()),
+            context.secrets.mask(e.text()), e.at(), e.since());
         store.append("incidents", event);
+        enqueue(event, hooks);
+    }
+
+    private void enqueue(Model.Event event, Collection<Model.Hook> hooks) {
         hooks.stream().filter(hook -> hook.on().contains(event.kind())).map(Model.Hook::id)
             .distinct().forEach(id -> store.post(new OutboxEntry(event, id, Instant.EPOCH)));
     }
@@ -2506,18 +2492,10 @@ final class Notifier {
 
     private void deliverTo(String id) {
         var waiting = store.outbox().stream().filter(entry -> entry.hook().equals(id)).toList();
-        if (waiting.stream().anyMatch(this::isDeferred)) return;
-
-        Model.Hook hook = hooks.get(id);
-        if (hook == null) drop(waiting, ", because this hook is no longer in the rules");
-        else if (!waiting.isEmpty()) deliver(hook, waiting);
+        Model.Hook hook = hooks.get(id); // null: there is none, and they wait for one
+        if (hook == null || waiting.stream().anyMatch(this::isDeferred)) return;
+        if (!waiting.isEmpty()) deliver(hook, waiting);
         store.save();
-    }
-
-    private void drop(List<OutboxEntry> entries, String why) {
-        store.drop(entries);
-        if (!entries.isEmpty()) warnings.add(Text.hook(entries.get(0).hook()) + ": dropped "
-            + Text.count(entries.size(), "message") + why + ": " + entries.get(0).event().title());
     }
 
     /** True after a failure in this pass, and while the service asked for a pause. */
@@ -2529,7 +2507,7 @@ final class Notifier {
     /** A message that the hook has rejected waits for the fallback alone. */
     private void deliver(Model.Hook hook, List<OutboxEntry> entries) {
         List<Model.Event> events = entries.stream().map(OutboxEntry::event).distinct().toList();
-        Model.Event event = MessageText.merged(events, env.now());
+        Model.Event event = MessageText.merged(events, now());
         Model.Hook fallback = hook.orElse();
         DeliveryResult first = attempt(hook, event);
         DeliveryResult last = first.accepted() || fallback == null ? first
@@ -2537,25 +2515,22 @@ final class Notifier {
 
         boolean rejected = first.retryAfter() == null;
         Duration wait = rejected ? last.retryAfter() : first.retryAfter();
-        boolean late = !last.accepted() && wait != null;
-        var tooOld = entries.stream().filter(entry -> late && isTooOld(entry)).toList();
-        drop(tooOld, " that could not be delivered in time");
-        boolean retry = late && tooOld.size() < entries.size();
-        if (retry)
-            store.postpone(entries, (rejected ? fallback : hook).id(), env.now().plus(wait));
-        else store.drop(entries);
+        boolean again = !last.accepted() && wait != null;
+        var kept = entries.stream().filter(entry -> again && !isTooOld(entry)).toList();
+        store.drop(entries.stream().filter(entry -> !kept.contains(entry)).toList());
+        if (again) store.postpone(kept, (rejected ? fallback : hook).id(), now().plus(wait));
 
         if (first.accepted()) return;
         String second = last == first ? "" : fallback.label() + ": " + last.text() + "; ";
         warnings.add(hook.label() + ": " + first.text() + "; " + (last.accepted()
             ? fallback.label() + " accepted it instead"
-            : second + "watchdog will " + (retry ? "" : "not ") + "send it again"));
+            : second + "watchdog will " + (kept.isEmpty() ? "not " : "") + "send it again"));
     }
 
     /** Only after one more attempt: the clock may have been wrong when it was made. */
     private boolean isTooOld(OutboxEntry entry) {
         return !store.isOpen(entry.event())
-            && entry.event().at().isBefore(env.now().minus(EXPIRY));
+            && entry.event().at().isBefore(now().minus(EXPIRY));
     }
 
     /** Whatever a hook throws, also custom Groovy code, is only a failed delivery. */
@@ -2575,7 +2550,8 @@ final class Notifier {
 
     DeliveryResult exchange(Request request, boolean pushover) {
         ExchangeTimer timer = new ExchangeTimer();
-        try (var response = clients.call(request, Deadline.in(TIMEOUT), null, timer).execute()) {
+        Call call = context.clients.call(request, Deadline.in(TIMEOUT), null, timer);
+        try (var response = call.execute()) {
             return result(response, response.peekBody(4096).string(), pushover);
         } catch (IOException | RuntimeException thrown) {
             var response = HttpClients.failure(thrown, request.url().host(), TIMEOUT, timer);
@@ -2611,54 +2587,48 @@ final class Notifier {
 final class MessageText {
     static final Set<Model.EventKind> ENDS =
         EnumSet.of(Model.EventKind.healed, Model.EventKind.recovered);
+    private static final int MAX_NAMES = 3;
+    private static final String NAME = "\0";
 
     static Model.Event about(Model.EventKind kind, WatchResult r, Incident incident, Instant now) {
         String name = r.watch.name();
-        if (kind == Model.EventKind.inconclusive) return inconclusive(r, now);
+        String down = r.check.response().status() / 100 == 2 ? "unhealthy" : "down";
         String title = switch (kind) {
-            case down -> " is down";
+            case down -> " is " + down;
             case healed, recovered -> " is healthy again";
-            case gave_up -> " is still down; watchdog has stopped restarting it";
+            case gave_up -> " is still " + down + "; watchdog has stopped restarting it";
             case flapping -> " comes and goes";
-            default -> " is still down";
+            case inconclusive -> r.verdict().isJudged() ? " can be judged again"
+                : " cannot be judged";
+            default -> " is still " + down;
         };
-        String text = text(kind, r, incident, now).strip();
-        return new Model.Event(kind, name, name + title, text, now, incident.since());
-    }
-
-    private static Model.Event inconclusive(WatchResult r, Instant now) {
-        String name = r.watch.name(), reason = r.verdict().reason() + ".";
-        Instant since = r.decision.state().since();
-        boolean ended = !(r.verdict() instanceof Inconclusive);
-        return new Model.Event(Model.EventKind.inconclusive, name,
-            name + (ended ? " is checked again" : " cannot be checked"),
-            ended ? "It is " + r.verdict().word() + ": " + reason
-                : "It could not be checked since " + Text.at(since) + ": " + reason, now, since);
+        Instant judged = r.decision.state().since();
+        return kind == Model.EventKind.inconclusive
+            ? new Model.Event(kind, name, name + title, Text.upperFirst(r.verdict().word())
+                + " since " + Text.at(judged) + ": " + r.verdict().reason() + ".", now, judged)
+            : new Model.Event(kind, name, name + title, text(kind, r, incident, now).strip(), now,
+                incident.since());
     }
 
     private static String text(Model.EventKind kind, WatchResult r, Incident incident,
                                Instant now) {
-        String name = r.watch.name(), since = Text.at(incident.since()) + ": ";
         String cause = r.verdict().reason() + ". ", first = incident.reason() + ". ";
-        String often = name + " has failed " + (incident.relapses() + 1) + " times since " + since;
+        String since = Text.at(incident.since()) + ": ";
+        String often = "Failed " + (incident.relapses() + 1) + " times since " + since;
         String tried = tried(r, incident), time = Text.time(incident.since(), now);
         return switch (kind) {
-            case down -> cause + lastHealthy(r) + plan(kind, r);
-            case flapping -> often + cause + plan(kind, r) + "You get the next message when it has"
+            case down -> cause + (r.lastHealthy == null ? ""
+                : "Last seen healthy at " + Text.at(r.lastHealthy) + ". ") + plan(kind, r);
+            case flapping -> often + cause + plan(kind, r) + "The next message comes when it has"
                 + " been healthy for " + Text.time(Incident.OVER) + ".";
-            case still_down -> tried + "Still down: " + cause;
+            case still_down -> tried + "Still unhealthy: " + cause;
             case gave_up -> "Found down at " + since + cause + tried + plan(kind, r);
             case healed, recovered -> incident.relapses() > 0 ? often + first + tried
                 + "Healthy since " + Text.at(incident.healthySince()) + "."
-                : (incident.restarts() > 0 ? tried : name + " recovered without a restart. ")
+                : (incident.restarts() > 0 ? tried : "Recovered without a restart. ")
                 + "Found down at " + since + first + "Healthy " + time + " later.";
-            default -> "Down for " + time + ": " + cause + tried + plan(kind, r);
+            default -> "Unhealthy for " + time + ": " + cause + tried + plan(kind, r);
         };
-    }
-
-    private static String lastHealthy(WatchResult r) {
-        return r.lastHealthy == null ? ""
-            : "Last seen healthy at " + Text.at(r.lastHealthy) + ". ";
     }
 
     /** What this pass did, or else the restarts of the incident, with the result of the last. */
@@ -2688,48 +2658,54 @@ final class MessageText {
 
     /** All messages that wait for one hook as one, what is still open first. */
     static Model.Event merged(List<Model.Event> waiting, Instant now) {
-        List<Model.Event> events = withoutClosedIncidents(waiting);
-        events.sort(Comparator.comparing(event -> ENDS.contains(event.kind())));
+        List<Model.Event> events = withoutClosedIncidents(waiting)
+            .sorted(Comparator.comparing(event -> ENDS.contains(event.kind()))).toList();
         Model.Event first = events.get(0);
         boolean late = waiting.get(0).at().isBefore(now.minus(Duration.ofMinutes(10)));
-        String text = events.stream().map(event -> (late ? "At " + Text.at(event.at()) + ": " : "")
-                + (events.size() == 1 ? "" : event.title() + ". ") + event.text())
+        Map<String, List<Model.Event>> same = events.stream().collect(Collectors.groupingBy(
+            event -> event.at() + event.text(), LinkedHashMap::new, Collectors.toList()));
+        boolean titled = same.size() > 1 || events.size() > MAX_NAMES;
+        String text = same.values().stream()
+            .map(group -> (late ? "At " + Text.at(group.get(0).at()) + ": " : "")
+                + (titled ? title(group, events.size()) + ". " : "") + group.get(0).text())
             .collect(Collectors.joining("\n"));
         String watches = events.stream().map(Model.Event::watch).distinct()
             .collect(Collectors.joining(", "));
-        return new Model.Event(first.kind(), watches, title(events), text, first.at(),
+        return new Model.Event(first.kind(), watches, title(events, MAX_NAMES), text, first.at(),
             first.since());
     }
 
     /** Of an incident its last recovery, and what came after that. */
-    private static List<Model.Event> withoutClosedIncidents(List<Model.Event> events) {
+    private static Stream<Model.Event> withoutClosedIncidents(List<Model.Event> events) {
         Map<String, Integer> ends = new HashMap<>();
-        for (int i = 0; i < events.size(); i++)
-            if (ENDS.contains(events.get(i).kind())) ends.put(incidentKey(events.get(i)), i);
-        List<Model.Event> kept = new ArrayList<>();
-        for (int i = 0; i < events.size(); i++)
-            if (i >= ends.getOrDefault(incidentKey(events.get(i)), 0)) kept.add(events.get(i));
-        return kept;
+        for (Model.Event event : events)
+            if (ENDS.contains(event.kind())) ends.put(incidentKey(event), events.indexOf(event));
+        return events.stream().filter(event ->
+            events.indexOf(event) >= ends.getOrDefault(incidentKey(event), 0));
     }
 
     private static String incidentKey(Model.Event event) { return event.watch() + event.since(); }
 
-    /** The latest news of each watch, in one sentence if all have the same. */
-    private static String title(List<Model.Event> events) {
-        Map<String, String> titles = new LinkedHashMap<>();
-        for (Model.Event event : events) titles.put(event.watch(), event.title());
-        String name = events.get(0).watch(), news = titles.get(name).substring(name.length());
-        boolean same = titles.entrySet().stream()
-            .allMatch(entry -> entry.getValue().equals(entry.getKey() + news));
-        if (titles.size() == 1 || !same) return listed(titles.values());
-        return listed(titles.keySet()) + news.replaceFirst("^ is ", " are ")
+    /** The latest news of each watch; those with the same news in one sentence. */
+    private static String title(List<Model.Event> events, int maxNames) {
+        Map<String, String> news = new LinkedHashMap<>();
+        for (Model.Event event : events) news.put(event.watch(),
+            event.title().replaceFirst(Pattern.quote(event.watch()), NAME));
+        Map<String, List<String>> names = news.keySet().stream().collect(
+            Collectors.groupingBy(news::get, LinkedHashMap::new, Collectors.toList()));
+        return Text.list(names.entrySet().stream().map(entry ->
+            (entry.getValue().size() == 1 ? entry.getKey() : plural(entry.getKey()))
+                .replace(NAME, listed(entry.getValue(), maxNames))).toList());
+    }
+
+    private static String plural(String news) {
+        return news.replace(NAME + " is ", NAME + " are ").replace("comes and goes", "come and go")
             .replaceFirst("restarting it$", "restarting them");
     }
 
-    private static String listed(Collection<String> items) {
-        if (items.size() <= 3) return Text.list(items);
-        return items.stream().limit(3).collect(Collectors.joining(", ")) + " and "
-            + (items.size() - 3) + " more";
+    private static String listed(List<String> names, int max) {
+        if (names.size() <= max) return Text.list(names);
+        return String.join(", ", names.subList(0, max)) + " and " + (names.size() - max) + " more";
     }
 }
 
@@ -5306,15 +5282,21 @@ final class Text {
         DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
 
     static String time(Duration time) {
-        long millis = time.toMillis(), seconds = time.toSeconds(), hours = time.toHours();
+        long millis = time.toMillis(), seconds = rounded(millis, 1000);
+        long minutes = rounded(seconds, 60);
         if (millis < 1000) return millis + " ms";
-        if (millis < 10_000 && millis % 1000 >= 50)
+        if (millis < 9_950 && millis % 1000 >= 50)
             return String.format(Locale.ROOT, "%.1f s", millis / 1000.0);
         if (seconds < 120) return seconds + " s";
-        if (seconds < 7200 && seconds % 3600 > 0) return time.toMinutes() + " min";
-        if (hours >= 48) return time.toDays() + " days";
-        int minutes = time.toMinutesPart();
-        return hours + " h" + (minutes == 0 ? "" : " " + minutes + " min");
+        if (minutes < 120 && minutes % 60 > 0) return minutes + " min";
+        return minutes < 48 * 60 ? units(minutes, 60, " h", " min")
+            : units(rounded(minutes, 60), 24, " days", " h");
+    }
+
+    private static long rounded(long number, int unit) { return (number + unit / 2) / unit; }
+
+    private static String units(long number, int size, String large, String small) {
+        return number / size + large + (number % size == 0 ? "" : " " + number % size + small);
     }
 
     /** Never negative: the clock may have been set back. */
@@ -5433,8 +5415,7 @@ final class Text {
 
     /** Of a page its title, of another text all of it. */
     static String htmlTitle(String body) {
-        Pattern page = Pattern.compile("(?is)^\\s*(?=<).*?<title[^>]*>(.*?)</title>");
-        Matcher title = page.matcher(body);
+        Matcher title = Pattern.compile("(?is)^\\s*<.*?title>(.*?)</title>").matcher(body);
         return title.find() ? title.group(1) : body;
     }
 

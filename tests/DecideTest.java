@@ -308,7 +308,7 @@ class DecideTest {
             String result = Map.of("broken", "run 'x' failed", "slow", RestartRecord.WAITING)
                 .getOrDefault(met, RestartRecord.USELESS);
             Decision after = met.equals("cured") ? MET.get("well").decide(policy, state, now)
-                : verdict.afterRestart(result, state, now);
+                : Decision.none(Action.restarted, "", state).afterRestart(result, now);
             state = after.state();
             return after.events();
         }
