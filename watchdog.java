@@ -4617,9 +4617,10 @@ final class RulesCompiler {
         CompilerConfiguration configuration = new CompilerConfiguration();
         configuration.setTolerance(1000);
         configuration.getOptimizationOptions().put(CompilerConfiguration.INVOKEDYNAMIC, false);
-        // An endless loop ends when its thread is interrupted.
         configuration.addCompilationCustomizers(transformer(mistakes),
-            new ASTTransformationCustomizer(ThreadInterrupt.class));
+            new ASTTransformationCustomizer(Map.of("extensions", RulesChecker.class.getName()),
+                CompileStatic.class),
+            new ASTTransformationCustomizer(ThreadInterrupt.class)); // ends an endless loop
         if (folder != null) configuration.setTargetDirectory(folder.toFile());
         Class<?> script = null;
         try {
@@ -4648,9 +4649,6 @@ final class RulesCompiler {
         return new CompilationCustomizer(CompilePhase.CONVERSION) {
             @Override
             public void call(SourceUnit source, GeneratorContext context, ClassNode type) {
-                AnnotationNode check = new AnnotationNode(ClassHelper.make(CompileStatic.class));
-                check.setMember("extensions", new ConstantExpression(RulesChecker.class.getName()));
-                type.addAnnotation(check);
                 source.getAST().putNodeMetaData(Mistakes.class, mistakes);
                 if (type.isScript()) {
                     type.setSuperClass(ClassHelper.make(Language.RulesScript.class));
@@ -4898,10 +4896,9 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         Long nanos = nanos(String.valueOf(e.getPropertyAsString()));
         if (nanos == null || !(e.getObjectExpression() instanceof ConstantExpression c)
             || !(c.getValue() instanceof Number)) return null;
-        BigDecimal exact = new BigDecimal(c.getText()).multiply(BigDecimal.valueOf(nanos));
-        long bounded = exact.min(BigDecimal.valueOf(Long.MAX_VALUE)).longValue();
+        long value = new BigDecimal(c.getText()).multiply(BigDecimal.valueOf(nanos)).longValue();
         Expression duration = new StaticMethodCallExpression(ClassHelper.make(Duration.class),
-            "ofNanos", new ArgumentListExpression(new ConstantExpression(bounded, true)));
+            "ofNanos", new ArgumentListExpression(new ConstantExpression(value, true)));
         duration.setSourcePosition(e);
         return duration;
     }
@@ -4955,7 +4952,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         if (!name.hasConditions()) return;
         conditions = mistakes.inWords(closure);
         BlockStatement code = (BlockStatement) closure.getCode();
-        if (code.getStatements().stream().allMatch(this::declares))
+        if (code.getStatements().stream().allMatch(line -> line instanceof ExpressionStatement e
+            && e.getExpression() instanceof DeclarationExpression))
             mistake(closure, "there is no condition in " + name.title
                 + "; write, for example, status == 200");
         conditions(code, name);
@@ -4971,13 +4969,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
             choice.setIfBlock(conditions(choice.getIfBlock(), name));
             choice.setElseBlock(conditions(choice.getElseBlock(), name));
         }
-        return code instanceof ExpressionStatement line && !declares(line) ? condition(line, name)
-            : code;
-    }
-
-    private boolean declares(Statement line) {
-        return line instanceof ExpressionStatement statement
-            && statement.getExpression() instanceof DeclarationExpression;
+        return code instanceof ExpressionStatement line ? condition(line, name) : code;
     }
 
     private Statement condition(ExpressionStatement line, Block name) {
@@ -4988,8 +4980,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         truth.setSourcePosition(e);
         AssertStatement condition = new AssertStatement(truth);
         condition.setSourcePosition(line);
-        if (line.getStatementLabels() != null)
-            line.getStatementLabels().forEach(condition::addStatementLabel);
+        condition.copyStatementLabels(line);
         return condition;
     }
 
@@ -5002,12 +4993,11 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         if (!(e instanceof BinaryExpression b) || !name.declares(b.getLeftExpression().getText()))
             return;
         String word = b.getLeftExpression().getText();
-        if (!(b.getRightExpression() instanceof ConstantExpression value)) return;
-        Class<?> type = name.type(word);
-        if (type == int.class && value.getValue() instanceof String)
-            mistake(value, word + " is a whole number; write: " + value.getText());
-        if (type == String.class && value.getValue() instanceof Number)
-            mistake(value, word + " is a text; write: '" + value.getText() + "'");
+        Object value = b.getRightExpression() instanceof ConstantExpression c ? c.getValue() : null;
+        if (name.type(word) == int.class && value instanceof String)
+            mistake(b.getRightExpression(), word + " is a whole number; write: " + value);
+        if (name.type(word) == String.class && value instanceof Number)
+            mistake(b.getRightExpression(), word + " is a text; write: '" + value + "'");
     }
 
     /** Options become arguments by place, in the order of the word's declaration. */
