@@ -876,9 +876,8 @@ record CheckCommand(Context context) {
     int run(String url, List<String> conditions) {
         ExitException.mistakeIf(conditions.stream().anyMatch(String::isBlank),
             "a condition is empty; write, for example, 'status == 200'");
-        conditions.stream().filter(condition -> condition.matches("https?://.*")).findFirst()
-            .ifPresent(other -> ExitException.mistakeIf(true, "'" + other + "' is not a condition;"
-                + " check one URL at a time, or write a watch for each"));
+        ExitException.mistakeIf(conditions.stream().anyMatch(text -> text.matches("https?://.*")),
+            "check takes one URL; for several write rules");
         String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
         String healthy = conditions.isEmpty() ? ""
             : "healthy {\n" + String.join("\n", conditions) + "\n}";
@@ -980,10 +979,12 @@ final class ValidateCommand {
         List<String> command = words.stream().skip(1).dropWhile(word -> word.startsWith("-"))
             .toList();
         Path program = command.isEmpty() ? null : find(watch, step, command.get(0));
-        if (program == null || words.get(1).equals("-n")) return;
-        report(watch, step + ": sudo would ask for a password; write sudo -n, and this line in"
-            + " sudoers: " + System.getProperty("user.name") + " ALL=(root) NOPASSWD: " + program
-            + " " + String.join(" ", command.subList(1, command.size())));
+        if (program == null) return;
+        if (!words.get(1).equals("-n"))
+            report(watch, step + ": sudo would ask for a password; write sudo -n");
+        context.printer.progress(step + " needs in sudoers: " + System.getProperty("user.name")
+            + " ALL=(root) NOPASSWD: " + program + " "
+            + String.join(" ", command.subList(1, command.size())));
     }
 }
 
