@@ -1111,9 +1111,8 @@ final class DrillCommand {
         work = context.open(true); // its deadline begins now
         String name = watch.name();
         began = System.nanoTime();
-        boolean healthy = work.checker().checkAll(List.of(watch)).get(watch).isHealthy();
-        ExitException.mistakeIf(!healthy, name + " is not healthy now; a drill needs a healthy"
-            + " service");
+        ExitException.mistakeIf(!isHealthy(watch),
+            name + " is not healthy now; a drill needs a healthy service");
         timeline(name + " is healthy");
         stop(watch, stops);
 
@@ -2033,8 +2032,10 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
 
     /** Without pipes to us, so that it survives this pass and cron's job. */
     RunningCommand start(Watch watch, List<String> words, String log) {
+        String name = recordName(watch, words);
+        SecureFiles.orElse(() -> SecureFiles.folder(started()), e -> null);
         File file = writable(log != null ? folder.resolve(log)
-            : startedFolder().resolve(recordName(watch, words) + OUTPUT), true);
+            : started().resolve(name + OUTPUT), true);
         // A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept.
         if (file.length() > MAX_LOG) file.renameTo(new File(file + ".old"));
         try {
@@ -2042,9 +2043,8 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
             Deadline.in(Duration.ofMillis(100)).await(() -> !started.process().isAlive());
             if (started.failure() != null) throw new StepFailedException(started.failure());
             ProcessHandle process = started.process().toHandle();
-            SecureFiles.orElse(() -> SecureFiles.write(startedFolder().resolve(recordName(watch,
-                words)), process.pid() + " " + ProcessStat.of(process).start()),
-                e -> null); // on a full disk the process still runs
+            SecureFiles.orElse(() -> SecureFiles.write(started().resolve(name), process.pid()
+                + " " + ProcessStat.of(process).start()), e -> null); // a full disk
             return started;
         } catch (IOException | OutOfMemoryError e) { // a failed fork is either
             throw cannotRun(words, e);
@@ -2059,14 +2059,10 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
         }, e -> NO_LOG);
     }
 
-    /** In the state folder, and private. */
-    private Path startedFolder() {
-        Path started = stateFolder.resolve("started");
-        return SecureFiles.orElse(() -> SecureFiles.folder(started), e -> started);
-    }
+    private Path started() { return stateFolder.resolve("started"); }
 
     private File[] startedFiles(Predicate<String> name) {
-        File[] files = startedFolder().toFile().listFiles((folder, file) -> name.test(file));
+        File[] files = started().toFile().listFiles((folder, file) -> name.test(file));
         return files == null ? new File[0] : files;
     }
 
@@ -2202,6 +2198,8 @@ record ProcessStat(boolean ended, long parent, long session, String start) {
             Long.parseLong(fields[3]), fields[19]);
     }
 
+    boolean isBelow(Set<Long> pids) { return pids.contains(parent) || pids.contains(session); }
+
     /** Of a file in /proc; empty where there is none. */
     static String text(ProcessHandle process, String file) {
         Path path = Path.of("/proc/" + process.pid(), file);
@@ -2226,7 +2224,7 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Pat
         Set<Long> pids = runner.startedBy(watch, words);
         List<ProcessHandle> others = find().stream()
             .filter(process -> !pids.contains(ProcessStat.of(process).session())).toList();
-        refuseTooManyOrForeign(others);
+        refuseIfUnsafe(others);
         others.forEach(process -> pids.add(process.pid()));
         List<ProcessHandle> tree = tree(pids);
         if (tree.isEmpty()) return "no process runs '" + command() + "', so nothing was stopped";
@@ -2240,16 +2238,13 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Pat
 
     private String command() { return Text.cut(Text.command(words), 200); }
 
-    private void refuseTooManyOrForeign(List<ProcessHandle> found) {
-        if (found.size() > MAX_PROCESSES) throw new StepFailedException("stop '" + command()
-            + "' matches " + found.size() + " processes, more than " + MAX_PROCESSES
-            + "; write more of the command's arguments");
-        for (ProcessHandle process : found) {
-            String user = process.info().user().orElse(USER);
-            if (!user.equals(USER)) throw new StepFailedException(named(List.of(process))
-                + " belongs to user " + user + "; watchdog stops only the processes of user "
-                + USER);
-        }
+    /** Words that match many processes, or those of another user, say too little. */
+    private void refuseIfUnsafe(List<ProcessHandle> found) {
+        boolean foreign = found.stream()
+            .anyMatch(process -> !process.info().user().orElse(USER).equals(USER));
+        if (foreign || found.size() > MAX_PROCESSES) throw new StepFailedException("stop '"
+            + command() + "' matches " + named(found) + ", but watchdog stops at most "
+            + MAX_PROCESSES + " processes, and only those of user " + USER);
     }
 
     private String named(List<ProcessHandle> processes) {
@@ -2287,22 +2282,20 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Pat
     /** The pids grow by children, and by sessions that they lead: each may outlive its parent. */
     private static List<ProcessHandle> tree(Set<Long> pids) {
         int known = pids.size();
-        List<ProcessHandle> tree = others((process, stat) -> Stream.of(process.pid(),
-            stat.parent(), stat.session()).anyMatch(pids::contains));
+        List<ProcessHandle> tree = others(process -> pids.contains(process.pid())
+            || ProcessStat.of(process).isBelow(pids));
         tree.forEach(process -> pids.add(process.pid()));
         return pids.size() > known ? tree(pids) : tree;
     }
 
-    private static List<ProcessHandle> others(BiPredicate<ProcessHandle, ProcessStat> wanted) {
-        return ProcessHandle.allProcesses().filter(process -> {
-            ProcessStat stat = ProcessStat.of(process);
-            return !stat.ended() && !OURS.contains(process) && wanted.test(process, stat);
-        }).toList();
+    private static List<ProcessHandle> others(Predicate<ProcessHandle> wanted) {
+        return ProcessHandle.allProcesses().filter(process -> !OURS.contains(process)
+            && wanted.test(process) && !ProcessStat.of(process).ended()).toList();
     }
 
     /** Not those of containers. A server and its workers, which may run the same, count once. */
     private List<ProcessHandle> find() {
-        return roots(others((process, stat) -> runsCommand(process) && !ProcessStat
+        return roots(others(process -> runsCommand(process) && !ProcessStat
             .text(process, "status").matches("(?s).*\nNSpid:\t\\d+\t.*")));
     }
 
@@ -2315,7 +2308,7 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Pat
         String shown = ProcessStat.text(process, "cmdline"); // Java omits arguments beyond 4 KiB
         ProcessHandle.Info info = process.info();
         String file = info.command().orElse("").replace(" (deleted)", "");
-        List<String> line = new ArrayList<>(List.of(shown.split("\0")));
+        List<String> line = new ArrayList<>(List.of(shown.split("\0", -1)));
         if (shown.isEmpty()) line.addAll(List.of(info.arguments().orElse(new String[0])));
         boolean program = isProgram(file) || isProgram(line.get(0));
         int at = 0;
@@ -2324,14 +2317,11 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Pat
             while (at < line.size() && line.get(at).startsWith("-"));
             if (at >= line.size() || !interprets(process, line.get(0), line.get(at))) return false;
         }
-        String arguments = joined(words.subList(1, words.size()));
-        return joined(line.subList(at + 1, line.size())).startsWith(arguments)
-            // or a title shows them: `nginx: master process nginx -c file`
-            || program && (line.get(0) + " ").contains(" " + arguments);
-    }
-
-    private static String joined(List<String> words) {
-        return words.stream().map(word -> word + " ").collect(Collectors.joining());
+        // A title may show the words: `nginx: master process nginx -c file`.
+        String wanted = String.join(" ", words) + " ", title = line.get(0) + " ";
+        line.set(at, words.get(0));
+        return (String.join(" ", line.subList(at, line.size())) + " ").startsWith(wanted)
+            || program && title.contains(wanted.substring(words.get(0).length()));
     }
 
     /** By name, or by the file that the name leads to: `python3` runs as python3.11. */
