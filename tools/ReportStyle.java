@@ -25,7 +25,7 @@ final class ReportStyle {
         * { box-sizing: border-box; margin: 0 }
         body { background: var(--page); color: var(--text); line-height: 1.45;
           font: 16px/1.45 system-ui, sans-serif; padding: 1rem }
-        main, footer { max-width: 60rem; margin: 0 auto }
+        main, footer { max-width: 60rem; margin: 0 auto } body > svg { position: absolute }
         .banner { display: flex; gap: 1rem; align-items: center; border-radius: 12px;
           padding: 1.1rem 1.25rem; background: #566072; margin-bottom: 1rem }
         .banner.healthy { background: #1a7f4b } .banner.unhealthy { background: #b82a25 }
