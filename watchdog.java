@@ -813,8 +813,7 @@ record PassCommand(Context context) {
         Collection<WatchResult> results = new Pass(work, watches).run();
         StateStore store = work.store();
         store.saveHistory(results);
-        if (watches.size() == work.rules().watches().size())
-            store.saveMetrics(work.rules().metrics(), results);
+        store.saveMetrics(work.rules(), results);
         work.notifier().send();
         boolean judged = results.stream().anyMatch(r -> !(r.verdict() instanceof Inconclusive));
         if (judged && work.rules().heartbeat() != null)
@@ -2733,7 +2732,7 @@ record CommandSender(List<String> words) implements Sender {
 
 /** What passes remember. A damaged file is renamed, an unwritable one is reported. */
 final class StateStore {
-    private static final int FORMAT = 2, MAX_BYTES = 16 << 20;
+    private static final int FORMAT = 2, MAX_BYTES = 16 << 20, MAX_LINES_BYTES = 2 << 20;
     private static final String DAMAGED = "it is damaged";
 
     private final Path folder, file;
@@ -2895,49 +2894,72 @@ final class StateStore {
         return folder.resolve(kind).resolve(safe.length() < 200 ? safe : Text.hash(name));
     }
 
-    private JsonLines lines(String name) { return new JsonLines(folder, name); }
+    private Path file(String name) { return folder.resolve(name + ".jsonl"); }
+    private boolean isFull(String name) {
+        return file(name).toFile().length() > MAX_LINES_BYTES;
+    }
+
+    /** A line of JSON; a file that is full replaces the older one. */
+    void append(String name, Object line) {
+        writeOrWarn(name + ".jsonl", () -> {
+            if (isFull(name)) Files.move(file(name), file(name + ".old"),
+                StandardCopyOption.REPLACE_EXISTING);
+            return SecureFiles.append(file(name), Json.text(line) + "\n");
+        });
+    }
+
+    private List<String> lines(String... names) {
+        return Stream.of(names).flatMap(name -> SecureFiles.orElse(() ->
+            SecureFiles.read(file(name), 2 * MAX_LINES_BYTES), missing -> "").lines()).toList();
+    }
+
+    /** Without the lines that a crash has cut. */
+    private <T> List<T> read(Class<T> type, String name) {
+        return lines(name + ".old", name).stream().map(line -> Json.parse(line, type))
+            .filter(Objects::nonNull).toList();
+    }
 
     /** Of the passes that are about to be dropped, the spans are kept. */
     void saveHistory(Collection<WatchResult> results) {
-        if (lines("history").isFull()) {
-            History dropped = new History(lines("history").read(".old"), List.of());
-            for (WatchResult r : results)
-                dropped.spans(r.watch.name()).forEach(span -> append("uptime", span));
-        }
+        History dropped =
+            new History(isFull("history") ? lines("history.old") : List.of(), List.of());
+        for (WatchResult r : results)
+            dropped.spans(r.watch.name()).forEach(span -> append("uptime", span));
         append("history", History.line(results, env.now()));
     }
 
-    void append(String name, Object line) {
-        writeOrWarn(name + ".jsonl", () -> lines(name).append(line));
-    }
-
     History history() {
-        if (history == null) history = new History(lines("history").read(".old", ""),
-            lines("uptime").read(Span.class));
+        if (history == null)
+            history = new History(lines("history.old", "history"), read(Span.class, "uptime"));
         return history;
     }
 
     /** The messages, of each incident together. */
     Collection<LogEntry> log() {
         Map<String, LogEntry> log = new LinkedHashMap<>();
-        for (Model.Event event : lines("incidents").read(Model.Event.class))
+        for (Model.Event event : read(Model.Event.class, "incidents"))
             log.computeIfAbsent(event.watch() + event.since(), incident -> new LogEntry(
                 isOpen(event) && !states.get(event.watch()).incident().isHealthy(),
                 new ArrayList<>())).messages().add(event);
         return log.values();
     }
 
-    /** Who installs the schedule writes its interval, in seconds, to the file `schedule`. */
-    Freshness freshness() {
+    /** The interval of the schedule; whoever installs that writes it, in seconds. null: unknown. */
+    Duration interval() {
         String seconds = SecureFiles.orElse(() -> SecureFiles.read(folder.resolve("schedule"), 100),
             missing -> "").strip();
-        return new Freshness(history().lastPass(),
-            seconds.matches("[1-9]\\d{0,6}") ? Text.parseDuration(seconds + "s") : null);
+        return seconds.matches("[1-9]\\d{0,6}") ? Text.parseDuration(seconds + "s") : null;
     }
 
-    /** {@code file} null: the rules want none. */
-    void saveMetrics(Path file, Collection<WatchResult> results) {
-        if (file != null) writeOrWarn(file.toString(), () -> SecureFiles.write(file,
+    /** One or two passes may be missing: the machine was busy, or another pass was running. */
+    boolean isLate() {
+        return interval() != null && history().lastPass != null
+            && history().lastPass.plus(interval().multipliedBy(3)).isBefore(env.now());
+    }
+
+    void saveMetrics(Rules rules, Collection<WatchResult> results) {
+        if (rules.metrics() == null || results.size() < rules.watches().size()) return;
+        writeOrWarn(rules.metrics().toString(), () -> SecureFiles.write(rules.metrics(),
             Metrics.text(results, this, env.now()), SecureFiles.PUBLIC));
     }
 
@@ -2946,28 +2968,6 @@ final class StateStore {
             warnings.add(what + " cannot be written: " + Text.thrown(e));
             return null;
         });
-    }
-}
-
-/** A file of JSON lines; when it is full, it replaces the older one. */
-record JsonLines(Path folder, String name) {
-    private Path file(String age) { return folder.resolve(name + age + ".jsonl"); }
-    boolean isFull() { return file("").toFile().length() > 2 << 20; }
-
-    Path append(Object line) throws IOException {
-        if (isFull()) Files.move(file(""), file(".old"), StandardCopyOption.REPLACE_EXISTING);
-        return SecureFiles.append(file(""), Json.text(line) + "\n");
-    }
-
-    List<String> read(String... ages) {
-        return Stream.of(ages).flatMap(age -> SecureFiles.orElse(
-            () -> SecureFiles.read(file(age), 4 << 20), missing -> "").lines()).toList();
-    }
-
-    /** Without the lines that a crash has cut. */
-    <T> List<T> read(Class<T> type) {
-        return read(".old", "").stream().map(line -> Json.parse(line, type))
-            .filter(Objects::nonNull).toList();
     }
 }
 
@@ -3000,23 +3000,26 @@ final class History {
         Pattern.compile("(\"(?:[^\"\\\\]|\\\\.)*+\"):\"([hruip])(\\d{1,9})(?: (-?\\d{1,6}))?\"");
     private final Map<String, List<Sample>> samples = new HashMap<>();
     private final List<Span> older;
-    private Instant lastPass;
+    private final long longest;
+    Instant lastPass; // null: there was none
 
     History(List<String> passes, List<Span> older) {
         this.older = older;
+        List<Long> gaps = new ArrayList<>();
         for (String pass : passes) {
             Matcher time = TIME.matcher(pass), sample = SAMPLE.matcher(pass);
             if (!time.lookingAt()) continue; // a crash has cut it
+            Instant before = lastPass;
             lastPass = Instant.ofEpochSecond(Long.parseLong(time.group(1)));
+            if (before != null) gaps.add(before.until(lastPass, ChronoUnit.SECONDS));
             while (sample.find())
                 samples.computeIfAbsent(sample.group(1), name -> new ArrayList<>()).add(new Sample(
                     lastPass, sample.group(2).charAt(0), Long.parseLong(sample.group(3)),
                     sample.group(4)));
         }
+        Collections.sort(gaps);
+        longest = gaps.isEmpty() ? 0 : 3 * gaps.get(gaps.size() / 2);
     }
-
-    /** null: there was none. */
-    Instant lastPass() { return lastPass; }
 
     List<Sample> samples(String name) {
         return samples.getOrDefault(Json.text(name), List.of());
@@ -3045,42 +3048,22 @@ final class History {
      * gap of more than three usual intervals is unknown: the machine slept or was off.
      */
     List<Span> spans(String name) {
-        List<Sample> samples = samples(name);
-        long[] times = IntStream.range(1, samples.size()).mapToLong(i -> samples.get(i - 1).at()
-            .until(samples.get(i).at(), ChronoUnit.SECONDS)).toArray();
-        long[] sorted = LongStream.of(times).sorted().toArray();
         LinkedList<Span> spans = new LinkedList<>(older);
         spans.removeIf(span -> !span.watch().equals(name));
-        for (int i = 0; i < times.length; i++) {
-            Sample before = samples.get(i), now = samples.get(i + 1);
+        Sample before = new Sample(Instant.EPOCH, '?', 0, null);
+        for (Sample now : samples(name)) {
+            boolean up = now.verdict() == 'h' && before.isHealthy();
             boolean known = before.isJudged() && now.isJudged()
-                && times[i] <= 3 * sorted[times.length / 2];
-            if (known) add(spans, new Span(name, before.at(), now.at(),
-                now.verdict() == 'h' && before.isHealthy()));
+                && before.at().until(now.at(), ChronoUnit.SECONDS) <= longest;
+            if (known) {
+                Span last = spans.peekLast();
+                boolean goesOn = last != null && last.up() == up && last.to().equals(before.at());
+                Instant from = goesOn ? spans.removeLast().from() : before.at();
+                spans.add(new Span(name, from, now.at(), up));
+            }
+            before = now;
         }
-        return List.copyOf(spans);
-    }
-
-    private static void add(LinkedList<Span> spans, Span next) {
-        Span last = spans.peekLast();
-        boolean goesOn = last != null && last.up() == next.up() && last.to().equals(next.from());
-        if (goesOn) spans.removeLast();
-        spans.add(goesOn ? new Span(next.watch(), last.from(), next.to(), next.up()) : next);
-    }
-}
-
-/** When the last pass was, and how often the schedule makes one; null: not known. */
-record Freshness(Instant lastPass, Duration every) {
-    /** Two passes may be missing: the machine was busy, or another pass was running. */
-    boolean isLate(Instant now) {
-        return lastPass != null && every != null
-            && lastPass.plus(every.multipliedBy(3)).isBefore(now);
-    }
-
-    String inWords(Instant now) {
-        return (lastPass == null ? "no pass yet" : "last pass " + Text.time(lastPass, now) + " ago")
-            + (every == null ? "" : ", expected every " + Text.time(every))
-            + (isLate(now) ? ": the schedule is not running it" : "");
+        return spans;
     }
 }
 
@@ -5206,14 +5189,16 @@ final class Printer {
 
     void status(List<WatchStatus> watches, StateStore store) {
         List<OutboxEntry> waiting = store.outbox();
-        Freshness pass = store.freshness();
+        Instant last = store.history().lastPass;
         if (options.json) {
             json(Json.fields("watches", watches, "waiting", waiting.size(),
-                "lastPass", pass.lastPass(), "every", pass.every()));
+                "lastPass", last, "every", store.interval()));
             return;
         }
         watches.forEach(watch -> line(watch.inWords()));
-        line(pass.inWords(env.now()));
+        line((last == null ? "no pass yet" : "last pass " + Text.time(last, env.now()) + " ago")
+            + (store.interval() == null ? "" : ", expected every " + Text.time(store.interval()))
+            + (store.isLate() ? ": the schedule is not running it" : ""));
         for (OutboxEntry entry : waiting) line("not delivered yet to " + Text.hook(entry.hook())
             + " since " + Text.at(entry.event().at()) + ": " + entry.event().title());
     }
@@ -5227,29 +5212,27 @@ final class Printer {
 /** What a pass found, as a textfile for Prometheus' node exporter. */
 final class Metrics {
     static String text(Collection<WatchResult> results, StateStore store, Instant now) {
-        StringBuilder text = new StringBuilder();
+        Map<String, Function<WatchResult, Object>> gauges = new LinkedHashMap<>();
         for (String state : List.of("healthy", "unhealthy", "inconclusive", "paused"))
-            text.append(gauge(state, "1 if the service is " + state + ".", results,
-                r -> r.verdict().word().equals(state) ? 1 : 0));
-        return text
-            + gauge("response_seconds", "How long the last check took.", results,
-                r -> r.check.response().time().toNanos() / 1e9)
-            + gauge("recent_restarts", "Restarts in the period of the restart limit.", results,
-                r -> store.of(r.watch).restartsInWindow(r.watch.policy(), now))
-            + gauge("certificate_expiry_timestamp_seconds", "When the certificate expires.",
-                results.stream().filter(r -> r.check.response().certificate() != null).toList(),
-                r -> r.check.response().certificate().getNotAfter().getTime() / 1000)
-            + gauge("last_pass_timestamp_seconds", "When the last pass ended.", results,
-                r -> now.getEpochSecond());
-    }
+            gauges.put(state + " 1 if it is " + state + ".",
+                r -> r.verdict().word().equals(state) ? 1 : 0);
+        gauges.put("response_seconds How long the last check took.",
+            r -> r.check.response().time().toNanos() / 1e9);
+        gauges.put("recent_restarts Restarts in the period of the restart limit.",
+            r -> store.of(r.watch).restartsInWindow(r.watch.policy(), now));
+        gauges.put("certificate_expiry_timestamp_seconds When the certificate expires.", r -> {
+            X509Certificate server = r.check.response().certificate();
+            return server == null ? "NaN" : server.getNotAfter().getTime() / 1000;
+        });
+        gauges.put("last_pass_timestamp_seconds When it ended.", r -> now.getEpochSecond());
 
-    private static String gauge(String name, String help, Collection<WatchResult> results,
-                                Function<WatchResult, Number> value) {
-        String metric = "watchdog_" + name;
-        StringBuilder text = new StringBuilder("# HELP " + metric + " " + help + "\n# TYPE "
-            + metric + " gauge\n");
-        for (WatchResult r : results) text.append(metric + "{watch=\""
-            + r.watch.name().replaceAll("[\\\\\"]", "\\\\$0") + "\"} " + value.apply(r) + "\n");
+        StringBuilder text = new StringBuilder();
+        gauges.forEach((help, value) -> {
+            String name = "watchdog_" + help.split(" ")[0];
+            text.append("# HELP watchdog_" + help + "\n# TYPE " + name + " gauge\n");
+            for (WatchResult r : results) text.append(name + "{watch=\"" + r.watch.name()
+                .replaceAll("[\\\\\"]", "\\\\$0") + "\"} " + value.apply(r) + "\n");
+        });
         return text.toString();
     }
 }

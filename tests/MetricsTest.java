@@ -44,19 +44,19 @@ class MetricsTest {
         home.watchdog().exits(1);
         String text = String.join("\n", metrics()).replaceAll("(response.*}) .*", "$1 TIME") + "\n";
         assertEquals("""
-            # HELP watchdog_healthy 1 if the service is healthy.
+            # HELP watchdog_healthy 1 if it is healthy.
             # TYPE watchdog_healthy gauge
             watchdog_healthy{watch="plex"} 1
             watchdog_healthy{watch="a \\\\\\"disk\\""} 0
-            # HELP watchdog_unhealthy 1 if the service is unhealthy.
+            # HELP watchdog_unhealthy 1 if it is unhealthy.
             # TYPE watchdog_unhealthy gauge
             watchdog_unhealthy{watch="plex"} 0
             watchdog_unhealthy{watch="a \\\\\\"disk\\""} 1
-            # HELP watchdog_inconclusive 1 if the service is inconclusive.
+            # HELP watchdog_inconclusive 1 if it is inconclusive.
             # TYPE watchdog_inconclusive gauge
             watchdog_inconclusive{watch="plex"} 0
             watchdog_inconclusive{watch="a \\\\\\"disk\\""} 0
-            # HELP watchdog_paused 1 if the service is paused.
+            # HELP watchdog_paused 1 if it is paused.
             # TYPE watchdog_paused gauge
             watchdog_paused{watch="plex"} 0
             watchdog_paused{watch="a \\\\\\"disk\\""} 0
@@ -70,7 +70,9 @@ class MetricsTest {
             watchdog_recent_restarts{watch="a \\\\\\"disk\\""} 1
             # HELP watchdog_certificate_expiry_timestamp_seconds When the certificate expires.
             # TYPE watchdog_certificate_expiry_timestamp_seconds gauge
-            # HELP watchdog_last_pass_timestamp_seconds When the last pass ended.
+            watchdog_certificate_expiry_timestamp_seconds{watch="plex"} NaN
+            watchdog_certificate_expiry_timestamp_seconds{watch="a \\\\\\"disk\\""} NaN
+            # HELP watchdog_last_pass_timestamp_seconds When it ended.
             # TYPE watchdog_last_pass_timestamp_seconds gauge
             watchdog_last_pass_timestamp_seconds{watch="plex"} 1772352000
             watchdog_last_pass_timestamp_seconds{watch="a \\\\\\"disk\\""} 1772352000

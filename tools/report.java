@@ -70,7 +70,7 @@ final class Page {
     private final Instant now;
     private final ZoneId zone = ZoneId.systemDefault();
     private final History history;
-    private final Freshness passes;
+    private final Instant lastPass;
     private final List<WatchStatus> watches;
 
     Page(Workspace work, boolean forEverybody) {
@@ -78,7 +78,7 @@ final class Page {
         this.forEverybody = forEverybody;
         now = work.now();
         history = work.store().history();
-        passes = work.store().freshness();
+        lastPass = history.lastPass;
         watches = work.rules().watches().stream()
             .map(watch -> StatusCommand.status(watch, work.store(), now)).toList();
     }
@@ -143,7 +143,7 @@ final class Page {
 
     /** The gravest state; what an old page says is not known to be true. */
     private String mood() {
-        if (passes.lastPass() == null || passes.isLate(now)) return "new";
+        if (lastPass == null || work.store().isLate()) return "new";
         return Stream.of("unhealthy", "inconclusive", "paused")
             .filter(state -> !in(state).isEmpty()).findFirst().orElse("healthy");
     }
@@ -153,8 +153,8 @@ final class Page {
     }
 
     private String summary() {
-        if (passes.lastPass() == null) return "No pass yet";
-        if (passes.isLate(now)) return "watchdog is not running";
+        if (lastPass == null) return "No pass yet";
+        if (work.store().isLate()) return "watchdog is not running";
         List<WatchStatus> concerned = in(mood());
         String names = text(Text.list(concerned.stream().map(WatchStatus::name).toList()));
         int number = concerned.size();
@@ -180,12 +180,13 @@ final class Page {
     }
 
     private String freshness() {
-        if (passes.lastPass() == null) return "The first pass fills this page.";
-        if (passes.isLate(now)) return Text.upperFirst(passes.inWords(now)) + ".";
-        String asOf = "As of " + time(passes.lastPass());
-        if (passes.every() == null) return asOf + ".";
-        return asOf + ", next by " + time(passes.lastPass().plus(passes.every()))
-            + ". If this page is older than " + Text.time(passes.every().multipliedBy(3))
+        if (lastPass == null) return "The first pass fills this page.";
+        Duration every = work.store().interval();
+        if (every == null) return "As of " + time(lastPass) + ".";
+        if (work.store().isLate()) return "The last pass was at " + time(lastPass)
+            + "; the schedule should make one every " + Text.time(every) + ".";
+        return "As of " + time(lastPass) + ", next by " + time(lastPass.plus(every))
+            + ". If this page is older than " + Text.time(every.multipliedBy(3))
             + ", watchdog is not running.";
     }
 
