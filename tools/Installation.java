@@ -38,7 +38,7 @@ record Installation(Path command, Path data, List<Path> jars, List<String> javaO
         if (Files.exists(command) && !Files.readString(command).contains(MARK))
             throw new IOException(command + " was not " + MARK + "; rename or delete it");
         Path folder = data.resolve(watchdog.VERSION + "-" + build());
-        Files.createDirectories(data);
+        SecureFiles.folder(data);
         if (!Files.exists(folder)) copyTo(folder);
         deleteArchives(folder);
         deleteOthers(folder);

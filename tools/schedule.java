@@ -113,7 +113,8 @@ public final class schedule implements Callable<Integer> {
         words.add("--dry-run");
         CommandResult result = job.run(words.toArray(String[]::new));
         context.printer.line(result.exit() == 0 ? "A pass works: everything is healthy."
-            : "A pass would now print:\n" + result.output().strip());
+            : ("A pass would now end with exit code " + result.exit() + ".\n" + result.output())
+                .strip());
         String bin = job.command().getParent().toString();
         String path = context.env.variables().getOrDefault("PATH", "");
         if (!List.of(path.split(":")).contains(bin)) context.printer.line("To call watchdog by its"
