@@ -71,6 +71,9 @@ watch('plex') {
 //-     device: 'phone')
 //- notify ntfy(topic: 'my-topic', token: secret('NTFY'), priority: 3, tags: ['house'],
 //-     url: 'https://ntfy.sh')
+//- notify ntfy(topic: 'my-topic', url: 'https://ntfy.local', trust: 'ca.pem')
+//-     // trust: the PEM file of your own certificate authority; also of slack and webhook
+//- notify ntfy(topic: 'my-topic', url: "https://me:${secret('NTFY_PASSWORD')}@ntfy.local")
 //- notify slack(url: secret('SLACK')), on: [down, healed, still_down, gave_up, flapping, recovered,
 //-     reminder, inconclusive, rules_broken]
 //- notify discord(url: secret('DISCORD')), on: [healed, gave_up], orElse: command('/bin/echo')
@@ -81,6 +84,8 @@ watch('plex') {
 //- }
 //- notify command('/usr/bin/logger')               // the message is the last argument, and in
 //-     // WATCHDOG_EVENT, WATCHDOG_WATCH, WATCHDOG_TITLE, WATCHDOG_TEXT, _AT and _SINCE
+//- notify command('apprise --config apprise.yml --body')  // more than 100 services
+//- notify command("sh -c 'echo \"\$WATCHDOG_TEXT\" | mail -s \"\$WATCHDOG_TITLE\" me@example.com'")
 //- notify { event ->                               // custom Groovy code
 //-     println "$event.watch: $event.kind: $event.title. $event.text ($event.at, $event.since)"
 //- }
@@ -88,6 +93,7 @@ watch('plex') {
 //- watch("everything on $host") {
 //-     url 'https://example.com/health'            // or tcp 'localhost:32400'
 //-                                                 // or command './check.sh'
+//-     connectTo '127.0.0.1:32400'                 // the same request, past the tunnel
 //-     method 'POST'                               // default: GET; with send: POST
 //-     header 'Accept', 'application/json'
 //-     basicAuth 'user', secret('PASSWORD')        // or bearer secret('TOKEN')
@@ -113,8 +119,8 @@ watch('plex') {
 
 // The first restart whose `when` is true is used. If there is none, the restarts without `when`
 // are used in the order of this file: the next one when the last one did not help.
-// A restart without steps means: do not restart for this cause. For a TLS error watchdog restarts
-// nothing unless a `when` names `tls`. `error` is `none` if there was a response.
+// A restart without steps means: do not restart for this cause. For a wrong certificate watchdog
+// restarts nothing unless a `when` names `tls`. `error` is `none` if there was a response.
 
 //-     restart(when: { error in [refused, unreachable, timeout, reset, closed, tls] }) {
 //-         stop 'my-server --port 80', grace: 10.seconds  // SIGTERM, then SIGKILL after `grace`

@@ -162,12 +162,22 @@ record Response(int status, Headers headers, String body, String url, String pro
         return new Response(0, Headers.of(), "", "", "", null, time, phases, failure, text);
     }
 
+    /** Once it is judged: hundreds of whole bodies would not fit into memory. */
+    Response shortened() {
+        return new Response(status, headers, Text.cut(body, 1 << 14), url, protocol, certificate,
+            time, phases, failure, failureText);
+    }
+
     /** What was received, for a reason: the status, if it does not show that, and the body. */
     String got(boolean showsStatus) {
         boolean command = protocol.equals("command");
         List<String> parts = new ArrayList<>();
         if (!showsStatus) parts.add((command ? "exit code " : "HTTP ") + status);
-        if (!body.isBlank()) parts.add(command
+        String to = status / 100 == 3 ? headers.get("Location") : null;
+        if (to != null) parts.add("a redirect to " + Text.url(Text.plain(to, 120))
+            + (url.startsWith("https:") && to.startsWith("http:") ? ""
+                : "; to follow it, write: followRedirects any"));
+        else if (!body.isBlank()) parts.add(command
             ? "'" + Text.lastWords(body).substring(2) + "'" : Text.value(Text.htmlTitle(body)));
         return parts.isEmpty() || protocol.equals("tcp") ? "" : "; got " + String.join(", ", parts);
     }
@@ -727,7 +737,8 @@ final class Context {
             secrets.environmentOfCommands(),
             Deadline.in(rules.deadline()), printer::progress);
         return new Workspace(this, rules, brokenRules, problems, store, runner,
-            new Checker(runner, clients), new Notifier(this, store, runner, rules.hooks()));
+            new Checker(runner, clients, env.clock()),
+            new Notifier(this, store, runner, rules.hooks()));
     }
 
     /** For when the state folder cannot be used: our own one among those of other users. */
@@ -878,9 +889,10 @@ record CheckCommand(Context context) {
         ExitException.mistakeIf(conditions.stream().anyMatch(text -> text.matches("https?://.*")),
             "check takes one URL; for several write rules");
         String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
+        String name = "'" + Text.plain(Text.url(url), 60).replaceAll("['\\\\]", "") + "'";
         String healthy = conditions.isEmpty() ? ""
             : "healthy {\n" + String.join("\n", conditions) + "\n}";
-        String text = "watch(" + quoted + ") { url " + quoted + "; attempts 1; " + healthy + "}";
+        String text = "watch(" + name + ") { url " + quoted + "; attempts 1; " + healthy + "}";
         try {
             Rules rules = RulesLoader.load(Path.of("condition"), text, context.env, context.secrets,
                 new CompiledRules(context.folder.resolve("one-off")));
@@ -1385,8 +1397,9 @@ final class Pass {
 // Each check opens a new connection. The watch's timeout limits its time; a body ends at 1 MiB.
 
 /** Checks watches side by side, and judges their responses by the conditions of the rules. */
-record Checker(CommandRunner runner, HttpClients http) {
+record Checker(CommandRunner runner, HttpClients http, Clock clock) {
     private static final int MAX_PARALLEL = 64;
+    private static final Duration SLOW = Duration.ofSeconds(3);
     private static final String DEADLINE =
         "the pass reached its deadline before this check ended; raise deadline";
 
@@ -1397,16 +1410,25 @@ record Checker(CommandRunner runner, HttpClients http) {
         return parallel(watches, this::checkSamples);
     }
 
+    /** A check that is slow goes on, and no longer keeps others waiting. */
     private Map<Watch, CheckResult> parallel(List<Watch> all, Function<Watch, CheckResult> check) {
-        ExecutorService pool = Executors.newFixedThreadPool(MAX_PARALLEL, DaemonThreads::thread);
-        Map<Watch, Future<CheckResult>> running = new LinkedHashMap<>();
-        for (Watch watch : all) running.put(watch, pool.submit(() -> check.apply(watch)));
-        pool.shutdown();
+        ExecutorService places = Executors.newFixedThreadPool(MAX_PARALLEL, DaemonThreads::thread);
+        Map<Watch, CompletableFuture<CheckResult>> running = new LinkedHashMap<>();
+        for (Watch watch : all) running.put(watch, new CompletableFuture<>());
+        running.forEach((watch, result) -> places.submit(() -> DaemonThreads.get(
+            result.completeAsync(() -> check.apply(watch), DaemonThreads::begin), SLOW, null)));
+        places.shutdown();
 
+        Instant began = clock.instant();
+        long nanos = System.nanoTime();
         Map<Watch, CheckResult> results = new LinkedHashMap<>();
         CheckResult late = CheckResult.without(new Inconclusive(DEADLINE, false));
         running.forEach((watch, result) -> results.put(watch,
             DaemonThreads.get(result, runner.deadline().left(), late)));
+        Duration clocks = Duration.between(began, clock.instant());
+        if (clocks.minusNanos(System.nanoTime() - nanos).abs().toSeconds() > 30)
+            results.replaceAll((watch, result) -> result.isHealthy() ? result : CheckResult
+                .without(new Inconclusive("this machine slept, or its clock was set", false)));
         return results;
     }
 
@@ -1445,12 +1467,12 @@ record Checker(CommandRunner runner, HttpClients http) {
             Map.of());
         try {
             var probe = DaemonThreads.run(() -> watch.probe().check(this, timeout));
-            Duration longer = timeout.plusMillis(500); // so that the probe can say where it hung
+            Duration longer = timeout.plusSeconds(5); // so that the probe can say where it hung
             Response response = DaemonThreads.get(probe, longer, late);
             if (response.failure() == Model.Failure.timeout && runner.deadline().passed())
                 return CheckResult.without(new Inconclusive(DEADLINE, false));
             var verdict = DaemonThreads.run(() -> verdict(watch, response));
-            return new CheckResult(response, DaemonThreads.get(verdict, timeout,
+            return new CheckResult(response.shortened(), DaemonThreads.get(verdict, timeout,
                 new Inconclusive("the conditions took longer than " + limit, false)));
         } catch (RuntimeException thrown) { // a missing secret or a bug: no reason to restart
             return CheckResult.without(new Inconclusive(
@@ -1481,8 +1503,8 @@ record Checker(CommandRunner runner, HttpClients http) {
     private static FailedCondition firstFailure(Watch watch, Response response) {
         int status = response.status();
         if (response.failure() != Model.Failure.none)
-            return new FailedCondition(response.failureText(), null,
-                response.failure() == Model.Failure.tls);
+            return new FailedCondition(response.failureText(), null, response.failure()
+                == Model.Failure.tls && response.failureText().contains("certificate"));
         if (watch.healthy() != null) return watch.healthy().firstFailure(response);
         boolean http = watch.probe() instanceof HttpProbe;
         if (http ? status / 100 == 2 : status == 0) return null;
@@ -1518,8 +1540,8 @@ record Checker(CommandRunner runner, HttpClients http) {
 }
 
 /** GET a URL, or the request that `method` and `send` describe. */
-record HttpProbe(Request request, RedirectPolicy redirects, Path trust, String missingSecret)
-        implements Probe {
+record HttpProbe(Request request, RedirectPolicy redirects, Path trust, InetSocketAddress connectTo,
+                 String missingSecret) implements Probe {
     private static final int MAX_REDIRECTS = 10, MAX_BYTES = 1 << 20;
 
     public String inWords() { return request.method() + " " + Text.url(request.url().toString()); }
@@ -1528,21 +1550,24 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust, String m
         if (missingSecret != null) throw new MissingSecretException(missingSecret);
         Deadline deadline = Deadline.in(timeout);
         ExchangeTimer timer = new ExchangeTimer();
+        HttpUrl url = request.url();
         try {
             Request next = request;
             for (int i = 0; i <= MAX_REDIRECTS; i++) {
-                try (var response = checker.http().call(next, deadline, trust, timer).execute()) {
-                    next = redirects.next(response);
-                    if (next == null) return read(response, timer);
+                Call call = checker.http().call(next, deadline, trust, connectTo, timer);
+                try (var response = call.execute()) {
+                    next = redirects.next(url, response);
+                    if (next == null) return read(response, url, timer);
+                    url = next.url();
                 }
             }
             return timer.failed(Model.Failure.closed, "more than " + MAX_REDIRECTS + " redirects");
         } catch (IOException | RuntimeException | CertificateException thrown) {
-            return HttpClients.failure(thrown, request.url().host(), timeout, timer);
+            return HttpClients.failure(thrown, url.host(), timeout, timer);
         }
     }
 
-    private Response read(okhttp3.Response response, ExchangeTimer timer)
+    private Response read(okhttp3.Response response, HttpUrl url, ExchangeTimer timer)
             throws IOException, CertificateException {
         String body = response.peekBody(MAX_BYTES).string();
         Handshake tls = response.handshake();
@@ -1550,8 +1575,8 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust, String m
         if (trust != null) // Java does not check the dates of what it is told to trust
             for (Certificate each : chain) ((X509Certificate) each).checkValidity();
         X509Certificate certificate = chain.isEmpty() ? null : (X509Certificate) chain.get(0);
-        return timer.ended(response.code(), response.headers(), body,
-            response.request().url().toString(), response.protocol().toString(), certificate);
+        return timer.ended(response.code(), response.headers(), body, url.toString(),
+            response.protocol().toString(), certificate);
     }
 }
 
@@ -1560,27 +1585,37 @@ enum RedirectPolicy {
     none, sameHost, any;
 
     /** The next request; null: this response is the one to judge. */
-    Request next(okhttp3.Response response) {
+    Request next(HttpUrl from, okhttp3.Response response) {
         String location = response.header("Location");
         if (this == none || location == null || !response.isRedirect()) return null;
-        HttpUrl from = response.request().url(), to = from.resolve(location);
+        HttpUrl to = from.resolve(location);
         if (to == null || from.isHttps() && !to.isHttps()) return null;
         if (to.host().equals(from.host())) return response.request().newBuilder().url(to).build();
         return this == any ? new Request.Builder().url(to).build() : null; // without credentials
     }
 }
 
-/** Healthy when the port accepts a connection. */
-record TcpProbe(String host, int port) implements Probe {
-    public String inWords() { return "connect to " + host + ":" + port; }
+/** Healthy when the port accepts a connection, at any address of the host. */
+record TcpProbe(InetSocketAddress address) implements Probe {
+    public String inWords() { return "connect to " + Text.address(address); }
 
     public Response check(Checker checker, Duration timeout) {
+        String host = address.getHostString();
         MissingSecretException.check(host);
         ExchangeTimer timer = new ExchangeTimer();
-        timer.begin("connect");
-        try (Socket socket = new Socket(Proxy.NO_PROXY)) {
-            socket.connect(new InetSocketAddress(host, port), (int) timeout.toMillis());
-            return timer.ended(0, Headers.of(), "", "tcp://" + host + ":" + port, "tcp", null);
+        timer.dnsStart(null, host);
+        try {
+            List<InetAddress> all = Dns.SYSTEM.lookup(host);
+            for (int i = 0; ; i++) {
+                var to = new InetSocketAddress(all.get(i), address.getPort());
+                timer.connectStart(null, to, null);
+                try (Socket socket = new Socket(Proxy.NO_PROXY)) {
+                    socket.connect(to, (int) timeout.toMillis() / all.size() + 1);
+                    return timer.ended(0, Headers.of(), "", "tcp://" + to, "tcp", null);
+                } catch (IOException thrown) {
+                    if (i == all.size() - 1) throw thrown;
+                }
+            }
         } catch (IOException thrown) {
             return HttpClients.failure(thrown, host, timeout, timer);
         }
@@ -1605,7 +1640,7 @@ record CommandProbe(List<String> words) implements Probe {
     }
 }
 
-/** Times the phases of a check; a timeout names the current one. */
+/** Times the phases of a check; a failure names the current one, and the address. */
 final class ExchangeTimer extends EventListener {
     private static final Map<String, String> IN_WORDS = Map.of("dns", "resolving the name",
         "connect", "connecting", "tls", "in the TLS handshake",
@@ -1614,9 +1649,9 @@ final class ExchangeTimer extends EventListener {
     private final long started = System.nanoTime();
     private long phaseStarted;
     private volatile String phase;
+    volatile InetSocketAddress address;
 
     Duration time() { return Duration.ofNanos(System.nanoTime() - started); }
-    boolean isConnecting() { return "connect".equals(phase); }
     String phase() { return phase == null ? "" : " (" + IN_WORDS.get(phase) + ")"; }
 
     Response ended(int status, Headers headers, String body, String url, String protocol,
@@ -1639,13 +1674,14 @@ final class ExchangeTimer extends EventListener {
 
     @Override public void dnsStart(Call call, String host) { begin("dns"); }
     @Override public void connectStart(Call call, InetSocketAddress to, Proxy via) {
+        address = to;
         begin("connect");
     }
     @Override public void secureConnectStart(Call call) { begin("tls"); }
     @Override public void connectEnd(Call call, InetSocketAddress to, Proxy via, Protocol name) {
         begin("first byte");
     }
-    @Override public void responseHeadersStart(Call call) { begin("body"); }
+    @Override public void responseHeadersEnd(Call call, okhttp3.Response r) { begin("body"); }
     @Override public void responseBodyEnd(Call call, long bytes) { begin("body"); }
 }
 
@@ -1662,16 +1698,28 @@ final class HttpClients {
             .followRedirects(false).followSslRedirects(false).build();
     }
 
-    /** Always opens a new connection, to prove that connecting works; limits the whole call. */
-    Call call(Request request, Deadline deadline, Path trust, EventListener listener) {
+    /** Always opens a new connection, to prove that connecting works; limits the whole call.
+     *  {@code connectTo}: another address for the same request, or null. */
+    Call call(Request request, Deadline deadline, Path trust, InetSocketAddress connectTo,
+              ExchangeTimer timer) {
         Duration limit = Collections.max(List.of(deadline.left(), Duration.ofMillis(1))); // 0: none
-        Request named = request.header("User-Agent") != null ? request
-            : request.newBuilder().header("User-Agent", "watchdog/" + watchdog.VERSION).build();
+        HttpUrl url = request.url();
+        Request.Builder sent = request.newBuilder();
+        if (request.header("User-Agent") == null)
+            sent.header("User-Agent", "watchdog/" + watchdog.VERSION);
+        if (request.header("Authorization") == null && !url.username().isEmpty())
+            sent.header("Authorization", Credentials.basic(url.username(), url.password()));
         OkHttpClient.Builder builder = trust == null ? client.join().newBuilder()
             : trust(client.join(), trust);
-        return builder.eventListener(listener).callTimeout(limit)
+        if (connectTo != null) {
+            builder.dns(host -> Dns.SYSTEM.lookup(connectTo.getHostString()));
+            sent.header("Host", url.uri().getAuthority().replaceFirst(".*@", ""))
+                .url(url.newBuilder().port(connectTo.getPort()).build());
+        }
+        return builder.eventListener(timer).callTimeout(limit)
             .connectTimeout(limit).readTimeout(limit).writeTimeout(limit)
-            .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS)).build().newCall(named);
+            .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS)).build()
+            .newCall(sent.build());
     }
 
     /** With the certificate authorities of a file besides the system's. */
@@ -1696,35 +1744,44 @@ final class HttpClients {
         }
     }
 
-    private record Fault(Class<?> cause, Model.Failure failure, String text) { }
+    /** By class and message of an exception: a word for rules, a sentence for people. */
+    private static final String[][] FAULTS = {
+        {"UnknownHost", "unknownHost", "HOST does not resolve"},
+        {"InterruptedIO|SocketTimeout", "timeout", "no response within LIMITPHASE"},
+        {"Connect.*Connection refused", "refused", "connection refused by ADDRESS"},
+        {"(Connect|NoRoute|Socket).*\\(connecting", "unreachable", "ADDRESS is unreachable"},
+        {"Socket|StreamReset", "reset", "the connection was resetPHASE"},
+        {"SSLPeerUnverified", "tls", "the certificate is not for HOST"},
+        {"CertificateExpired", "tls", "the certificate of HOST, or one above it, has expired"},
+        {"CertificateNotYetValid", "tls",
+            "the certificate of HOST is not valid yet; check the clock of this machine"},
+        {"Certificate|Validator", "tls",
+            "the certificate of HOST is not trusted; if you trust it, add: trust 'ca.pem'"},
+        {"SSL.*unrecognized SSL", "tls", "ADDRESS does not speak TLS; write http://"},
+        {"EOF.*=1503|.*: \u0015\u0003", "closed", "ADDRESS speaks TLS; write https://"},
+        {"EOF.*limit=[1-9].*\\(waiting", "closed", "headers or status 1xx without end"},
+        {"EOF|.*unexpected end of stream", "closed", "the connection was closedPHASE"},
+        {"SSL", "tls", "the TLS handshake with HOST failed: DETAIL"},
+        {".*Unexpected status line", "closed", "the response is not HTTP, but 'DETAIL'"},
+        {".*(gzip|ID1ID2|CRC|ISIZE|DataFormat)", "closed", "the response is corrupt gzip"},
+        {"", "closed", "unreadable responsePHASE"}};
 
-    /** An exception as a word for rules and a sentence for people: the first row that fits. */
     static Response failure(Throwable thrown, String host, Duration timeout, ExchangeTimer timer) {
-        String phase = timer.phase(), certificate = "the certificate of " + host;
-        Model.Failure tls = Model.Failure.tls, closed = Model.Failure.closed;
-        Fault reset = new Fault(SocketException.class, Model.Failure.reset,
-            "the connection was reset" + phase);
-        return Stream.of(
-            new Fault(UnknownHostException.class, Model.Failure.unknownHost,
-                host + " does not resolve"),
-            new Fault(InterruptedIOException.class, Model.Failure.timeout,
-                "no response within " + Text.time(timeout) + phase),
-            new Fault(ConnectException.class, Model.Failure.refused,
-                "connection refused by " + host),
-            new Fault(SSLPeerUnverifiedException.class, tls, "the certificate is not for " + host),
-            new Fault(CertificateExpiredException.class, tls, certificate + " has expired"),
-            new Fault(CertificateNotYetValidException.class, tls,
-                certificate + " is not valid yet; check the clock of this machine"),
-            new Fault(CertificateException.class, tls,
-                certificate + " is not trusted; if you trust its authority, add: trust 'ca.pem'"),
-            timer.isConnecting() ? new Fault(SocketException.class, Model.Failure.unreachable,
-                host + " is unreachable") : reset,
-            new Fault(StreamResetException.class, Model.Failure.reset, reset.text),
-            new Fault(EOFException.class, closed, "the connection was closed" + phase),
-            new Fault(Throwable.class, closed,
-                "unreadable response: " + Text.plain(thrown.getMessage(), 120)))
-            .filter(fault -> Text.causes(thrown).anyMatch(fault.cause::isInstance))
-            .findFirst().map(fault -> timer.failed(fault.failure, fault.text)).orElseThrow();
+        String message = String.valueOf(thrown.getMessage()), phase = timer.phase();
+        if (message.matches("HTTP 20[45] had non-zero .*")) // harmless, but OkHttp refuses it
+            return timer.ended(204, Headers.of(), "", "", "http/1.1", null);
+        String[] fault = Stream.of(FAULTS).filter(row -> Text.causes(thrown).anyMatch(each ->
+            Pattern.compile("(?s)" + row[0]).matcher(each.getClass().getSimpleName() + " "
+                + each.getMessage() + phase).lookingAt())).findFirst().orElseThrow();
+        InetSocketAddress to = timer.address;
+        String address = to == null ? host : Text.address(to);
+        String text = fault[2].replace("HOST", host).replace("ADDRESS", address)
+            .replace("PHASE", phase).replace("LIMIT", Text.time(timeout))
+            .replace("DETAIL", Text.plain(message.substring(message.indexOf(": ") + 1), 60));
+        if (fault[1].equals("unreachable") && to.getAddress().isSiteLocalAddress()
+                && System.getProperty("os.name").startsWith("Mac"))
+            throw new IllegalStateException(text + "; see System Settings > Local Network");
+        return timer.failed(Model.Failure.valueOf(fault[1]), text);
     }
 }
 
@@ -2534,42 +2591,38 @@ final class Notifier {
 
     /** A ping that fails never fails the pass: the receiver notices that it is missing. */
     void heartbeat(String url) {
-        DeliveryResult result = exchange(new Request.Builder().url(url).build(), false);
+        Request request = new Request.Builder().url(url).build();
+        DeliveryResult result = exchange(request, null, now(), false);
         if (!result.accepted()) warnings.add("heartbeat: " + result.text());
     }
 
-    DeliveryResult exchange(Request request, boolean pushover) {
+    /** A 200 may say no; of Pushover 429 means that no quota is left. */
+    DeliveryResult exchange(Request request, Path trust, Instant since, boolean pushover) {
         ExchangeTimer timer = new ExchangeTimer();
-        Call call = context.clients.call(request, Deadline.in(TIMEOUT), null, timer);
+        Call call = context.clients.call(request, Deadline.in(TIMEOUT), trust, null, timer);
         try (var response = call.execute()) {
-            return result(response, response.peekBody(4096).string(), pushover);
+            int code = response.code();
+            String body = response.peekBody(4096).string(), to = response.header("Location");
+            String text = code + " " + (to == null ? Text.htmlTitle(body) : "redirects to " + to);
+            boolean accepted = pushover ? Integer.valueOf(1).equals(Json.at(body, "status"))
+                : Text.htmlTitle(body).equals(body) && !Boolean.FALSE.equals(Json.at(body, "ok"));
+            // A proxy answers 404 while the service behind it starts. Another 4xx would come again.
+            boolean passing = code == 404 && since.isAfter(now().minusSeconds(3600));
+            boolean retry = passing || code >= 500 || code == 408 || code == 429 && !pushover;
+            return response.isSuccessful() && accepted ? DeliveryResult.ACCEPTED
+                : DeliveryResult.failed(Text.plain(text, 120), retry ? retryAfter(response) : null);
         } catch (IOException | RuntimeException thrown) {
             var response = HttpClients.failure(thrown, request.url().host(), TIMEOUT, timer);
-            return DeliveryResult.failed(response.failureText());
+            return response.status() == 204 ? DeliveryResult.ACCEPTED
+                : DeliveryResult.failed(response.failureText());
         }
     }
 
-    /** Pushover: a 200 may carry an error, and 429 means that no quota is left. */
-    private static DeliveryResult result(okhttp3.Response response, String body, boolean pushover) {
-        int code = response.code();
-        boolean accepted = !pushover || Integer.valueOf(1).equals(Json.at(body, "status"));
-        if (response.isSuccessful() && accepted) return DeliveryResult.ACCEPTED;
-
-        // No other 4xx is repeated: the same message would be rejected again.
-        boolean retry = code >= 500 || code == 408 || code == 429 && !pushover;
-        String text = Text.plain(code + " " + body, 120);
-        return DeliveryResult.failed(text, retry ? retryAfter(response, body) : null);
-    }
-
-    /** In seconds, in a header, or in the body of Discord and Telegram; at most a day. */
-    private static Duration retryAfter(okhttp3.Response response, String body) {
-        List<Object> places = Arrays.asList(response.header("Retry-After"),
-            Json.at(body, "retry_after"), Json.at(body, "parameters.retry_after"));
-        for (Object seconds : places)
-            if (String.valueOf(seconds).matches("0*[1-9]\\d{0,5}(\\.\\d+)?"))
-                return Duration.ofSeconds(Math.min(EXPIRY.toSeconds(),
-                    (long) Double.parseDouble(seconds.toString())));
-        return DeliveryResult.NEXT_PASS;
+    /** In seconds, at most about a day. Without the header, the next pass is late enough. */
+    private static Duration retryAfter(okhttp3.Response response) {
+        String seconds = response.header("Retry-After", "");
+        return !seconds.matches("[1-9]\\d{0,4}") ? DeliveryResult.NEXT_PASS
+            : Duration.ofSeconds(Long.parseLong(seconds));
     }
 }
 
@@ -2696,18 +2749,6 @@ final class MessageText {
     private static String listed(List<String> names, int max) {
         if (names.size() <= max) return Text.list(names);
         return String.join(", ", names.subList(0, max)) + " and " + (names.size() - max) + " more";
-    }
-}
-
-/** POSTs what {@code json} makes of the message. */
-record JsonSender(String url, Map<String, String> headers, Function<Model.Event, ?> json,
-                  boolean pushover) implements Sender {
-    public DeliveryResult send(Notifier notifier, Model.Event event) {
-        String body = Json.text(json.apply(event));
-        Request.Builder request = new Request.Builder().url(url)
-            .post(RequestBody.create(body, MediaType.get("application/json")));
-        headers.forEach(request::header);
-        return notifier.exchange(request.build(), pushover);
     }
 }
 
@@ -3465,27 +3506,29 @@ interface Language extends Model {
                 @Named String device, @Named String url) {
             boolean urgent = priority != null && priority == 2; // needs to know how to insist
             return loader.hook("pushover", url, "https://api.pushover.net", "/1/messages.json",
-                null, event -> Json.fields("token", token, "user", user, "priority", priority,
+                null, null, event -> Json.fields("token", token, "user", user, "priority", priority,
                     "title", Text.cut(event.title(), 250), "message", Text.cut(event.text(), 1024),
                     "sound", sound, "device", device, "timestamp", event.at().getEpochSecond(),
                     "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null));
         }
-        /** ntfy.sh, or your own server with `url:`; `priority:` 1 to 5. */
+        /** ntfy.sh, or your own server with `url:`, `trust:` its PEM file; `priority:` 1 to 5. */
         public Hook ntfy(@Named(required = true) String topic, @Named String token,
-                @Named Integer priority, @Named List<String> tags, @Named String url) {
-            return loader.hook("ntfy", url, "https://ntfy.sh", "/", token, event -> Json.fields(
-                "topic", topic, "title", Text.cut(event.title(), 250), "priority", priority,
-                "message", Text.cut(event.text(), 1300), "tags", tags));
+                @Named Integer priority, @Named List<String> tags, @Named String url,
+                @Named String trust) {
+            return loader.hook("ntfy", url, "https://ntfy.sh", "/",
+                token == null ? null : Map.of("Authorization", "Bearer " + token), trust,
+                event -> Json.fields("topic", topic, "title", Text.cut(event.title(), 250),
+                    "priority", priority, "message", Text.cut(event.text(), 1300), "tags", tags));
         }
-        /** A Slack incoming webhook. */
-        public Hook slack(@Named(required = true) String url) {
-            return loader.hook("slack", url, "", "", null, event -> Map.of("text",
+        /** A Slack incoming webhook, or one of Mattermost; `trust:` as in ntfy. */
+        public Hook slack(@Named(required = true) String url, @Named String trust) {
+            return loader.hook("slack", url, "", "", null, trust, event -> Map.of("text",
                 Text.cut(event.title() + "\n" + event.text(), 3000).replace("&", "&amp;")
                     .replace("<", "&lt;").replace(">", "&gt;")));
         }
         /** A Discord webhook. */
         public Hook discord(@Named(required = true) String url) {
-            return loader.hook("discord", url, "", "", null, event -> Map.of("content",
+            return loader.hook("discord", url, "", "", null, null, event -> Map.of("content",
                 Text.cut((event.title() + "\n" + event.text())
                     .replaceAll("[\\\\*_~`|<\\[]", "\\\\$0"), 2000),
                 "allowed_mentions", Map.of("parse", List.of())));
@@ -3494,17 +3537,19 @@ interface Language extends Model {
         public Hook telegram(@Named(required = true) String token,
                 @Named(required = true) String chat, @Named String url) {
             return loader.hook("telegram", url, "https://api.telegram.org",
-                "/bot" + token + "/sendMessage", null, event -> Map.of("chat_id", chat,
+                "/bot" + token + "/sendMessage", null, null, event -> Map.of("chat_id", chat,
                 "text", Text.cut(event.title() + "\n" + event.text(), 4096)));
         }
-        /** POSTs {kind, watch, title, text, at, since} as JSON. */
-        public Hook webhook(String url, @Named Map<String, String> headers) {
-            return loader.webhook(url, headers, event -> event);
+        /** POSTs {kind, watch, title, text, at, since} as JSON; `trust:` as in ntfy. */
+        public Hook webhook(String url, @Named Map<String, String> headers, @Named String trust) {
+            return loader.hook("webhook", url, "", "", headers, trust, event -> event);
         }
         /** POSTs what the block returns: `webhook(url) { event -> [text: event.title] }`. */
         public Hook webhook(String url, @ClosureParams(value = SimpleType.class,
-                options = "Model$Event") Closure<?> json, @Named Map<String, String> headers) {
-            return loader.webhook(url, headers, Blocks.keepValues(json)::call);
+                options = "Model$Event") Closure<?> json, @Named Map<String, String> headers,
+                @Named String trust) {
+            return loader.hook("webhook", url, "", "", headers, trust,
+                Blocks.keepValues(json)::call);
         }
         /** Runs a command with the message as last argument, and in WATCHDOG_* variables. */
         public Hook commandHook(String command) {
@@ -3524,6 +3569,7 @@ interface Language extends Model {
         private final List<Remedy> remedies = new ArrayList<>();
         private final Map<String, String> headers = new LinkedHashMap<>();
         private int targets;
+        private InetSocketAddress connectTo;
         private Probe probe;
         private String url, method, body, mediaType = "application/json";
         private RedirectPolicy redirects = sameHost;
@@ -3547,18 +3593,15 @@ interface Language extends Model {
         /** A port that must accept a connection, as 'host:port'. */
         public void tcp(String address) {
             targets++;
-            int colon = address.lastIndexOf(':');
-            String port = address.substring(colon + 1);
-            boolean number = port.matches("\\d{1,5}") && Integer.parseInt(port) <= 65535;
-            if (colon > 0 && number)
-                probe = new TcpProbe(address.substring(0, colon), Integer.parseInt(port));
-            else loader.mistake("tcp '" + address + "' needs a port, as in 'localhost:32400'");
+            probe = new TcpProbe(loader.address("tcp", address));
         }
         /** Must exit with 0. In healthy, status is the exit code and body is the output. */
         public void command(String text) {
             targets++;
             probe = new CommandProbe(loader.words(text));
         }
+        /** Where to send the same request instead, as 'host:port', for example past a tunnel. */
+        public void connectTo(String address) { connectTo = loader.address("connectTo", address); }
         /** The HTTP method; default GET, or POST with send. */
         public void method(String verb) { method = verb; }
         /** A request header. */
@@ -3578,10 +3621,7 @@ interface Language extends Model {
             if (type != null) mediaType = type;
         }
         /** A PEM file with your own certificate authorities, trusted beside the system's. */
-        public void trust(String file) {
-            trust = loader.file.resolveSibling(file);
-            loader.valid(() -> HttpClients.trust(new OkHttpClient(), trust), null);
-        }
+        public void trust(String file) { trust = loader.certificates(file); }
         /** none, sameHost (default) or any; a redirect from https to http is never followed. */
         public void followRedirects(RedirectPolicy policy) { redirects = policy; }
         /** Conditions that must all be true, one a line; default `status in 200..299`. */
@@ -3644,9 +3684,10 @@ interface Language extends Model {
         Watch build() {
             refuse(targets == 0, "checks nothing; add url, tcp or command");
             refuse(targets > 1, "needs one url, tcp or command; found " + targets);
-            boolean http = method != null || body != null || trust != null || !headers.isEmpty();
+            boolean http = method != null || body != null || trust != null || !headers.isEmpty()
+                || connectTo != null;
             refuse(url == null && http,
-                "has no url, so method, header, send and trust mean nothing");
+                "has no url, so method, header, send, trust and connectTo mean nothing");
             refuse(name.isBlank() || !Text.plain(name, 60).equals(name),
                 "needs a name of one line and at most 60 characters");
             refuse(good > samples, "has samples " + samples + ", good: " + good
@@ -3674,7 +3715,7 @@ interface Language extends Model {
                 if (sends) content = RequestBody.create(text.getBytes(StandardCharsets.UTF_8),
                     MediaType.get(mediaType));
                 request.method(verb, content);
-                return new HttpProbe(request.build(), redirects, trust, missing);
+                return new HttpProbe(request.build(), redirects, trust, connectTo, missing);
             } catch (IllegalArgumentException e) {
                 refuse(HttpUrl.parse(address) != null, "cannot be requested: "
                     + Text.lowerFirst(Text.plain(e.getMessage(), 120)));
@@ -3709,6 +3750,8 @@ interface Language extends Model {
          *  no such value, or the body is not JSON. */
         @SuppressWarnings("rawtypes")
         public Comparable json(String path) {
+            if (response.body().length() == 1 << 20) throw new IllegalStateException(
+                "the body is longer than 1 MiB, too long to read as JSON");
             return saw("json('" + path + "')", Json.at(response.body(), path));
         }
         /** How long the whole exchange took. */
@@ -3735,7 +3778,8 @@ interface Language extends Model {
         String explain(String condition) {
             List<String> words = seen.keySet().stream().filter(word -> !word.equals("body")
                 && condition.contains(word.split("\\(")[0])).toList();
-            boolean good = response.status() == 0 || response.status() / 100 == 2;
+            boolean good = (response.status() == 0 || response.status() / 100 == 2)
+                && words.stream().allMatch(word -> seen.get(word) != null);
             String values = words.isEmpty() ? "" : ", but " + Text.list(words.stream()
                 .map(word -> word + " was " + (word.startsWith("json(")
                     && seen.get(word) instanceof Number ? "the number " : "")
@@ -3850,7 +3894,7 @@ record BlockExpectation(Closure<?> block, Function<Response, Language.Conditions
             String condition = Text.condition(failed);
             String code = condition.replaceAll("'.*?'|\".*?\"", "");
             return new FailedCondition(values.explain(condition),
-                String.valueOf(failed.getMessage()), code.contains("certificate."));
+                Text.diagram(failed.getMessage()), code.contains("certificate."));
         }
     }
 }
@@ -4040,23 +4084,25 @@ final class RulesLoader {
     }
 
     /** A hook that POSTs JSON to {@code url}, or else to the service's own server. */
-    Model.Hook hook(String label, String url, String server, String path, String bearer,
-                    Function<Model.Event, ?> json) {
+    Model.Hook hook(String label, String url, String server, String path,
+                    Map<String, String> given, String trust, Function<Model.Event, ?> json) {
         if (url != null && MissingSecretException.in(url) == null) url(label, url);
-        String base = (url == null ? server : url).replaceFirst("/+$", "");
-        Map<String, String> headers = bearer == null ? Map.of()
-            : Map.of("Authorization", "Bearer " + bearer);
-        return post(label, base + path, headers, json, json.apply(SAMPLE));
+        String address = path.isEmpty() ? url
+            : (url == null ? server : url).replaceFirst("/+$", "") + path;
+        Map<String, String> headers = given == null ? Map.of() : given;
+        // A block of the rules runs only when there is a message.
+        Object sample = label.equals("webhook") ? "" : json.apply(SAMPLE);
+        Path authorities = certificates(trust);
+        return hook(label, address + headers + sample, (notifier, event) -> notifier.exchange(
+            new Request.Builder().url(address).headers(Headers.of(headers)).post(RequestBody.create(
+                Json.text(json.apply(event)), MediaType.get("application/json"))).build(),
+            authorities, event.at(), label.equals("pushover")));
     }
 
-    Model.Hook webhook(String url, Map<String, String> headers, Function<Model.Event, ?> json) {
-        return post("webhook", url("webhook", url), headers == null ? Map.of() : headers, json, "");
-    }
-
-    private static Model.Hook post(String label, String address, Map<String, String> headers,
-                                   Function<Model.Event, ?> json, Object sample) {
-        return hook(label, address + headers + sample,
-            new JsonSender(address, headers, json, label.equals("pushover")));
+    Path certificates(String name) {
+        Path pem = name == null ? null : file.resolveSibling(name);
+        if (pem != null) valid(() -> HttpClients.trust(new OkHttpClient(), pem), null);
+        return pem;
     }
 
     Model.Hook blockHook(Closure<?> block) {
@@ -4102,6 +4148,14 @@ final class RulesLoader {
         else mistake(word + " '" + Text.plain(url, 80) + "' is not a URL; write, for example, "
             + "'https://plex.example.com/identity'");
         return url;
+    }
+
+    InetSocketAddress address(String word, String text) {
+        Matcher parts = Pattern.compile("(.+):(\\d{1,5})").matcher(text);
+        int port = parts.matches() ? Integer.parseInt(parts.group(2)) : 99_999;
+        if (port <= 65_535) return InetSocketAddress.createUnresolved(parts.group(1), port);
+        mistake(word + " '" + text + "' needs a port, as in 'localhost:32400'");
+        return null;
     }
 
     Duration positive(String word, Duration time) {
@@ -5109,7 +5163,9 @@ final class Printer {
         return Json.fields("name", r.watch.name(), "verdict", r.verdict().word(), "reason",
             r.verdict().reason(), "status", response.status(), "millis",
             response.time().toMillis(), "did", r.needsRestart() ? Action.nothing
-                : r.decision.action(), "healed", r.healed, "phases", phases);
+                : r.decision.action(), "healed", r.healed, "phases", phases, "error",
+            response.failure(), "certificateExpires", response.certificate() == null ? null
+                : response.certificate().getNotAfter().toInstant());
     }
 
     private void results(Collection<WatchResult> results) {
@@ -5148,7 +5204,7 @@ final class Printer {
 
     private void details(WatchResult result) {
         if (result.verdict() instanceof Unhealthy unhealthy && unhealthy.diagram() != null)
-            line(Text.diagram(unhealthy.diagram()));
+            line(unhealthy.diagram());
         Map<String, Duration> phases = result.check.response().phases();
         if (!phases.isEmpty()) line("    " + phases.entrySet().stream()
             .map(phase -> phase.getKey() + " " + Text.time(phase.getValue()))
@@ -5304,6 +5360,8 @@ final class Text {
         return value instanceof String ? "'" + text + "'" : text;
     }
 
+    static String address(InetSocketAddress to) { return to.getHostString() + ":" + to.getPort(); }
+
     static String hash(String text) {
         try {
             byte[] digest = MessageDigest.getInstance("SHA-256")
@@ -5372,8 +5430,9 @@ final class Text {
 
     /** Groovy's diagram of a failed condition, indented and cut. */
     static String diagram(String diagram) {
-        return diagram.replaceAll("[" + CONTROLS + "&&[^\r\n]]", "?").lines().limit(14)
-            .map(line -> "    " + cut(line.replaceFirst("^(assert|      ) ?", ""), 90))
+        return diagram.lines().limit(14)
+            .map(line -> cut(line.replaceFirst("^(assert|      ) ?", ""), 90))
+            .map(line -> "    " + line.replaceAll("[" + CONTROLS + "]", "?"))
             .collect(Collectors.joining("\n"));
     }
 

@@ -82,9 +82,10 @@ class DrillTest {
             svc is healthy
             stopped perl (pid N)
             the check noticed
-            svc  healed       in T: connection refused by 127.0.0.1; no process runs 'perl drilled.pl', so nothing was stopped; started perl (pid N)
+            svc  healed       in T: connection refused by 127.0.0.1:PORT; no process runs 'perl drilled.pl', so nothing was stopped; started perl (pid N)
             svc is healthy again: the drill has passed
-            """, drill.out().replaceAll("(?m)^ *[\\d.]+ s  ", "").replaceAll("pid \\d+", "pid N").replaceAll("in [\\d.]+ m?s:", "in T:"));
+            """, drill.out().replaceAll("(?m)^ *[\\d.]+ s  ", "").replaceAll("pid \\d+", "pid N")
+            .replaceAll("127.0.0.1:\\d+", "127.0.0.1:PORT").replaceAll("in [\\d.]+ m?s:", "in T:"));
     }
 
     /** While a pass runs, or for as long as the drill does. */

@@ -23,6 +23,7 @@ import mockwebserver3.MockResponse;
 import mockwebserver3.MockWebServer;
 import mockwebserver3.RecordedRequest;
 import mockwebserver3.SocketEffect;
+import okhttp3.tls.HandshakeCertificates;
 
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
@@ -357,7 +358,7 @@ class NotifyTest {
     // ---- a message that is not accepted -----------------------------------------------------------------
 
     @Test void aMessageThatIsRejectedIsReportedOnceAndNeverSentAgain() {
-        List<Integer> codes = List.of(400, 401, 403, 404, 410, 413, 422);
+        List<Integer> codes = List.of(400, 401, 403, 410, 413, 422);
         for (int code : codes) answer("/" + code, code, "no such token");
         watchedEach(codes);
         Run run = pass();
@@ -480,17 +481,6 @@ class NotifyTest {
         assertEquals(0, waiting());
     }
 
-    @Test void discordAndTelegramAskForTheirPauseInTheBody() {
-        answer("/discord", 429, "{\"message\":\"You are being rate limited.\",\"retry_after\": 650.57}");
-        watched("notify discord(url: '@/discord')", "");
-        pass();
-        pass();
-        pass();
-        assertEquals(1, inbox.requests.size());
-        pass();
-        assertEquals(2, inbox.requests.size());
-    }
-
     @Test void afterTheClockWasSetBackAMessageDoesNotWaitForTheOldTime() {
         answer("/hook", 500, "sorry");
         watched("notify webhook('@/hook')");
@@ -513,6 +503,89 @@ class NotifyTest {
         answer("/1/messages.json", 200, "{\"status\":0}");
         watched("notify pushover(token: 'a', user: 'u', url: '@')", "");
         assertEquals(sentence("rejected", "pushover", "200 {\"status\":0}"), pass().err());
+    }
+
+    @TestFactory Stream<DynamicTest> a200ThatSaysNoIsARejection() {
+        return Map.of("{\"ok\":false,\"error\":\"no chat\"}", "{\"ok\":false,\"error\":\"no chat\"}",
+            "\n<!DOCTYPE html><html><head><title>Sign in</title></head></html>", "Sign in")
+            .entrySet().stream().map(no -> dynamicTest(no.getValue(), () -> {
+                String path = "/no" + no.hashCode();
+                answer(path, 200, no.getKey());
+                watched("notify webhook('@" + path + "')", "");
+                assertEquals(sentence("rejected", "webhook", "200 " + no.getValue()), pass().err());
+                Files.delete(home.state().resolve("memory.json"));
+            }));
+    }
+
+    @TestFactory Stream<DynamicTest> a200ThatSaysNothingOrYesIsAccepted() {
+        return Stream.of("", "ok", "{\"ok\":true}", "<p>Congratulations!</p>", "[1]", "{\"id\":\"x\"}")
+            .map(yes -> dynamicTest("'" + yes + "'", () -> {
+                String path = "/yes" + yes.hashCode();
+                answer(path, 200, yes);
+                watched("notify webhook('@" + path + "')", "");
+                assertEquals("", pass().err());
+                Files.delete(home.state().resolve("memory.json"));
+            }));
+    }
+
+    @Test void a204WithALengthIsAccepted() {
+        try (Faults faults = new Faults()) {
+            String url = faults.raw("HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok");
+            watched("notify webhook('" + url + "')", "");
+            assertEquals("", pass().err());
+        }
+    }
+
+    /** A reverse proxy answers 404 while the service behind it starts. */
+    @Test void a404IsFinalOnlyAfterAnHour() {
+        answer("/hook", 404, "no route");
+        watched("notify webhook('@/hook')", "");
+        for (int i = 0; i < 12; i++)
+            assertEquals(sentence("waits", "webhook", "404 no route"), pass().err());
+        assertEquals(sentence("rejected", "webhook", "404 no route"), pass().err());
+        assertEquals("", pass().err());
+        assertEquals(13, all("/hook").size());
+    }
+
+    @Test void a404ThatPassesLosesNoMessage() {
+        answer("/hook", 404, "no route");
+        watched("notify webhook('@/hook')", "");
+        pass();
+        inbox.answers.clear();
+        assertEquals("", pass().err());
+        assertEquals(List.of("plex is down", "plex is down"), inbox.titles("/hook"));
+    }
+
+    @Test void aRedirectIsNotFollowedAndSaysWhereItLeads() {
+        inbox.answers.put("/hook", new MockResponse(301,
+            okhttp3.Headers.of("Location", "https://new.example/hook"), "<html>Moved</html>"));
+        watched("notify webhook('@/hook')", "");
+        assertEquals(sentence("rejected", "webhook", "301 redirects to https://new.example/hook"),
+            pass().err());
+    }
+
+    @Test void aHookOfAnOwnAuthorityIsTrustedOnlyWithItsCertificate() throws InterruptedException {
+        try (Faults faults = new Faults()) {
+            MockWebServer ntfy = faults.tlsServer(new HandshakeCertificates.Builder()
+                .heldCertificate(faults.serving("localhost")));
+            String url = "https://localhost:" + ntfy.getPort();
+            home.file("ca.pem", faults.authority.certificatePem());
+            watched("notify ntfy(topic: 'home', url: '" + url.replace("//", "//me:p%40w@") + "', trust: 'ca.pem')",
+                "notify webhook('" + url + "/plain', trust: 'ca.pem')", "notify slack(url: '" + url + "/s')");
+            String untrusted =
+                "the certificate of localhost is not trusted; if you trust it, add: trust 'ca.pem'";
+            assertEquals(sentence("waits", "slack", untrusted), pass().err());
+            for (RecordedRequest each : List.of(ntfy.takeRequest(), ntfy.takeRequest()))
+                assertEquals(path(each).equals("/") ? "Basic bWU6cEB3" : null, header(each, "Authorization"));
+        }
+    }
+
+    @Test void userAndPasswordInTheUrlOfAHookAreUsed() {
+        watched("notify webhook('" + inbox.url("/hook").replace("//", "//me:p%40w@") + "')",
+            "notify webhook('@/plain')");
+        pass();
+        assertEquals("Basic bWU6cEB3", header(last("/hook"), "Authorization"));
+        assertEquals(null, header(last("/plain"), "Authorization"));
     }
 
     @Test void ofAnIncidentThatIsOverOnlyItsEndIsDelivered() {
@@ -649,7 +722,7 @@ class NotifyTest {
         assertSays(run, sentence("waits", "command", "exit code 1"));
         assertSays(run, sentence("waits", "command", folder + "/no/such/program does not exist"));
         assertSays(run, sentence("waits", "closure", "oops"));
-        assertSays(run, sentence("waits", "webhook", "connection refused by 127.0.0.1"));
+        assertSays(run, sentence("waits", "webhook", "connection refused by 127.0.0.1:1"));
     }
 
     // ---- the rest ---------------------------------------------------------------------------------------

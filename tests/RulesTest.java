@@ -232,7 +232,7 @@ class RulesTest {
         new Wrong("watch", "|notify 'pushover'",
             "'notify' is not used like this; write: notify pushover(…), on: […], orElse: pushover(…), or "
                 + "notify(on: […], orElse: pushover(…)) { … }"),
-        new Wrong("watch", "notify |slack", "'slack' is not used like this; write: slack(url: 'url')"),
+        new Wrong("watch", "notify |slack", "'slack' is not used like this; write: slack(url: 'url', trust: 'trust')"),
         new Wrong("healthy", "body |contains 'x'", "write a dot and parentheses: body.contains('…')"),
         new Wrong("healthy", "body.contains(|x)",
             "no such word 'x' in healthy { }; if it is a text, put it in quotes: 'x'; if it is a variable, "
@@ -324,7 +324,7 @@ class RulesTest {
         in("watch('n7') { }", "watch 'n7' checks nothing; add url, tcp or command"),
         in("watch('n8') { url 'http://x/'; tcp 'x:1' }", "watch 'n8' needs one url, tcp or command; found 2"),
         in("watch('n9') { tcp 'x:1'; header 'A', 'b' }",
-            "watch 'n9' has no url, so method, header, send and trust mean nothing"),
+            "watch 'n9' has no url, so method, header, send, trust and connectTo mean nothing"),
         in("watch('n10') { tcp 'localhost' }", "tcp 'localhost' needs a port, as in 'localhost:32400'"),
         in("watch('n11') { tcp 'x:99999' }", "tcp 'x:99999' needs a port, as in 'localhost:32400'"),
         in("watch('n12') { tcp 'x:1'; timeout 0.seconds }",
@@ -823,8 +823,8 @@ class RulesTest {
 
     @Test void theReferencePartOfTheShippedRulesCompilesToo() throws IOException {
         TestFolder home = home(Files.readString(SHIPPED).replaceAll("(?m)^//- ?", ""));
-        for (String secret : List.of("PUSHOVER_TOKEN", "PUSHOVER_USER", "T", "U", "NTFY", "KEY", "BOT",
-            "PASSWORD", "TOKEN")) home.env(secret, "x".repeat(8));
+        for (String secret : List.of("PUSHOVER_TOKEN", "PUSHOVER_USER", "T", "U", "NTFY", "NTFY_PASSWORD",
+            "KEY", "BOT", "PASSWORD", "TOKEN")) home.env(secret, "x".repeat(30));
         for (String secret : List.of("SLACK", "DISCORD")) home.env(secret, "https://hooks.example.com/x");
         Run run = home.watchdog("validate");
         List<String> wrong = run.err().lines().filter(line -> !line.contains("cron would find")
