@@ -76,6 +76,7 @@ import org.codehaus.groovy.classgen.GeneratorContext;
 import org.codehaus.groovy.control.*;
 import org.codehaus.groovy.control.customizers.ASTTransformationCustomizer;
 import org.codehaus.groovy.control.customizers.CompilationCustomizer;
+import org.codehaus.groovy.control.messages.Message;
 import org.codehaus.groovy.control.messages.SyntaxErrorMessage;
 import org.codehaus.groovy.runtime.MethodRankHelper;
 import org.codehaus.groovy.syntax.SyntaxException;
@@ -3860,10 +3861,11 @@ interface Language extends Model {
 /** Runs the blocks of the rules. */
 final class Blocks {
     /** Runs a block with the words of {@code spec}; the block itself does not change. */
-    static void run(Closure<?> block, Object spec) {
+    static <T> T run(Closure<?> block, T spec) {
         Closure<?> copy = block.rehydrate(spec, block.getOwner(), block.getThisObject());
         copy.setResolveStrategy(DELEGATE_FIRST);
         copy.call();
+        return spec;
     }
 
     /** A copy with the present values of its variables: Groovy's `for` changes one variable. */
@@ -4066,10 +4068,7 @@ final class RulesLoader {
 
     List<Step> steps(Closure<?> block) {
         Language.RemedySpec spec = new Language.RemedySpec();
-        valid(() -> {
-            Blocks.run(block, spec);
-            return spec;
-        }, spec);
+        valid(() -> Blocks.run(block, spec), spec);
         return List.copyOf(spec.steps);
     }
 
@@ -4655,11 +4654,9 @@ final class RulesCompiler {
             ClassLoader ours = RulesCompiler.class.getClassLoader();
             script = new GroovyClassLoader(ours, configuration)
                 .parseClass(text, RulesLoader.SCRIPT + ".groovy");
-        } catch (MultipleCompilationErrorsException e) {
-            for (Object error : e.getErrorCollector().getErrors())
-                if (error instanceof SyntaxErrorMessage message) add(message.getCause(), mistakes);
-            if (mistakes.isEmpty()) mistakes.add(0, 0, cannotCompile(e));
         } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
+            if (e instanceof MultipleCompilationErrorsException errors)
+                errors.getErrorCollector().getErrors().forEach(error -> add(error, mistakes));
             if (mistakes.isEmpty()) mistakes.add(0, 0, cannotCompile(e));
         }
         mistakes.throwIfAny();
@@ -4689,7 +4686,9 @@ final class RulesCompiler {
     }
 
     /** An error of Groovy's; on a line with a mistake of ours it is only a consequence. */
-    private static void add(SyntaxException error, Mistakes mistakes) {
+    private static void add(Message message, Mistakes mistakes) {
+        if (!(message instanceof SyntaxErrorMessage found)) return;
+        SyntaxException error = found.getCause();
         int line = error.getStartLine(), column = error.getStartColumn();
         if (mistakes.isOnLine(line)) return;
         String text = Text.lowerFirst(Text.plain(error.getOriginalMessage(), 200)
@@ -5054,10 +5053,10 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     /** The name of an option; the conditions of `when:` are a block of watchdog's too. */
     private String option(MapEntryExpression entry, List<String> known) {
         String name = entry.getKeyExpression().getText();
-        if (name.equals("when") && entry.getValueExpression() instanceof ClosureExpression closure)
-            nameBlock(closure, Block.when);
-        if (known.contains(name)) return name;
-        mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
+        if (!known.contains(name))
+            mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
+        nameBlocks(List.of(entry.getValueExpression()),
+            name.equals("when") ? Block.when : Block.unknown);
         return name;
     }
 }

@@ -397,6 +397,11 @@ class RulesTest {
             "rules.groovy: the rules were still running after 10 s; is there an endless loop?");
     }
 
+    @Test void aFileThatIsTooLongForGroovyIsToldWhatToDo() {
+        says(refused("watch('a') { tcp 'localhost:1' }\n".repeat(5000)), "rules.groovy: there are too many lines "
+            + "for Groovy; write similar watches with a loop or a function\n");
+    }
+
     @Test void anEndlessRecursionIsAMistakeLikeAnyOther() {
         says(refused("void again() { again() }\nagain()\n"), "StackOverflowError");
     }
