@@ -2,6 +2,7 @@
 //JAVA 17+
 //DESCRIPTION Checks services from cron, restarts what is down, proves that it helped, notifies you.
 //DOCS guide=README.md
+//FILES reference.groovy=docs/reference.groovy
 //DEPS info.picocli:picocli:4.7.7
 //DEPS org.apache.groovy:groovy:5.1.1
 //DEPS org.apache.groovy:groovy-json:5.1.1
@@ -540,10 +541,15 @@ public final class watchdog implements Callable<Integer> {
         return new DrillCommand(context()).run(name, yes);
     }
 
-    @Command(description = "Show this help, or the help of a command.")
-    int help(@Parameters(arity = "0..1", paramLabel = "COMMAND") String command) {
-        return runPicocli(env, Stream.of(command, "--help").filter(Objects::nonNull)
-            .toArray(String[]::new));
+    @Command(description = "Show this help, the help of a command, or all words of the rules.")
+    int help(@Parameters(arity = "0..1", paramLabel = "COMMAND | rules") String topic)
+            throws IOException {
+        if (!"rules".equals(topic)) return runPicocli(env, Stream.of(topic, "--help")
+            .filter(Objects::nonNull).toArray(String[]::new));
+        try (InputStream reference = watchdog.class.getResourceAsStream("/reference.groovy")) {
+            reference.transferTo(env.out());
+        }
+        return 0;
     }
 
     @Command(description = "Print a completion script: source <(watchdog completion).")
