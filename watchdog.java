@@ -974,7 +974,7 @@ final class ValidateCommand {
 
     /** The words of a shell script up to the first sign of the shell; empty: no program. */
     private static List<String> firstProgram(String script) {
-        String begin = script.strip().replaceFirst("^(\\w+=\\S*\\s+)+", "")
+        String begin = script.strip().replaceFirst("^(\\w+=(\\$\\(.*?\\)|\\S)*\\s+)+", "")
             .replaceFirst("(?s)\\s*[;&|<>()'\"`$\n].*", "");
         List<String> words = List.of(begin.split("\\s+"));
         boolean program = words.get(0).matches("(?!(" + OF_SHELL + ")$)[\\w./+-]+");

@@ -89,8 +89,8 @@ watch("everything on $host") {
     // ---- What to do about it --------------------------------------------------------------------
     // The first restart whose `when` is true is used. If there is none, the restarts without `when`
     // are used in the order of this file: the next one when the last one did not help.
-    // A restart without steps means: do not restart for this cause. For a wrong
-    // certificate watchdog restarts nothing unless a `when` names `tls`. `error` is `none` if there was a response.
+    // A restart without steps means: do not restart for this cause. For a wrong certificate watchdog
+    // restarts nothing unless a `when` names `tls`. `error` is `none` if there was a response.
     restart(when: { error in [refused, unreachable, timeout, reset, closed, tls] }) {
         stop 'my-server --port 80', grace: 10.seconds  // SIGTERM, then SIGKILL after `grace`
         start 'my-server --port 80', log: 'my-server.log'  // goes on after the pass; log: optional
