@@ -696,9 +696,9 @@ final class Context {
             String fault = Files.exists(own) ? SecureFiles.fault(own) : null;
             SecureFiles.trusted(SecureFiles.folder(own));
             if (fault != null) printer.warn(fault + " (watchdog has done so)");
-            for (Path renamed : SecureFiles.setAside(own)) {
+            for (String warning : SecureFiles.tidy(own, env.now())) {
                 hasLostState = true;
-                printer.warn(renamed + " was not a file of yours; watchdog has renamed it");
+                printer.warn(warning);
             }
             return own;
         } catch (IOException | UnsupportedOperationException e) {
@@ -706,8 +706,8 @@ final class Context {
             printer.warn("cannot use the state folder " + own + " (" + Text.thrown(e)
                 + "), so restart limits may not hold, passes may overlap and messages may be"
                 + " repeated; make it writable or use --state DIR");
-            boolean usable = SecureFiles.isTrusted(own) && SecureFiles.isOurs(own);
-            return usable ? own : Path.of("/dev/null").resolve(own.getFileName());
+            return SecureFiles.orElse(() -> SecureFiles.trusted(own), x -> null) != null
+                && SecureFiles.isOurs(own, 3) ? own : Path.of("/dev/null", "state");
         }
     }
 
@@ -780,8 +780,6 @@ record PassCommand(Context context) {
     }
 
     int pass(List<String> names, boolean dryRun) {
-        for (File file : SecureFiles.sweep(context.folder, context.env.now()))
-            context.printer.warn("cannot delete the temporary file " + file);
         Workspace work = context.open(!dryRun);
         List<Watch> watches = work.rules().select(names);
         return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
@@ -811,17 +809,14 @@ record PassCommand(Context context) {
     /** With --quiet only of a pass that seems to hang, and once: cron mails what is printed. */
     private ExitException busy(Path lock) {
         String holder = SecureFiles.orElse(() -> SecureFiles.read(lock, 100), e -> "");
-        Matcher pidAndTime = Pattern.compile("(\\d+) (\\S+Z).*").matcher(holder);
-        boolean known = pidAndTime.matches();
-        Instant now = context.env.now(), since = known ? Instant.parse(pidAndTime.group(2)) : now;
-        boolean hangs = since.plus(LONG).isBefore(now);
-        if (context.options.quiet && (!hangs || holder.endsWith(REPORTED)))
-            return ExitException.busy(List.of());
-        if (hangs) SecureFiles.orElse(() -> SecureFiles.append(lock, REPORTED), e -> null);
-        String pid = known ? pidAndTime.group(1) : "";
+        Instant since = Instant.ofEpochMilli(lock.toFile().lastModified());
+        boolean reported = holder.endsWith(REPORTED);
+        boolean hangs = reported || since.plus(LONG).isBefore(context.env.now());
+        if (context.options.quiet && (reported || !hangs)) return ExitException.busy(List.of());
+        if (hangs && !reported)
+            SecureFiles.orElse(() -> SecureFiles.append(lock, REPORTED), e -> null);
         return ExitException.busy(List.of("watchdog: another pass is running"
-            + (known ? " (pid " + pid + ", since " + Text.at(since) + ")" : "")
-            + (hangs ? "; if it hangs, end it with: kill -9 " + pid : "")));
+            + holder.replace(REPORTED, "") + (hangs ? "; if it hangs, end it with kill -9" : "")));
     }
 
     private int heal(Workspace work, List<Watch> watches) {
@@ -2919,7 +2914,7 @@ final class StateStore {
     /** null: not paused. A pause is a separate file: `pause` does not wait for a pass. */
     Instant pausedUntil(String name) {
         try {
-            Instant until = Instant.parse(SecureFiles.read(fileOf("paused", name), 100));
+            Instant until = Instant.parse(SecureFiles.read(pauseFile(name), 100));
             return until.isAfter(env.now()) ? until : null;
         } catch (IOException | DateTimeException notPaused) {
             return null;
@@ -2927,20 +2922,16 @@ final class StateStore {
     }
 
     Path pause(String name, Instant until) throws IOException {
-        Path file = fileOf("paused", name);
+        Path file = pauseFile(name);
         SecureFiles.folder(file.getParent());
         return SecureFiles.write(file, until.toString());
     }
 
     boolean resume(String name) throws IOException {
-        return Files.deleteIfExists(fileOf("paused", name));
+        return Files.deleteIfExists(pauseFile(name));
     }
 
-    /** File names are limited to 255 bytes, and the temporary one is longer. */
-    private Path fileOf(String kind, String name) {
-        String safe = URLEncoder.encode(name, StandardCharsets.UTF_8);
-        return folder.resolve(kind).resolve(safe.length() < 200 ? safe : Text.hash(name));
-    }
+    private Path pauseFile(String name) { return folder.resolve("paused/" + Text.hash(name)); }
 
     private Path file(String name) { return folder.resolve(name + ".jsonl"); }
     private boolean isFull(String name) {
@@ -3121,6 +3112,7 @@ final class SecureFiles {
         TYPE = 0170000, STICKY = 0001000;
     /** Users are compared by number: in a container a user may have no name. */
     private static final int UID = (int) new UnixSystem().getUid();
+    private static final List<Integer> OWNERS = List.of(0, UID); // root may change all anyway
     static final FileAttribute<Set<PosixFilePermission>> PRIVATE = mode("rw-------"),
         PUBLIC = mode("rw-r--r--");
     private static final FileAttribute<Set<PosixFilePermission>> FOLDER = mode("rwx------");
@@ -3132,33 +3124,35 @@ final class SecureFiles {
         return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(mode));
     }
 
-    /** Neither a link, a pipe or a device, nor of another user; root may change all anyway. */
-    private static boolean isOurs(Path file, Integer... types) {
+    /** Whether a folder holds neither a link, a pipe or a device, nor a file of another user. */
+    static boolean isOurs(Path tree, int depth) {
         return orElse(() -> {
-            var is = Files.readAttributes(file, "unix:uid,mode", LinkOption.NOFOLLOW_LINKS);
-            return List.of(0, UID).contains(is.get("uid"))
-                && List.of(types).contains((Integer) is.get("mode") & TYPE);
-        }, missing -> false);
+            try (Stream<Path> files = Files.walk(tree, depth)) {
+                for (Path file : files.toList()) {
+                    var is = Files.readAttributes(file, "unix:uid,mode", LinkOption.NOFOLLOW_LINKS);
+                    int type = (Integer) is.get("mode") & TYPE;
+                    if (!OWNERS.contains(is.get("uid")) || type != REGULAR && type != DIRECTORY)
+                        return false;
+                }
+                return true;
+            }
+        }, unreadable -> false);
     }
 
-    /** Whether this holds for all that a folder holds. */
-    static boolean isOurs(Path tree) {
-        try (Stream<Path> files = Files.walk(tree)) {
-            return files.allMatch(file -> isOurs(file, REGULAR, DIRECTORY));
-        } catch (IOException | UncheckedIOException unreadable) {
-            return false;
-        }
-    }
-
-    /** Renames what is not ours in our folder, and returns its new names. */
-    static List<Path> setAside(Path folder) throws IOException {
-        List<Path> renamed = new ArrayList<>();
+    /** Renames what is not ours in our folder, and deletes what killed passes have left. */
+    static List<String> tidy(Path folder, Instant now) throws IOException {
+        List<String> warnings = new ArrayList<>();
         for (File entry : folder.toFile().listFiles()) {
             Path file = entry.toPath();
-            if (!file.toString().endsWith(".broken") && !isOurs(file))
-                renamed.add(Files.move(file, broken(file), StandardCopyOption.REPLACE_EXISTING));
+            boolean strange = !isOurs(file, 3) && !entry.getName().endsWith(".broken");
+            if (strange) warnings.add(Files.move(file, broken(file),
+                StandardCopyOption.REPLACE_EXISTING) + " was not a file of yours;"
+                + " watchdog has renamed it");
+            boolean old = entry.lastModified() < now.minus(Duration.ofDays(1)).toEpochMilli();
+            if (old && entry.getName().endsWith(".tmp") && !entry.delete())
+                warnings.add("cannot delete the temporary file " + file);
         }
-        return renamed;
+        return warnings;
     }
 
     static Path broken(Path file) { return file.resolveSibling(file.getFileName() + ".broken"); }
@@ -3172,26 +3166,20 @@ final class SecureFiles {
         return follow(path.toAbsolutePath());
     }
 
-    static boolean isTrusted(Path path) {
-        return orElse(() -> trusted(path), e -> null) != null;
-    }
-
     private static Path follow(Path path) throws IOException {
-        Path name = path.getFileName();
-        Path folder = name == null ? path : follow(path.getParent());
-        if (name != null && name.toString().equals("..")) return folder.resolve("..").normalize();
-        Path file = name == null ? path : folder.resolve(name);
+        Path file = path.getParent() == null ? path
+            : follow(path.getParent()).resolve(path.getFileName());
         String fault = fault(file);
         if (fault != null) throw new IOException(fault);
-        return Files.isSymbolicLink(file) ? follow(folder.resolve(Files.readSymbolicLink(file)))
-            : file;
+        return !Files.isSymbolicLink(file) ? file
+            : follow(file.resolveSibling(Files.readSymbolicLink(file)).normalize());
     }
 
     /** How another user could change a file, or the content of a folder; null: in no way. */
     static String fault(Path file) throws IOException {
         var is = Files.readAttributes(file, "unix:uid,owner,group,mode", LinkOption.NOFOLLOW_LINKS);
         Object owner = is.get("owner");
-        if (!List.of(0, UID).contains(is.get("uid"))) return file + " belongs to user " + owner
+        if (!OWNERS.contains(is.get("uid"))) return file + " belongs to user " + owner
             + ", who could change it; fix it with: chown " + UID + " '" + file + "'";
 
         int mode = (Integer) is.get("mode"), type = mode & TYPE;
@@ -3206,8 +3194,7 @@ final class SecureFiles {
     /** Made if it is missing; throws when it is not ours, or cannot be written. */
     static Path folder(Path folder) throws IOException {
         if (!Files.isDirectory(folder)) Files.createDirectories(folder, FOLDER);
-        if (!isOurs(folder, DIRECTORY)) throw new IOException("it is not a folder of yours");
-        if (!Files.isWritable(folder)) throw new IOException("it is read-only");
+        if (!isOurs(folder, 0)) throw new IOException("it is not a folder of yours");
         return Files.setPosixFilePermissions(folder, FOLDER.value());
     }
 
@@ -3260,7 +3247,8 @@ final class SecureFiles {
 
     /**
      * The kernel's lock: gone with the process, however that ends. Closing any other channel to
-     * the file would release it, so its holder opens it only here. It holds pid and time.
+     * the file would release it, so its holder opens it only here.
+     * It holds what another pass says about this one.
      */
     static FileChannel lock(Path file, Instant now) throws IOException {
         FileChannel channel = FileChannel.open(file, WRITING, PRIVATE);
@@ -3269,21 +3257,11 @@ final class SecureFiles {
             throw new OverlappingFileLockException();
         }
         orElse(() -> {
-            write(channel.truncate(0), ProcessHandle.current().pid() + " " + now);
+            write(channel.truncate(0), " (pid " + ProcessHandle.current().pid() + ", since "
+                + Text.at(now) + ")");
             return null;
         }, fullDisk -> null);
         return channel;
-    }
-
-    /** Deletes what killed passes have left; commands that run now have temporary files too. */
-    static List<File> sweep(Path folder, Instant now) {
-        long yesterday = now.minus(Duration.ofDays(1)).toEpochMilli();
-        try (Stream<Path> files = Files.walk(folder, 2)) {
-            return files.map(Path::toFile).filter(file -> file.getName().endsWith(".tmp")
-                && file.lastModified() < yesterday && !file.delete()).toList();
-        } catch (IOException | UncheckedIOException unreadable) {
-            return List.of();
-        }
     }
 
     interface IOSupplier<T> { T get() throws IOException; }
@@ -4344,7 +4322,7 @@ final class Secrets {
     private final Map<String, Pattern> hidden = new ConcurrentSkipListMap<>( // longest first
         Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder()));
     private Map<String, String> fromFile;
-    private String refused = "", badLine = "";
+    private String problem = "";
 
     Secrets(Map<String, String> env, Path rules) {
         this.env = env;
@@ -4370,8 +4348,7 @@ final class Secrets {
     }
 
     String whereToPut() {
-        if (!refused.isEmpty()) return refused;
-        return badLine + "put NAME=value (" + MIN_LENGTH + " characters or more) into " + file
+        return problem + "put NAME=value (" + MIN_LENGTH + " characters or more) into " + file
             + " (chmod 600) or into the environment";
     }
 
@@ -4384,10 +4361,10 @@ final class Secrets {
             String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(trusted));
             if (mode.endsWith("------"))
                 SecureFiles.read(trusted, 1 << 20).lines().forEach(this::readLine);
-            else refused = "other users can read " + file + "; fix it with: chmod 600 '" + file
-                + "'";
+            else problem = "other users can read " + file + "; fix it with: chmod 600 '" + file
+                + "'; ";
         } catch (IOException e) {
-            refused = "cannot use " + file + ": " + Text.thrown(e);
+            problem = "cannot use " + file + ": " + Text.thrown(e) + "; ";
         }
         return fromFile;
     }
@@ -4396,7 +4373,7 @@ final class Secrets {
         if (line.matches("\\s*(#.*)?")) return;
         Matcher entry = LINE.matcher(line);
         if (!entry.matches()) {
-            badLine = "a line of " + file + " is not NAME=value; ";
+            problem = "a line of " + file + " is not NAME=value; ";
             return;
         }
         String value = entry.group(2);

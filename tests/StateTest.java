@@ -51,7 +51,7 @@ class StateTest {
         entry("other format", "its format is 99, not 2"),
         entry("no folder", "watchdog: cannot use the state folder %s (%s), so restart limits may not "
             + "hold, passes may overlap and messages may be repeated; make it writable or use --state DIR\n"),
-        entry("read-only", "it is read-only"),
+        entry("read-only", "FileSystem %s: Read-only file system"),
         entry("other owner", "it is not a folder of yours"),
         entry("open folder", "watchdog: other users can change %s; fix it with: chmod go-w '%1$s' "
             + "(watchdog has done so)\n"),
@@ -63,7 +63,7 @@ class StateTest {
             + "so restart limits may not hold and messages may be repeated\n"),
         entry("busy", "watchdog: another pass is running (pid %s, since 2026-03-01 08:00)\n"),
         entry("hangs", "watchdog: another pass is running (pid %s, since 2026-03-01 08:00); "
-            + "if it hangs, end it with: kill -9 %1$s\n"),
+            + "if it hangs, end it with kill -9\n"),
         entry("paused", "plex is paused until %s; end the pause with: watchdog resume plex\n"),
         entry("removed", "plex is no longer watched: plex was removed from the rules while it was down: "
             + "expected status == 200, but status was 530; got 'error code: 1033'."),
@@ -171,7 +171,7 @@ class StateTest {
     @Test void whatAKilledPassLeftHalfWrittenIsSweptAway() throws IOException {
         pass();
         Path old = Files.writeString(home.state().resolve(".memory.json123.tmp"), "{");
-        Path young = Files.writeString(home.state().resolve("run-1-2.tmp"), "of a command that still runs");
+        Path young = Files.writeString(home.state().resolve("run-1.tmp"), "of a command that runs");
         Files.setLastModifiedTime(old, FileTime.from(clock.instant().minus(Duration.ofHours(25))));
         Files.setLastModifiedTime(young, FileTime.from(clock.instant()));
         pass();
@@ -401,7 +401,7 @@ class StateTest {
             Run before = home.watchdog("status", "--state", "disk");
             assertTrue(before.out().contains("restarts left: 0 of 2 per 1 h"), before.out());
             assertTrue(before.out().contains("not delivered yet to command since "), before.out());
-            String warning = sentence("no folder", onlyFolder(disk), sentence("read-only"));
+            String warning = sentence("no folder", onlyFolder(disk), sentence("read-only", onlyFolder(disk)));
 
             command("mount", "-o", "remount,ro", disk.toString());
             for (int i = 0; i < 2; i++) {
@@ -513,7 +513,7 @@ class StateTest {
         pass();
         long pid = ProcessHandle.current().pid();
         Path lock = home.state().resolve("lock");
-        Files.writeString(lock, pid + " " + began);
+        Files.setLastModifiedTime(lock, FileTime.from(began));
         try (var channel = FileChannel.open(lock, StandardOpenOption.WRITE); var held = channel.lock()) {
             assertEquals(new Run(75, "", sentence("busy", pid)), home.watchdog(), "held by " + held);
             assertEquals(new Run(75, "", ""), home.watchdog("--quiet"));
