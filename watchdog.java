@@ -19,6 +19,8 @@
 // `grep -n '// ===' watchdog.java` prints its table of contents.
 
 import static groovy.lang.Closure.DELEGATE_FIRST;
+import static org.codehaus.groovy.runtime.StringGroovyMethods.capitalize;
+import static org.codehaus.groovy.runtime.StringGroovyMethods.uncapitalize;
 
 import com.sun.security.auth.module.UnixSystem;
 import groovy.json.JsonGenerator;
@@ -53,7 +55,6 @@ import java.nio.file.attribute.PosixFilePermission;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.security.GeneralSecurityException;
 import java.security.KeyStore;
-import java.security.MessageDigest;
 import java.security.cert.*;
 import java.time.*;
 import java.time.format.DateTimeFormatter;
@@ -70,6 +71,7 @@ import javax.net.ssl.*;
 import okhttp3.*;
 import okhttp3.EventListener;
 import okhttp3.internal.http2.StreamResetException;
+import okio.ByteString;
 import org.codehaus.groovy.ast.*;
 import org.codehaus.groovy.ast.expr.*;
 import org.codehaus.groovy.ast.stmt.*;
@@ -583,7 +585,7 @@ public final class watchdog implements Callable<Integer> {
     }
 
     private static ExitException usage(CommandLine.ParameterException mistake) {
-        String text = Text.lowerFirst(mistake.getMessage()), hint = "";
+        String text = uncapitalize(mistake.getMessage()), hint = "";
         if (mistake instanceof CommandLine.UnmatchedArgumentException unmatched) {
             String argument = unmatched.getUnmatched().get(0);
             if (!argument.startsWith("-")) text = "unexpected argument '" + argument + "'";
@@ -2649,7 +2651,7 @@ final class MessageText {
         };
         Instant judged = r.decision.state().since();
         return kind == Model.EventKind.inconclusive
-            ? new Model.Event(kind, name, name + title, Text.upperFirst(r.verdict().word())
+            ? new Model.Event(kind, name, name + title, capitalize(r.verdict().word())
                 + " since " + Text.at(judged) + ": " + r.verdict().reason() + ".", now, judged)
             : new Model.Event(kind, name, name + title, text(kind, r, incident, now).strip(), now,
                 incident.since());
@@ -2678,7 +2680,7 @@ final class MessageText {
 
     /** What this pass did, or else the restarts of the incident, with the result of the last. */
     private static String tried(WatchResult r, Incident incident) {
-        if (!r.actions.isEmpty()) return Text.upperFirst(r.actions) + ". ";
+        if (!r.actions.isEmpty()) return capitalize(r.actions) + ". ";
         int restarts = incident.restarts();
         if (restarts == 0) return "";
         RestartRecord last = r.decision.state().lastRestart();
@@ -3411,7 +3413,7 @@ interface Language extends Model {
     static String wordOf(String method) {
         for (var renamed : RENAMED.entrySet())
             if (renamed.getValue().equals(method)) return renamed.getKey();
-        return method.matches("get[A-Z].*") ? Text.lowerFirst(method.substring(3)) : method;
+        return method.matches("get[A-Z].*") ? uncapitalize(method.substring(3)) : method;
     }
 
     /** The words at the top of the file. They can be used in every block. */
@@ -3703,7 +3705,7 @@ interface Language extends Model {
                 return new HttpProbe(request.build(), redirects, trust, connectTo, missing);
             } catch (IllegalArgumentException e) {
                 refuse(HttpUrl.parse(address) != null, "cannot be requested: "
-                    + Text.lowerFirst(Text.plain(e.getMessage(), 120)));
+                    + uncapitalize(Text.plain(e.getMessage(), 120)));
                 return null;
             }
         }
@@ -4674,7 +4676,7 @@ final class RulesCompiler {
         SyntaxException error = found.getCause();
         int line = error.getStartLine(), column = error.getStartColumn();
         if (mistakes.isOnLine(line)) return;
-        String text = Text.lowerFirst(Text.plain(error.getOriginalMessage(), 200)
+        String text = uncapitalize(Text.plain(error.getOriginalMessage(), 200)
             .replace("[Static type checking] - ", ""));
         if (error.getMessage().startsWith("[Static")) mistakes.add(line, column, text);
         else addSyntaxError(line, column, text, mistakes);
@@ -5344,15 +5346,7 @@ final class Text {
 
     static String address(InetSocketAddress to) { return to.getHostString() + ":" + to.getPort(); }
 
-    static String hash(String text) {
-        try {
-            byte[] digest = MessageDigest.getInstance("SHA-256")
-                .digest(text.getBytes(StandardCharsets.UTF_8));
-            return HexFormat.of().formatHex(digest);
-        } catch (GeneralSecurityException e) {
-            throw new IllegalStateException(e);
-        }
-    }
+    static String hash(String text) { return ByteString.encodeUtf8(text).sha256().hex(); }
 
     static String list(Collection<String> items) {
         List<String> words = List.copyOf(items);
@@ -5427,14 +5421,6 @@ final class Text {
     /** A URL without the user, the password and the query, which may be secret. */
     static String url(String url) {
         return cut(url.replaceAll("://[^/@]*@", "://").replaceAll("\\?.*", "?…"), 120);
-    }
-
-    static String upperFirst(String text) {
-        return text.isEmpty() ? "" : Character.toUpperCase(text.charAt(0)) + text.substring(1);
-    }
-
-    static String lowerFirst(String text) {
-        return text.isEmpty() ? "" : Character.toLowerCase(text.charAt(0)) + text.substring(1);
     }
 
     /** Groovy's distance: 10 for a letter too many, missing or wrong, 5 for two swapped. */
