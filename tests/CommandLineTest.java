@@ -561,7 +561,7 @@ class CommandLineTest {
         Run run = home.watchdog("drill", "file", "--yes", "--json").exits(2);
         String first = run.out().lines().findFirst().orElse("");
         assertEquals("file is healthy", json(new Run(0, first, "")).get("message"));
-        run.errs("the drill ends here, since its stop matches no process");
+        run.errs("the drill ends here, since its stop ended no process");
     }
 
     @Test void twoUrlsAreNotAUrlAndACondition() {

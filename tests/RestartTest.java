@@ -322,13 +322,13 @@ class RestartTest {
     void whatSomethingElseStartsAgainIsNotStartedBesideIt() throws Exception {
         script("kept.pl", DAEMON.replace("open my", "open my $runs, '>>', 'runs'; print $runs qq(x\\n);"
             + " close $runs; open my"));
-        script("manager.sh", "#!/bin/sh\nwhile :; do ./kept.pl; sleep 0.3; done\n");
+        script("manager.sh", "#!/bin/sh\nwhile :; do ./kept.pl; sleep 0.1; done\n");
         started("kept.pl.pid", folder + "/manager.sh");
         assertUnhealthy(sentence("started by others"), pass("""
             stop './kept.pl'
             start './kept.pl'
             sh 'touch healed'"""));
-        assertEquals(2, Files.readAllLines(folder.resolve("runs")).size());
+        Wait.until("its second run", () -> Files.readAllLines(folder.resolve("runs")).size() == 2);
         assertHealed("stopped kept.pl", pass("""
             stop './kept.pl'
             sh 'touch healed'"""));
@@ -385,6 +385,18 @@ class RestartTest {
             stop './svc old'
             sh 'touch healed'"""));
         assertFalse(alive(pid));
+    }
+
+    /** Ticks since the boot, so that no clock that is set makes it another process. */
+    @Test
+    void aStartIsRecordedWithoutTheClock() throws Exception {
+        script("svc.pl", DAEMON.replace("alarm", "system 'touch healed'; alarm"));
+        assertHealed(sentence("started", "svc.pl"), pass("start './svc.pl'"));
+        long pid = number("svc.pl.pid");
+        try (var files = Files.list(home.state().resolve("started"))) {
+            Path record = files.filter(file -> !file.toString().endsWith(".log")).findFirst().orElseThrow();
+            assertEquals(pid + " " + stat(pid)[19], Files.readString(record));
+        }
     }
 
     @Test
