@@ -218,6 +218,8 @@ record RestartRecord(Instant at, int remedy, String what, String result) {
     static final String WAITING = "started, waiting for it", HELPED = "helped",
         USELESS = "did not help", LATE = "healthy later", NOT_LASTING = "did not last";
 
+    static final int ON_REQUEST = -1; // no remedy: outside of the restart limit
+
     RestartRecord { Objects.requireNonNull(at); }
 
     boolean isPending() { return result == null || result.equals(WAITING); }
@@ -339,14 +341,20 @@ record WatchState(String probe, String state, Instant since, String recent,
 
     int restartsInWindow(RestartPolicy policy, Instant now) {
         Instant begin = now.minus(policy.per());
-        return (int) restarts.stream().filter(restart -> restart.at().isAfter(begin)).count();
+        return (int) counted().stream().filter(restart -> restart.at().isAfter(begin)).count();
+    }
+
+    private List<RestartRecord> counted() {
+        return restarts.stream().filter(restart -> restart.remedy() != RestartRecord.ON_REQUEST)
+            .toList();
     }
 
     /** The limit holds in any window; beyond it the pause doubles while no restart lasts. */
     Instant nextRestart(RestartPolicy policy) {
+        List<RestartRecord> counted = counted();
         int limit = policy.limit(), extra = useless().size() - limit;
-        Instant next = restarts.size() < limit ? Instant.EPOCH
-            : restarts.get(restarts.size() - limit).at().plus(policy.per());
+        Instant next = counted.size() < limit ? Instant.EPOCH
+            : counted.get(counted.size() - limit).at().plus(policy.per());
         if (extra < 0) return next;
         Duration doubled = policy.per().multipliedBy(1L << Math.min(extra, 20));
         Duration longest = Collections.max(List.of(policy.per(), Duration.ofDays(1)));
@@ -361,10 +369,11 @@ record WatchState(String probe, String state, Instant since, String recent,
 
     /** The restarts of this incident after the last one that lasted. */
     private List<RestartRecord> useless() {
-        int first = restarts.size();
-        while (first > 0 && !restarts.get(first - 1).hasLasted()
-            && !restarts.get(first - 1).at().isBefore(incident.since())) first--;
-        return restarts.subList(first, restarts.size());
+        List<RestartRecord> counted = counted();
+        int first = counted.size();
+        while (first > 0 && !counted.get(first - 1).hasLasted()
+            && !counted.get(first - 1).at().isBefore(incident.since())) first--;
+        return counted.subList(first, counted.size());
     }
 
     /** On disk before the first step, so that a restart counts even if the pass is killed. */
@@ -535,6 +544,11 @@ public final class watchdog implements Callable<Integer> {
     @Command(description = "Send a test message through each hook, and print the result.")
     int tell(@Parameters(arity = "0..1", paramLabel = "NAME") String name) {
         return new TellCommand(context()).run(name);
+    }
+
+    @Command(description = "Restart a service now, and check that it is healthy again.")
+    int restart(@Parameters(paramLabel = "NAME") String name) {
+        return new RestartCommand(context()).run(name);
     }
 
     @Command(description = "Fire drill: stop a service, and prove that a pass restarts it.")
@@ -1095,6 +1109,25 @@ record TellCommand(Context context) {
     }
 }
 
+/** A restart on request, whatever the check says; it sends no message. */
+record RestartCommand(Context context) {
+    int run(String name) {
+        return new PassCommand(context).locked(() -> {
+            Workspace work = context.open(true);
+            Watch watch = work.rules().get(name);
+            ExitException.mistakeIf(watch.remedies().isEmpty(), name
+                + " has no restart in the rules");
+            WatchResult result = new Pass(work, List.of(watch)).restartNow(watch);
+            String proof = result.isHealthy()
+                ? " is healthy, " + Text.time(result.healTime) + " after the restart: "
+                : " is not healthy after the restart: " + result.verdict().reason() + "; ";
+            context.printer.say(name + proof + result.restart.inWords(), "name", name,
+                "healthy", result.isHealthy());
+            return result.isHealthy() ? 0 : 1;
+        });
+    }
+}
+
 /** A fire drill: stops a service on purpose, and proves that a pass notices and restarts it. */
 final class DrillCommand {
     private final Context context;
@@ -1310,15 +1343,21 @@ final class Pass {
             if (work.runner().deadline().passed())
                 return hold(result, "the pass reached its deadline before its restart");
             recordIntent(result);
-            work.context().printer.progress(result.watch.name() + ": restarting");
-            result.restart = work.runner().run(result.watch, remedy.steps());
+            runRestart(result, remedy);
             restarts.put(remedy.steps(), result.restart);
         }
-        Duration within = result.watch.policy().within();
-        result.within = work.runner().deadline().sooner(within);
-        if (!result.restart.hasFailed()) work.context().printer.progress(result.watch.name()
-            + ": checking until it is healthy, for up to " + Text.time(within));
+        result.within = work.runner().deadline().sooner(result.watch.policy().within());
         return true;
+    }
+
+    private void runRestart(WatchResult result, Model.Remedy remedy) {
+        Duration within = result.watch.policy().within();
+        Consumer<String> progress = work.context().printer::progress;
+        progress.accept(result.watch.name() + ": restarting");
+        result.restart = work.runner().run(result.watch, remedy.steps());
+        result.within = work.runner().deadline().sooner(within);
+        if (!result.restart.hasFailed()) progress.accept(result.watch.name()
+            + ": checking until it is healthy, for up to " + Text.time(within));
     }
 
     private boolean hold(WatchResult result, String why) {
@@ -1342,6 +1381,24 @@ final class Pass {
                 break;
             }
         store.save();
+    }
+
+    /** With the restart for the present cause, or else for any. */
+    WatchResult restartNow(Watch watch) {
+        WatchResult result = new WatchResult(watch);
+        results.put(watch.name(), result);
+        result.check = work.checker().checkOnce(List.of(watch)).get(watch);
+        List<Model.Remedy> all = watch.remedies();
+        Model.Remedy remedy = result.verdict() instanceof Unhealthy unhealthy
+            && !unhealthy.remedies().isEmpty() ? all.get(unhealthy.remedies().get(0))
+            : all.stream().filter(any -> any.when() == null).findFirst().orElse(all.get(0));
+        runRestart(result, remedy);
+        waitUntilHealthy(List.of(result));
+        store.put(watch, store.of(watch).withRestart(new RestartRecord(work.now(),
+            RestartRecord.ON_REQUEST, remedy.inWords(), result.isHealthy() ? RestartRecord.HELPED
+            : result.restart.result()), watch.policy()));
+        store.save();
+        return result;
     }
 
     /** Polls at growing intervals until each is healthy, or its `within` has passed. */

@@ -93,7 +93,8 @@ class CommandLineTest {
     }
 
     @ParameterizedTest @CsvSource({
-        "check", "validate", "status", "pause", "resume", "tell", "drill", "help", "completion"})
+        "check", "validate", "status", "pause", "resume", "tell", "drill", "help", "completion",
+        "restart", "log"})
     void everyCommandHelps(String command) {
         assertEquals(home.watchdog(command, "--help"), home.watchdog("help", command));
         Run run = home.watchdog(command, "--help");
@@ -335,6 +336,25 @@ class CommandLineTest {
             file: checking until it is healthy, for up to 30 s
             file  healed""");
         assertEquals(0, run.exit());
+    }
+
+    @Test void aRestartOnRequestIsProvenAndIsOutsideOfTheLimit() {
+        TestFolder other = new TestFolder(folder).rules("""
+            watch('file') { command 'test -e up'; attempts 1; limit 1; restart { sh 'echo >>ran; touch up' } }
+            watch('sick') { command 'false'; attempts 1; within 50.milliseconds; restart { run 'true' } }
+            watch('told') { command 'true' }
+            """);
+        Run run = other.watchdog("restart", "file", "--json");
+        assertEquals(List.of(0, true), List.of(run.exit(), run.json().get("healthy")), run.toString());
+        other.watchdog("restart", "file").exits(0).says("file is healthy, ");
+        other.watchdog("status", "file").says("last restart").says("(helped)").says("restarts left: 1 of 1");
+        assertTrue(folder.resolve("up").toFile().delete());
+        other.watchdog("file").exits(0).says("file  healed");
+        assertEquals(3, other.lines("ran").size());
+
+        other.watchdog("restart", "sick").exits(1).says("sick is not healthy after the restart: ");
+        other.watchdog("restart", "told").exits(2).errs("watchdog: told has no restart in the rules");
+        other.watchdog("restart", "nobody").exits(2);
     }
 
     // ---- validate -----------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ class StateTest {
         Files.writeString(script, """
             #!/bin/sh
             echo now >> plex.restarts
-            cp "$HOME"/.local/state/watchdog/rules-*/memory.json aside.json 2>/dev/null
+            head -c 1000000 "$HOME"/.local/state/watchdog/rules-*/memory.json >aside.json 2>/dev/null
             test -e stubborn || touch plex.up
             """);
         Files.setPosixFilePermissions(script, PosixFilePermissions.fromString("rwxr-xr-x"));
