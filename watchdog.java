@@ -2327,8 +2327,8 @@ record ProcessStat(boolean ended, long parent, long session, String start) {
 
 /** Ends the processes that run these words, and the sessions that `start` began with them. */
 record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Path program) {
-    private static final Pattern INTERPRETER =
-        Pattern.compile("(?i)([bdkz]?a?sh|perl|python|ruby|node|nodejs|php|lua|tclsh)[-.\\d]*");
+    private static final Pattern INTERPRETER = Pattern.compile("(?i)(([bdkz]?a|fi|[kz])?sh|[gm]?awk"
+        + "|perl|python|ruby|node(js)?|php|lua|tclsh|rscript)[-.\\d]*");
     private static final int MAX_PROCESSES = 5;
     private static final String USER = ProcessHandle.current().info().user().orElse("?");
     /** This pass and its ancestors, which are never ended. */
@@ -2371,9 +2371,8 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Pat
 
     /** A service manager starts its service again a little later, and then two would run. */
     void requireStopped() {
-        List<ProcessHandle> again = new ArrayList<>();
-        runner.deadline().sooner(Duration.ofSeconds(1)).await(() -> again.addAll(find()));
-        if (!again.isEmpty()) throw new StepFailedException(named(again)
+        Deadline look = runner.deadline().sooner(Duration.ofSeconds(1));
+        if (look.await(() -> !find().isEmpty())) throw new StepFailedException(named(find())
             + " was started again by something else; restart it there:"
             + " run 'systemctl restart ...'");
     }
