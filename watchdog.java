@@ -643,11 +643,8 @@ record Environment(Map<String, String> variables, Path cwd, Clock clock, PrintSt
     Instant now() { return clock.instant().truncatedTo(ChronoUnit.MILLIS); }
 
     static String host() {
-        try {
-            return InetAddress.getLocalHost().getHostName();
-        } catch (UnknownHostException e) {
-            return "localhost";
-        }
+        return SecureFiles.orElse(() -> InetAddress.getLocalHost().getHostName(),
+            unknown -> "localhost");
     }
 }
 
@@ -2833,7 +2830,7 @@ record CommandSender(List<String> words) implements Sender {
 
 /** What passes remember. A damaged file is renamed, an unwritable one is reported. */
 final class StateStore {
-    private static final int FORMAT = 2, MAX_BYTES = 16 << 20, MAX_LINES_BYTES = 2 << 20;
+    private static final int FORMAT = 2, MAX_BYTES = 16 << 20, MAX_LINES_BYTES = 1 << 20;
     private static final String DAMAGED = "it is damaged";
 
     private final Path folder, file;
@@ -3007,7 +3004,7 @@ final class StateStore {
 
     private List<String> lines(String... names) {
         return Stream.of(names).flatMap(name -> SecureFiles.orElse(() ->
-            SecureFiles.read(file(name), 2 * MAX_LINES_BYTES), missing -> "").lines()).toList();
+            SecureFiles.read(file(name), 4 * MAX_LINES_BYTES), missing -> "").lines()).toList();
     }
 
     /** Without the lines that a crash has cut. */

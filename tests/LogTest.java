@@ -158,7 +158,7 @@ class LogTest {
         Path file = home.state().resolve("incidents.jsonl");
         for (int i = 0; i < 3; i++) {
             String line = Files.readString(file).lines().findFirst().orElseThrow() + "\n";
-            Files.writeString(file, line.repeat((2 << 20) / line.length() + 1));
+            Files.writeString(file, line.repeat((1 << 20) / line.length() + 1));
             clock.add(Incident.OVER);
             pass();
             plex.stop();
@@ -167,7 +167,7 @@ class LogTest {
         try (var files = Files.newDirectoryStream(home.state(), "incidents*")) {
             long bytes = 0;
             for (Path part : files) bytes += Files.size(part);
-            assertTrue(bytes < 5 << 20, bytes + " bytes");
+            assertTrue(bytes < 5 << 19, bytes + " bytes");
         }
         assertEquals(2, log().out().lines().count());
     }
@@ -206,7 +206,7 @@ class LogTest {
                 .append(",\"plex\":\"").append(i == 200 ? 'u' : 'h').append("5\"}\n");
         Files.writeString(home.state().resolve("history.old.jsonl"), lines);
         Path history = home.state().resolve("history.jsonl");
-        Files.writeString(history, "x".repeat(3 << 20) + "\n" + Files.readString(history));
+        Files.writeString(history, "x".repeat(3 << 19) + "\n" + Files.readString(history));
         String unknown = "unknown in 24 h, unknown in 7 days, unknown in 30 days, ";
         assertEquals(unknown + "99.49 % in 80 days", uptime());
         pass();

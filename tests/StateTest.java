@@ -692,13 +692,13 @@ class StateTest {
         pass();
         String line = "{\"t\":1772352000,\"plex\":\"h3\"}\n";
         for (int i = 0; i < 3; i++) {
-            Files.writeString(historyFile(), line.repeat((2 << 20) / line.length() + 1));
+            Files.writeString(historyFile(), line.repeat((1 << 20) / line.length() + 1));
             pass();
         }
         try (Stream<Path> files = Files.list(home.state())) {
             long bytes = files.filter(file -> file.getFileName().toString().startsWith("history"))
                 .mapToLong(file -> file.toFile().length()).sum();
-            assertTrue(bytes < 5 << 20, bytes + " bytes of history");
+            assertTrue(bytes < 5 << 19, bytes + " bytes of history");
         }
     }
 
