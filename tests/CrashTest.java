@@ -30,7 +30,7 @@ class CrashTest {
     private static final int MAX_FSYNCS = 8, MAX_RENAMES = 4;
 
     /** A step that kills its pass once, where a file die.N exists; $PPID is the pass. */
-    private static final String DIE =
+    static final String DIE =
         "sh 'if test -e die.%d; then rm die.%<d; kill -9 $PPID; sleep 5; fi; true'";
 
     /** With -D strace is no parent of the pass, so that no test waits for the daemon, which is traced too. */
@@ -69,7 +69,7 @@ class CrashTest {
 
     @AfterEach
     void close() {
-        daemons().forEach(ProcessHandle::destroyForcibly);
+        daemons(home.folder).forEach(ProcessHandle::destroyForcibly);
         plex.close();
     }
 
@@ -125,7 +125,7 @@ class CrashTest {
         home.watchdog("--state", "state").exits(0);
         assertEquals("", home.watchdog("--quiet", "--state", "state").out());
         assertTrue(plex.restarts() <= 2, "the restart that was cut off counts");
-        assertEquals(1, daemons().size());
+        assertEquals(1, daemons(home.folder).size());
         List<String> events = home.lines("events");
         assertTrue(events.contains("healed") || events.contains("recovered"), events.toString());
         assertTrue(events.size() <= 4, events.toString());
@@ -141,8 +141,8 @@ class CrashTest {
 
     /** As on the first day, but for the compiled rules. */
     private void reset() throws IOException {
-        daemons().forEach(ProcessHandle::destroyForcibly);
-        Wait.until("the daemons to end", () -> daemons().isEmpty());
+        daemons(home.folder).forEach(ProcessHandle::destroyForcibly);
+        Wait.until("the daemons to end", () -> daemons(home.folder).isEmpty());
         for (String name : List.of("events", "plex.restarts", "plex.up", "die.1", "die.2", "die.3"))
             Files.deleteIfExists(home.folder.resolve(name));
         Path state = home.folder.resolve("state");
@@ -154,10 +154,10 @@ class CrashTest {
     }
 
     /** The daemon is a script: its process is sh for a moment, and sleep afterwards. */
-    private List<ProcessHandle> daemons() {
+    static List<ProcessHandle> daemons(Path folder) {
         return ProcessHandle.allProcesses()
             .filter(process -> process.info().commandLine().orElse("").endsWith("sleep 300"))
-            .filter(process -> workingDirectory(process).equals(home.folder)).toList();
+            .filter(process -> workingDirectory(process).equals(folder)).toList();
     }
 
     private static Path workingDirectory(ProcessHandle process) {
