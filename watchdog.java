@@ -115,6 +115,7 @@ interface Model {
         public Event {
             Stream.of(kind, watch, title, text, at, since).forEach(Objects::requireNonNull);
         }
+        String incident() { return watch + since; }
     }
 
     /** A way to notify somebody. Two with the same settings are the same hook. */
@@ -1288,9 +1289,8 @@ final class Pass {
     }
 
     private CheckResult considerDependencies(Watch watch, CheckResult check) {
-        boolean judged = check.verdict() instanceof Unhealthy
-            || check.verdict() instanceof Inconclusive;
-        WatchResult dependency = judged ? unhealthyDependency(watch) : null;
+        WatchResult dependency =
+            check.verdict().exitCode() == 0 ? null : unhealthyDependency(watch);
         if (dependency == null) return check;
         String reason = "needs " + dependency.watch.name() + ", which is "
             + dependency.verdict().word();
@@ -1316,7 +1316,8 @@ final class Pass {
         List<WatchResult> restarted = new ArrayList<>();
         // The longest without a restart first: a pass that met its deadline is continued.
         round.stream().map(watch -> results.get(watch.name())).filter(WatchResult::needsRestart)
-            .sorted(Comparator.comparing(result -> lastRestart(result.watch)))
+            .sorted(Comparator.comparing(result -> store.of(result.watch).lastRestart(),
+                Comparator.nullsFirst(Comparator.comparing(RestartRecord::at))))
             .forEach(result -> {
                 if (startRestart(result)) restarted.add(result);
             });
@@ -1324,11 +1325,6 @@ final class Pass {
         restarted.forEach(this::recordResult);
         store.save();
         work.notifier().send();
-    }
-
-    private Instant lastRestart(Watch watch) {
-        RestartRecord last = store.of(watch).lastRestart();
-        return last == null ? Instant.EPOCH : last.at();
     }
 
     /** False if it was not started, and so does not count. */
@@ -1419,18 +1415,14 @@ final class Pass {
         result.healed = result.isHealthy();
         WatchState state = store.of(result.watch);
         Decision after = Decision.none(Action.restarted, "", state);
-        if (!result.healed && wasCutShort(result))
+        boolean cutShort = result.within.equals(work.runner().deadline());
+        if (cutShort && !result.healed && !result.restart.hasFailed()) // the next pass goes on
             after = after.afterRestart(RestartRecord.WAITING, work.now());
         else if (result.verdict() instanceof Unhealthy)
             after = after.afterRestart(result.restart.result(), work.now());
         else after = result.verdict().decide(result.watch.policy(), result.healed ? state
             : state.withLastResult("result unknown"), work.now());
         applyDecision(result, after.to(Action.restarted, "", -1));
-    }
-
-    /** The deadline of the pass came before `within`: the next pass goes on waiting. */
-    private boolean wasCutShort(WatchResult result) {
-        return result.within.equals(work.runner().deadline()) && !result.restart.hasFailed();
     }
 
     /** State and messages change together, in one file. */
@@ -1445,8 +1437,10 @@ final class Pass {
             Incident before = store.of(watch).incident(), after = decision.state().incident();
             Incident incident = after == null ? before : after;
             store.put(watch, decision.state());
+            Incident blind = Incident.open(decision.state().since(), "", work.now());
             for (Model.EventKind kind : decision.events()) work.notifier().post(
-                MessageText.about(kind, result, incident, work.now()), watch.hooks());
+                MessageText.about(kind, result, kind == Model.EventKind.inconclusive ? blind
+                    : incident, work.now()), watch.hooks());
         }
     }
 }
@@ -1874,12 +1868,6 @@ record Decision(Action action, String why, int remedy, List<Model.EventKind> eve
         return with(all, state.withIncident(open.withReport(kind, now)));
     }
 
-    /** What is still down is reported again when nothing was reported for {@code remind}. */
-    Decision remind(Duration remind, Instant now) {
-        boolean due = !now.isBefore(state.incident().lastReport().plus(remind));
-        return due && events.isEmpty() ? report(Model.EventKind.reminder, now) : this;
-    }
-
     /** After a restart that did not help, the next remedy is used. */
     Decision afterRestart(String result, Instant now) {
         Decision after = with(events, state.withLastResult(result));
@@ -1947,7 +1935,10 @@ record Unhealthy(String reason, String diagram, List<Integer> remedies, String w
                 : state.relapsed(now))
                 .report(open == null ? Model.EventKind.down : Model.EventKind.flapping, now);
         }
-        return restart(policy, begun, now).remind(policy.remind(), now);
+        Decision next = restart(policy, begun, now);
+        Instant lastReport = next.state().incident().lastReport();
+        boolean remind = next.events().isEmpty() && !now.isBefore(lastReport.plus(policy.remind()));
+        return remind ? next.report(Model.EventKind.reminder, now) : next;
     }
 
     private Decision restart(RestartPolicy policy, Decision begun, Instant now) {
@@ -2608,7 +2599,7 @@ final class Notifier {
         return millis > 0 && millis < 2 * EXPIRY.toMillis(); // longer if the clock was set back
     }
 
-    /** A message that the hook has rejected waits for the fallback alone. */
+    /** A message that the hook has rejected waits for the fallback alone; one a day old ends. */
     private void deliver(Model.Hook hook, List<OutboxEntry> entries) {
         List<Model.Event> events = entries.stream().map(OutboxEntry::event).distinct().toList();
         Model.Event event = MessageText.merged(events, now());
@@ -2620,7 +2611,9 @@ final class Notifier {
         boolean rejected = first.retryAfter() == null;
         Duration wait = rejected ? last.retryAfter() : first.retryAfter();
         boolean again = !last.accepted() && wait != null;
-        var kept = entries.stream().filter(entry -> again && !isTooOld(entry)).toList();
+        Instant oldest = now().minus(EXPIRY);
+        var kept = entries.stream().filter(entry -> again && (store.isOpen(entry.event())
+            || entry.event().at().isAfter(oldest))).toList();
         store.drop(entries.stream().filter(entry -> !kept.contains(entry)).toList());
         if (again) store.postpone(kept, (rejected ? fallback : hook).id(), now().plus(wait));
 
@@ -2629,12 +2622,6 @@ final class Notifier {
         warnings.add(hook.label() + ": " + first.text() + "; " + (last.accepted()
             ? fallback.label() + " accepted it instead"
             : second + "watchdog will " + (kept.isEmpty() ? "not " : "") + "send it again"));
-    }
-
-    /** Only after one more attempt: the clock may have been wrong when it was made. */
-    private boolean isTooOld(OutboxEntry entry) {
-        return !store.isOpen(entry.event())
-            && entry.event().at().isBefore(now().minus(EXPIRY));
     }
 
     /** Whatever a hook throws, also custom Groovy code, is only a failed delivery. */
@@ -2702,12 +2689,8 @@ final class MessageText {
                 : " cannot be judged";
             default -> " is still " + down;
         };
-        Instant judged = r.decision.state().since();
-        return kind == Model.EventKind.inconclusive
-            ? new Model.Event(kind, name, name + title, capitalize(r.verdict().word())
-                + " since " + Text.at(judged) + ": " + r.verdict().reason() + ".", now, judged)
-            : new Model.Event(kind, name, name + title, text(kind, r, incident, now).strip(), now,
-                incident.since());
+        String text = text(kind, r, incident, now).strip();
+        return new Model.Event(kind, name, name + title, text, now, incident.since());
     }
 
     private static String text(Model.EventKind kind, WatchResult r, Incident incident,
@@ -2717,6 +2700,7 @@ final class MessageText {
         String often = "Failed " + (incident.relapses() + 1) + " times since " + since;
         String tried = tried(r, incident), time = Text.time(incident.since(), now);
         return switch (kind) {
+            case inconclusive -> capitalize(r.verdict().word()) + " since " + since + cause;
             case down -> cause + (r.lastHealthy == null ? ""
                 : "Last seen healthy at " + Text.at(r.lastHealthy) + ". ") + plan(kind, r);
             case flapping -> often + cause + plan(kind, r) + "The next message comes when it has"
@@ -2756,9 +2740,14 @@ final class MessageText {
             incident.since());
     }
 
-    /** All messages that wait for one hook as one, what is still open first. */
+    /** All messages that wait for one hook, as one: what is still open first. Of an incident that
+     *  has ended only its last end is said, and what came after that. */
     static Model.Event merged(List<Model.Event> waiting, Instant now) {
-        List<Model.Event> events = withoutClosedIncidents(waiting)
+        Map<String, Integer> ends = new HashMap<>();
+        for (int i = 0; i < waiting.size(); i++)
+            if (ENDS.contains(waiting.get(i).kind())) ends.put(waiting.get(i).incident(), i);
+        List<Model.Event> events = waiting.stream()
+            .filter(event -> waiting.indexOf(event) >= ends.getOrDefault(event.incident(), 0))
             .sorted(Comparator.comparing(event -> ENDS.contains(event.kind()))).toList();
         Model.Event first = events.get(0);
         boolean late = waiting.get(0).at().isBefore(now.minus(Duration.ofMinutes(10)));
@@ -2774,17 +2763,6 @@ final class MessageText {
         return new Model.Event(first.kind(), watches, title(events, MAX_NAMES), text, first.at(),
             first.since());
     }
-
-    /** Of an incident its last recovery, and what came after that. */
-    private static Stream<Model.Event> withoutClosedIncidents(List<Model.Event> events) {
-        Map<String, Integer> ends = new HashMap<>();
-        for (Model.Event event : events)
-            if (ENDS.contains(event.kind())) ends.put(incidentKey(event), events.indexOf(event));
-        return events.stream().filter(event ->
-            events.indexOf(event) >= ends.getOrDefault(incidentKey(event), 0));
-    }
-
-    private static String incidentKey(Model.Event event) { return event.watch() + event.since(); }
 
     /** The latest news of each watch; those with the same news in one sentence. */
     private static String title(List<Model.Event> events, int maxNames) {
@@ -5339,18 +5317,16 @@ final class Text {
         DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
 
     static String time(Duration time) {
-        long millis = time.toMillis(), seconds = rounded(millis, 1000);
-        long minutes = rounded(seconds, 60);
+        long millis = time.toMillis(), seconds = time.plusMillis(500).toSeconds();
+        long minutes = time.plusSeconds(30).toMinutes(), hours = time.plusMinutes(30).toHours();
         if (millis < 1000) return millis + " ms";
         if (millis < 9_950 && millis % 1000 >= 50)
             return String.format(Locale.ROOT, "%.1f s", millis / 1000.0);
         if (seconds < 120) return seconds + " s";
         if (minutes < 120 && minutes % 60 > 0) return minutes + " min";
         return minutes < 48 * 60 ? units(minutes, 60, " h", " min")
-            : units(rounded(minutes, 60), 24, " days", " h");
+            : units(hours, 24, " days", " h");
     }
-
-    private static long rounded(long number, int unit) { return (number + unit / 2) / unit; }
 
     private static String units(long number, int size, String large, String small) {
         return number / size + large + (number % size == 0 ? "" : " " + number % size + small);
@@ -5467,8 +5443,7 @@ final class Text {
 
     /** Of a page its title, of another text all of it. */
     static String htmlTitle(String body) {
-        Matcher title = Pattern.compile("(?is)^\\s*<.*?title>(.*?)</title>").matcher(body);
-        return title.find() ? title.group(1) : body;
+        return body.replaceFirst("(?is)^\\s*<.*?title>(.*?)</title>.*", "$1");
     }
 
     /** A URL without the user, the password and the query, which may be secret. */
