@@ -271,7 +271,7 @@ class MonthTest {
     private String mail(Duration valid) throws IOException {
         Instant now = Instant.now();
         HeldCertificate certificate = new HeldCertificate.Builder().addSubjectAlternativeName("localhost")
-            .validityInterval(now.toEpochMilli(), now.plus(valid).plusSeconds(1800).toEpochMilli()).build();
+            .validityInterval(now.toEpochMilli(), now.plus(valid).plusSeconds(900).toEpochMilli()).build();
         home.file("mail.pem", certificate.certificatePem());
         MockWebServer server = new MockWebServer();
         server.useHttps(new HandshakeCertificates.Builder().heldCertificate(certificate).build()
