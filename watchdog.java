@@ -64,13 +64,10 @@ import java.util.concurrent.*;
 import java.util.function.*;
 import java.util.regex.*;
 import java.util.stream.Collectors;
-import java.util.stream.IntStream;
-import java.util.stream.LongStream;
 import java.util.stream.Stream;
 import javax.net.ssl.*;
 import okhttp3.*;
 import okhttp3.EventListener;
-import okhttp3.internal.http2.StreamResetException;
 import okio.ByteString;
 import org.codehaus.groovy.ast.*;
 import org.codehaus.groovy.ast.expr.*;
@@ -83,7 +80,6 @@ import org.codehaus.groovy.control.messages.Message;
 import org.codehaus.groovy.control.messages.SyntaxErrorMessage;
 import org.codehaus.groovy.runtime.MethodRankHelper;
 import org.codehaus.groovy.syntax.SyntaxException;
-import org.codehaus.groovy.syntax.Types;
 import org.codehaus.groovy.transform.stc.AbstractTypeCheckingExtension;
 import org.codehaus.groovy.transform.stc.StaticTypeCheckingSupport;
 import org.codehaus.groovy.transform.stc.StaticTypeCheckingVisitor;
@@ -1663,7 +1659,8 @@ record TcpProbe(InetSocketAddress address) implements Probe {
                 timer.connectStart(null, to, null);
                 try (Socket socket = new Socket(Proxy.NO_PROXY)) {
                     socket.connect(to, (int) timeout.toMillis() / all.size() + 1);
-                    return timer.ended(0, Headers.of(), "", "tcp://" + to, "tcp", null);
+                    String url = "tcp://" + Text.address(to);
+                    return timer.ended(0, Headers.of(), "", url, "tcp", null);
                 } catch (IOException thrown) {
                     if (i == all.size() - 1) throw thrown;
                 }
