@@ -285,6 +285,8 @@ record WatchState(String probe, String state, Instant since, String recent,
 
     WatchState {
         Stream.of(state, since, recent, restarts).forEach(Objects::requireNonNull);
+        if (incident != null && incident.restarts() > 0 && restarts.isEmpty())
+            throw new IllegalArgumentException("the restarts of the incident are missing");
     }
 
     /**

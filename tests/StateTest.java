@@ -285,6 +285,8 @@ class StateTest {
             .findFirst().get();
         return Map.of("a watch that is empty", watches + "\"x\": {},", "a watch that is a list", watches
             + "\"x\": [],", "a watch of another time", watches + "\"x\": {\"since\":\"soon\"},",
+            "an incident without its restart", watches + "\"x\":"
+                + memory.replaceAll("(?s).*?\"plex\": (.*?),\"restarts\":\\[.*", "$1,\"restarts\":[]},"),
             "a message that is null", outbox + "null,", "a message that is empty", outbox + "{},",
             "a message of no kind", event.replace("\"down\"", "\"up\""), "a message of the year 100000",
             event.replace("2026-03", "+100000-03")).entrySet().stream()
