@@ -27,7 +27,7 @@ record Installation(Path command, Path data, List<Path> jars, List<String> javaO
         List<String> foreign =
             List.of(env.variables().getOrDefault("JAVA_TOOL_OPTIONS", "").split(" "));
         List<String> options = ManagementFactory.getRuntimeMXBean().getInputArguments().stream()
-            .filter(option -> option.matches("-[XD].*") && !option.contains("Archive"))
+            .filter(option -> option.matches("-[XD].*") && !option.matches(".*(Archive|cds).*"))
             .filter(option -> !foreign.contains(option)).toList();
         return new Installation(command, env.folder("XDG_DATA_HOME", ".local/share")
             .resolve("watchdog"), jars, options);
@@ -75,7 +75,8 @@ record Installation(Path command, Path data, List<Path> jars, List<String> javaO
 
     private List<String> javaArguments(Path folder) {
         List<String> arguments = new ArrayList<>(javaOptions);
-        arguments.add("-cp");
+        // Java 25 would complain in each pass about an archive that it cannot use.
+        arguments.addAll(List.of("-Xlog:cds*=off:stderr", "-cp"));
         arguments.add(jars.stream().map(jar -> folder.resolve(jar.getFileName()).toString())
             .collect(Collectors.joining(File.pathSeparator)));
         return arguments.stream().map(argument -> "\""
