@@ -74,7 +74,7 @@ class CronTest {
 
     private void installJBang() throws Exception {
         Path checkout = Files.createDirectory(home.folder.resolve("checkout"));
-        run("cp", "-r", "watchdog.java", "tools", "jbang-catalog.json", "jbangw", checkout.toString())
+        run("cp", "-r", "watchdog.java", "docs", "tools", "jbang-catalog.json", "jbangw", checkout.toString())
             .exits(0);
         Path jar = jbangJar();
         Path cache = Files.createDirectories(home.folder.resolve(".cache/watchdog"));

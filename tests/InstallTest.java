@@ -185,8 +185,8 @@ class InstallTest {
 
     private Path copyOfTheCheckout() throws Exception {
         Path copy = Files.createDirectory(temp.resolve("checkout"));
-        run(CHECKOUT, List.of("cp", "-r", "watchdog.java", "tools", "jbang-catalog.json", "jbangw",
-            copy.toString())).exits(0);
+        run(CHECKOUT, List.of("cp", "-r", "watchdog.java", "docs", "tools", "jbang-catalog.json",
+            "jbangw", copy.toString())).exits(0);
         return copy;
     }
 
