@@ -4841,9 +4841,10 @@ final class RulesCompiler {
                 ? block().misused(word) : block().unknown(word));
             else if (line == Block.restart && Block.declaring(target) != Block.restart)
                 mistake(call, DslTransformer.notStep("'" + word + "'"));
-            else if (line != null && owner.equals(Language.RulesScript.class.getName())
-                && !target.isVoidMethod())
-                mistake(call, "a hook alone does nothing; write: notify " + word + "(…)");
+            else if (line != null && Block.declaring(target) == Block.file
+                && !target.isVoidMethod() && context.getEnclosingMethod().getName().equals("run"))
+                mistake(call, "'" + word + "' alone does nothing; use its value, for example:"
+                    + " notify pushover(…)");
         }
 
         /** `time < 3` calls compareTo with a value of another type. */

@@ -241,8 +241,10 @@ class RulesTest {
         new Wrong("top", "watch |'plex' { url 'http://x/' }",
             "write parentheses before a block: watch('plex') { … }"),
         new Wrong("top", "services: |[1]", "no such word 'services' in the file"),
-        new Wrong("top", "|slack(url: 'http://x/')", "a hook alone does nothing; write: notify slack(…)"),
-        new Wrong("watch", "|ntfy(topic: 'x')", "a hook alone does nothing; write: notify ntfy(…)"));
+        new Wrong("top", "|restart { run 'x' }",
+            "'restart' alone does nothing; use its value, for example: notify pushover(…)"),
+        new Wrong("top", "|slack(url: 'http://x/')", "'slack' alone does nothing; use its value, for example: notify pushover(…)"),
+        new Wrong("watch", "|ntfy(topic: 'x')", "'ntfy' alone does nothing; use its value, for example: notify pushover(…)"));
 
     /** One file for all: that each is told proves that all are told in one go, also in blocks that do not run. */
     @TestFactory Stream<DynamicTest> everyMistakeIsToldWithItsPlaceAndItsLine() {
@@ -515,6 +517,7 @@ class RulesTest {
             + "}\ndef name = \"n$n\"", "n3"),
         Map.entry("@groovy.transform.Memoized int fib(int i) { i < 2 ? i : fib(i - 1) + fib(i - 2) }\ndef "
             + "name = \"m${fib(6)}\"", "m8"),
+        Map.entry("def phone() { slack(url: 'http://x/') }\ndef name = phone() ? 'h1' : ''", "h1"),
         Map.entry("def length = 'abc'.&length\ndef name = \"p${length()}\"", "p3"),
         Map.entry("def name = [1, 1].groupBy(Closure.IDENTITY).toString()", "[1:[1, 1]]"),
         Map.entry("def o = [a: 1]\ndef name = \"${[*: o, b: 2]}\"", "[a:1, b:2]"),
