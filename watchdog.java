@@ -3759,8 +3759,8 @@ interface Language extends Model {
         /** All response headers by lower-case name; of several with one name, the last. */
         public Map<String, String> getHeaders() {
             Map<String, String> headers = new TreeMap<>();
-            response.headers().forEach(header ->
-                headers.put(header.getFirst().toLowerCase(Locale.ROOT), header.getSecond()));
+            response.headers().toMultimap().forEach((name, values) ->
+                headers.put(name, values.get(values.size() - 1)));
             return saw("headers", headers);
         }
         /** A value in a JSON body, by a path such as 'a.b[0].c' or 'list.size'; null if there is
@@ -4520,7 +4520,7 @@ enum Block {
     file("the file", Language.RulesScript.class), watch("watch { }", Language.WatchSpec.class),
     healthy("healthy { }", Language.Conditions.class),
     when("when: { }", Language.CauseConditions.class),
-    restart("restart { }", Language.RemedySpec.class), unknown("", Object.class);
+    restart("restart { }", Language.RemedySpec.class), unknown("", Void.class);
 
     /** A value of each type, as it is written in the rules; $ is the name of the parameter. */
     private static final Map<String, String> SAMPLES = Map.of("String", "'$'", "String[]",
@@ -4543,7 +4543,7 @@ enum Block {
     static Block declaring(MethodNode method) {
         String type = method.getDeclaringClass().getName();
         return Arrays.stream(values()).filter(block -> block.spec.getName().equals(type))
-            .filter(block -> block != unknown).findFirst().orElse(null);
+            .findFirst().orElse(null);
     }
 
     boolean hasConditions() { return this == healthy || this == when; }
