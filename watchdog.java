@@ -898,10 +898,8 @@ record CheckCommand(Context context) {
 
     /** A URL and conditions, without a rules file. */
     int run(String url, List<String> conditions) {
-        ExitException.mistakeIf(conditions.stream().anyMatch(String::isBlank),
-            "a condition is empty; write, for example, 'status == 200'");
-        ExitException.mistakeIf(conditions.stream().anyMatch(text -> text.matches("https?://.*")),
-            "check takes one URL; for several write rules");
+        ExitException.mistakeIf(conditions.stream().anyMatch(word -> word.matches("\\s*|http.*")),
+            "check takes one URL and conditions, for example 'status == 200'");
         String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
         String name = "'" + Text.plain(Text.url(url), 60).replaceAll("['\\\\]", "") + "'";
         String healthy = conditions.isEmpty() ? ""
@@ -4834,9 +4832,8 @@ final class RulesCompiler {
             Block line = call.getMethod().getNodeMetaData(DslTransformer.LINE);
             String word = Language.wordOf(target.getName());
             String owner = target.getDeclaringClass().getName();
-            boolean exits = owner.matches("java.lang.(System|Runtime)")
-                && word.matches("exit|halt");
-            if (exits) mistake(call, "'" + word + "' would end watchdog itself");
+            if ((owner + "." + word).matches("java.lang.(System|Runtime).(exit|halt)"))
+                mistake(call, "'" + word + "' would end watchdog itself");
             else if (!block().accepts(target)) mistake(call, block().declares(word)
                 ? block().misused(word) : block().unknown(word));
             else if (line == Block.restart && Block.declaring(target) != Block.restart)

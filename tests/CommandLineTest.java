@@ -586,7 +586,7 @@ class CommandLineTest {
 
     @Test void twoUrlsAreNotAUrlAndACondition() {
         home.watchdog("check", "http://127.0.0.1:1/", "https://b.invalid/").exits(2)
-            .errs("watchdog: check takes one URL; for several write rules\n");
+            .errs("watchdog: check takes one URL and conditions, for example 'status == 200'\n");
     }
 
     @Test void validateSaysTheSameToPrograms() {
@@ -636,6 +636,6 @@ class CommandLineTest {
     @Test void anEmptyConditionIsNone() {
         Run run = home.watchdog("check", "http://127.0.0.1:1/", "");
         assertEquals(2, run.exit());
-        assertEquals("watchdog: a condition is empty; write, for example, 'status == 200'\n", run.err());
+        assertEquals("watchdog: check takes one URL and conditions, for example 'status == 200'\n", run.err());
     }
 }
