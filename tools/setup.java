@@ -83,7 +83,8 @@ public final class setup implements Callable<Integer> {
         String host = address.replaceFirst("^\\w+://([^/:?]*).*", "$1");
         boolean isPublic = host.matches(".*\\.[a-z]{2,}") && !host.matches(".*\\.(local|lan|home)");
         return """
-            // The rules of watchdog. Run `watchdog validate` after each edit.
+            // The rules of watchdog. Run `watchdog validate` after each edit. All words of the rules:
+            // `watchdog help rules`.
 
             %swatch(%s) {
                 url %s%s
