@@ -1309,14 +1309,12 @@ final class Pass {
 
     /** Runs what is due, and waits for all services together, so that none uses up the pass. */
     private void restart(List<Watch> round) {
-        List<WatchResult> restarted = new ArrayList<>();
         // The longest without a restart first: a pass that met its deadline is continued.
-        round.stream().map(watch -> results.get(watch.name())).filter(WatchResult::needsRestart)
+        List<WatchResult> restarted = round.stream().map(watch -> results.get(watch.name()))
+            .filter(WatchResult::needsRestart)
             .sorted(Comparator.comparing(result -> store.of(result.watch).lastRestart(),
                 Comparator.nullsFirst(Comparator.comparing(RestartRecord::at))))
-            .forEach(result -> {
-                if (startRestart(result)) restarted.add(result);
-            });
+            .filter(this::startRestart).toList();
         waitUntilHealthy(restarted);
         restarted.forEach(this::recordResult);
         store.save();
@@ -2608,9 +2606,8 @@ final class Notifier {
         boolean rejected = first.retryAfter() == null;
         Duration wait = rejected ? last.retryAfter() : first.retryAfter();
         boolean again = !last.accepted() && wait != null;
-        Instant oldest = now().minus(EXPIRY);
         var kept = entries.stream().filter(entry -> again && (store.isOpen(entry.event())
-            || entry.event().at().isAfter(oldest))).toList();
+            || entry.event().at().isAfter(now().minus(EXPIRY)))).toList();
         store.drop(entries.stream().filter(entry -> !kept.contains(entry)).toList());
         if (again) store.postpone(kept, (rejected ? fallback : hook).id(), now().plus(wait));
 
@@ -2755,10 +2752,9 @@ final class MessageText {
             .map(group -> (late ? "At " + Text.at(group.get(0).at()) + ": " : "")
                 + (titled ? title(group, events.size()) + ". " : "") + group.get(0).text())
             .collect(Collectors.joining("\n"));
-        String watches = events.stream().map(Model.Event::watch).distinct()
-            .collect(Collectors.joining(", "));
-        return new Model.Event(first.kind(), watches, title(events, MAX_NAMES), text, first.at(),
-            first.since());
+        var watches = new LinkedHashSet<>(events.stream().map(Model.Event::watch).toList());
+        return new Model.Event(first.kind(), String.join(", ", watches),
+            title(events, MAX_NAMES), text, first.at(), first.since());
     }
 
     /** The latest news of each watch; those with the same news in one sentence. */
@@ -2779,8 +2775,8 @@ final class MessageText {
     }
 
     private static String listed(List<String> names, int max) {
-        if (names.size() <= max) return Text.list(names);
-        return String.join(", ", names.subList(0, max)) + " and " + (names.size() - max) + " more";
+        return names.size() <= max ? Text.list(names)
+            : String.join(", ", names.subList(0, max)) + " and " + (names.size() - max) + " more";
     }
 }
 
