@@ -819,10 +819,10 @@ class CheckTest {
     @Test
     void hundredsOfLargeBodiesDoNotUseUpTheMemory() throws Exception {
         home.rules("""
-            for (i in 1..100) {
+            for (i in 1..130) {
                 watch("endless $i") { url '%s'; attempts 1; timeout 60.seconds; healthy { status == 201 } }
                 watch("bomb $i") { url '%s'; attempts 1; timeout 60.seconds; healthy { status == 201 } }
-                if (i > 90) watch("page $i") {
+                if (i > 125) watch("page $i") {
                     url '%1$s'
                     attempts 1
                     timeout 60.seconds
@@ -834,11 +834,11 @@ class CheckTest {
             faults.endless(OK + "Content-Encoding: gzip\r\n\r\n", CheckTest::cheapGzip),
             faults.answering(200, "ok")));
         List<String> words = new ArrayList<>(Run.process("check", "--json"));
-        words.add(1, "-Xmx160m");
+        words.add(1, "-Xmx256m");
         Map<String, Map<?, ?>> results = results(ended(start(words, Map.of())));
         results.forEach((name, result) -> assertEquals(name.equals("good") ? "healthy" : "unhealthy",
             result.get("verdict"), name + ": " + result.get("reason")));
-        assertEquals(211, results.size());
+        assertEquals(266, results.size());
     }
 
     /** One compressed piece of zeros, again and again: no work for the machine that runs the test. */
@@ -1005,7 +1005,7 @@ class CheckTest {
 
     /** The limit is far above what a busy machine needs, and far below what would hold the pass. */
     private Run ended(Process process) throws Exception {
-        boolean ended = process.waitFor(60, TimeUnit.SECONDS);
+        boolean ended = process.waitFor(180, TimeUnit.SECONDS);
         process.descendants().forEach(ProcessHandle::destroyForcibly);
         process.destroyForcibly();
         Run run =
