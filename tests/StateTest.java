@@ -659,7 +659,7 @@ class StateTest {
     /** A pass each five minutes; - is a time without a pass. */
     @TestFactory Stream<DynamicTest> uptimeCountsTimeAndNotPasses() {
         return Map.of("hhhhh", "100 %", "huuuu", "0 %", "hhhuhhh", "66.66 %", "hhrhh", "75 %",
-            "hh-------hh", "100 %", "hhiihh", "100 %", "h", "unknown", "ii", "unknown",
+            "hh-------uu", "50 %", "hh-------hh", "100 %", "hhiihh", "100 %", "h", "unknown", "ii", "unknown",
             "uhhhu", "50 %").entrySet().stream().map(row -> dynamicTest(row.getKey(), () -> {
                 plex.start();
                 pass();
