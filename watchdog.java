@@ -4760,24 +4760,20 @@ final class RulesCompiler {
             Block owner = block().owner(word);
             boolean judged = arguments.getExpressions().stream()
                 .allMatch(argument -> argument.getNodeMetaData(REPORTED) == null);
-            if (implicit && owner == null && !known) mistake(node, unknownCall(word, node));
-            else if (judged && implicit && owner != null)
-                mistake(node, owner.misused(word) + untyped(receiver, types));
-            else if (judged) mistake(node, noSuchMethod(implicit ? "" : typeName(receiver), name,
-                types) + untyped(receiver, types));
+            // Groovy takes the name in `watch 'plex' { }` for a function.
+            boolean quoted = mistakes().from(node.getLineNumber(), node.getColumnNumber())
+                .matches("(?s)['\"].*");
+            if (implicit && owner == null && !known) mistake(node, quoted
+                ? "write parentheses before a block: watch('" + word + "') { … }"
+                : block().unknown(word));
+            else if (judged) mistake(node, (implicit && owner != null ? owner.misused(word)
+                : noSuchMethod(implicit ? "" : typeName(receiver), name, types))
+                + untyped(receiver, types));
             node.putNodeMetaData(REPORTED, true);
             for (Expression argument : arguments) // a block of a wrong call cannot be judged
                 if (argument instanceof ClosureExpression)
                     argument.putNodeMetaData(Block.class, Block.unknown);
             return List.of(newMethod(name, ClassHelper.dynamicType()));
-        }
-
-        /** Groovy takes the name in `watch 'plex' { }` for a function. */
-        private String unknownCall(String word, ASTNode call) {
-            String source = mistakes().from(call.getLineNumber(), call.getColumnNumber());
-            return source.matches("(?s)['\"].*")
-                ? "write parentheses before a block: watch('" + word + "') { … }"
-                : block().unknown(word);
         }
 
         /** {@code type}: of the object; empty for a function of the rules. */
