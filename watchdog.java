@@ -2531,13 +2531,11 @@ final class Notifier {
         this.context = context;
         this.store = store;
         this.runner = runner;
-        this.started = now();
+        this.started = context.env.now();
         for (Model.Hook hook : hooks) this.hooks.put(hook.id(), hook);
         for (Model.Hook hook : hooks)
             if (hook.orElse() != null) this.hooks.putIfAbsent(hook.orElse().id(), hook.orElse());
     }
-
-    private Instant now() { return context.env.now(); }
 
     /** What waits for a hook that left the rules is given to the present ones. */
     void reassign(List<Model.Hook> present) {
@@ -2597,7 +2595,7 @@ final class Notifier {
     /** A message that the hook has rejected waits for the fallback alone; one a day old ends. */
     private void deliver(Model.Hook hook, List<OutboxEntry> entries) {
         List<Model.Event> events = entries.stream().map(OutboxEntry::event).distinct().toList();
-        Model.Event event = MessageText.merged(events, now());
+        Model.Event event = MessageText.merged(events, context.env.now());
         Model.Hook fallback = hook.orElse();
         DeliveryResult first = attempt(hook, event);
         DeliveryResult last = first.accepted() || fallback == null ? first
@@ -2607,9 +2605,10 @@ final class Notifier {
         Duration wait = rejected ? last.retryAfter() : first.retryAfter();
         boolean again = !last.accepted() && wait != null;
         var kept = entries.stream().filter(entry -> again && (store.isOpen(entry.event())
-            || entry.event().at().isAfter(now().minus(EXPIRY)))).toList();
+            || entry.event().at().isAfter(context.env.now().minus(EXPIRY)))).toList();
         store.drop(entries.stream().filter(entry -> !kept.contains(entry)).toList());
-        if (again) store.postpone(kept, (rejected ? fallback : hook).id(), now().plus(wait));
+        if (again) store.postpone(kept, (rejected ? fallback : hook).id(),
+            context.env.now().plus(wait));
 
         if (first.accepted()) return;
         String second = last == first ? "" : fallback.label() + ": " + last.text() + "; ";
@@ -2630,7 +2629,7 @@ final class Notifier {
     /** A ping that fails never fails the pass: the receiver notices that it is missing. */
     void heartbeat(String url) {
         Request request = new Request.Builder().url(url).build();
-        DeliveryResult result = exchange(request, null, now(), false);
+        DeliveryResult result = exchange(request, null, context.env.now(), false);
         if (!result.accepted()) warnings.add("heartbeat: " + result.text());
     }
 
@@ -2645,7 +2644,7 @@ final class Notifier {
             boolean accepted = pushover ? Integer.valueOf(1).equals(Json.at(body, "status"))
                 : Text.htmlTitle(body).equals(body) && !Boolean.FALSE.equals(Json.at(body, "ok"));
             // A proxy answers 404 while the service behind it starts. Another 4xx would come again.
-            boolean passing = code == 404 && since.isAfter(now().minusSeconds(3600));
+            boolean passing = code == 404 && since.isAfter(context.env.now().minusSeconds(3600));
             boolean retry = passing || code >= 500 || code == 408 || code == 429 && !pushover;
             return response.isSuccessful() && accepted ? DeliveryResult.ACCEPTED
                 : DeliveryResult.failed(Text.plain(text, 120), retry ? retryAfter(response) : null);
@@ -2693,19 +2692,23 @@ final class MessageText {
         String since = Text.at(incident.since()) + ": ";
         String often = "Failed " + (incident.relapses() + 1) + " times since " + since;
         String tried = tried(r, incident), time = Text.time(incident.since(), now);
+        // That the limit is reached is a message of its own.
+        boolean gaveUpNext = kind != Model.EventKind.gave_up
+            && r.decision.events().contains(Model.EventKind.gave_up);
+        String plan = gaveUpNext ? "" : plan(r);
         return switch (kind) {
             case inconclusive -> capitalize(r.verdict().word()) + " since " + since + cause;
             case down -> cause + (r.lastHealthy == null ? ""
-                : "Last seen healthy at " + Text.at(r.lastHealthy) + ". ") + plan(kind, r);
-            case flapping -> often + cause + plan(kind, r) + "The next message comes when it has"
-                + " been healthy for " + Text.time(Incident.OVER) + ".";
+                : "Last seen healthy at " + Text.at(r.lastHealthy) + ". ") + plan;
+            case flapping -> often + cause + plan + "The next message comes when it has been "
+                + "healthy for " + Text.time(Incident.OVER) + ".";
             case still_down -> tried + "Still unhealthy: " + cause;
-            case gave_up -> "Found down at " + since + cause + tried + plan(kind, r);
+            case gave_up -> "Found down at " + since + cause + tried + plan;
             case healed, recovered -> incident.relapses() > 0 ? often + first + tried
                 + "Healthy since " + Text.at(incident.healthySince()) + "."
                 : (incident.restarts() > 0 ? tried : "Recovered without a restart. ")
                 + "Found down at " + since + first + "Healthy " + time + " later.";
-            default -> "Unhealthy for " + time + ": " + cause + tried + plan(kind, r);
+            default -> "Unhealthy for " + time + ": " + cause + tried + plan;
         };
     }
 
@@ -2719,13 +2722,9 @@ final class MessageText {
             + Text.at(last.at()) + ": " + last.inWords() + ". ";
     }
 
-    /** What happens now; that the limit is reached is a message of its own. */
-    private static String plan(Model.EventKind kind, WatchResult r) {
+    private static String plan(WatchResult r) {
         if (r.needsRestart()) return "Restarting it: " + r.remedy().inWords() + ". ";
-        boolean follows = kind != Model.EventKind.gave_up
-            && r.decision.events().contains(Model.EventKind.gave_up);
-        return follows || r.decision.why().isEmpty() ? ""
-            : "No restart now: " + r.decision.why() + ". ";
+        return r.decision.why().isEmpty() ? "" : "No restart now: " + r.decision.why() + ". ";
     }
 
     static Model.Event unwatched(String name, Incident incident, Instant now) {
