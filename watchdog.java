@@ -2,7 +2,6 @@
 //JAVA 17+
 //DESCRIPTION Checks services from cron, restarts what is down, proves that it helped, notifies you.
 //DOCS guide=README.md
-//FILES reference.groovy=docs/reference.groovy
 //DEPS info.picocli:picocli:4.7.7
 //DEPS org.apache.groovy:groovy:5.1.1
 //DEPS org.apache.groovy:groovy-json:5.1.1
@@ -561,8 +560,10 @@ public final class watchdog implements Callable<Integer> {
             throws IOException {
         if (!"rules".equals(topic)) return runPicocli(env, Stream.of(topic, "--help")
             .filter(Objects::nonNull).toArray(String[]::new));
-        try (InputStream reference = watchdog.class.getResourceAsStream("/reference.groovy")) {
-            reference.transferTo(env.out());
+        try (InputStream file = watchdog.class.getResourceAsStream("/reference.groovy")) {
+            ExitException.mistakeIf(file == null, "the words of the rules are in the file"
+                + " docs/reference.groovy of watchdog's repository");
+            file.transferTo(env.out());
         }
         return 0;
     }

@@ -1,6 +1,7 @@
 ///usr/bin/env jbang "$0" "$@" ; exit $?
 //JAVA 17+
 //DESCRIPTION Runs watchdog every few minutes: by cron, a systemd timer or a launchd agent.
+//FILES reference.groovy=../docs/reference.groovy
 //SOURCES ../watchdog.java
 //SOURCES Schedulers.java
 //SOURCES Installation.java
