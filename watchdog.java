@@ -4797,9 +4797,9 @@ final class RulesCompiler {
             if (block().owner(word) != null) problem = block().owner(word).misused(word);
             else if (block().hasConditions() && TEXT_METHODS.contains(word))
                 problem = "write a dot and parentheses: body." + word + "('…')";
-            else if (!problem.contains("; ") && !problem.contains("belongs"))
-                problem += "; if it is a text, put it in quotes: '" + word
-                    + "'; if it is a variable, define it further up";
+            else if (!problem.contains("; did") && !problem.contains("belongs"))
+                problem = problem.replaceFirst(";.*", "") + "; if it is a text, put it in quotes: '"
+                    + word + "'; if it is a variable, define it further up";
             mistake(variable, problem);
             makeDynamic(variable);
             return true;

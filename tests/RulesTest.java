@@ -240,6 +240,8 @@ class RulesTest {
                 + "define it further up"),
         new Wrong("top", "watch |'plex' { url 'http://x/' }",
             "write parentheses before a block: watch('plex') { … }"),
+        new Wrong("top", "watch('b') { tcp |port }", "no such word 'port' in watch { }; if it is a text, put "
+            + "it in quotes: 'port'; if it is a variable, define it further up"),
         new Wrong("top", "services: |[1]", "no such word 'services' in the file"),
         new Wrong("top", "|restart { run 'x' }",
             "'restart' alone does nothing; use its value, for example: notify pushover(…)"),
