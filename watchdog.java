@@ -879,8 +879,11 @@ record PassCommand(Context context) {
         }
         work.notifier().reassign(hooks);
         work.store().forget(work.rules().watches()).forEach((name, state) -> {
-            if (state.incident() != null && !state.incident().isHealthy())
-                work.notifier().post(MessageText.unwatched(name, state.incident(), now), hooks);
+            Incident open = state.incident();
+            if (open != null && !open.isHealthy()) work.notifier().post(new Model.Event(
+                Model.EventKind.recovered, name, name + " is no longer watched", name
+                + " was removed from the rules while it was down: " + open.reason() + ".", now,
+                open.since()), hooks);
         });
     }
 }
@@ -2726,12 +2729,6 @@ final class MessageText {
     private static String plan(WatchResult r) {
         if (r.needsRestart()) return "Restarting it: " + r.remedy().inWords() + ". ";
         return r.decision.why().isEmpty() ? "" : "No restart now: " + r.decision.why() + ". ";
-    }
-
-    static Model.Event unwatched(String name, Incident incident, Instant now) {
-        return new Model.Event(Model.EventKind.recovered, name, name + " is no longer watched",
-            name + " was removed from the rules while it was down: " + incident.reason() + ".", now,
-            incident.since());
     }
 
     /** All messages that wait for one hook, as one: what is still open first. Of an incident that
