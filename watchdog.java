@@ -2144,11 +2144,11 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
         if (file.length() > MAX_LOG) file.renameTo(new File(file + ".old"));
         try {
             RunningCommand started = launch(words, Map.of(), file);
-            Deadline.in(Duration.ofMillis(100)).await(() -> !started.process().isAlive());
-            if (started.failure() != null) throw new StepFailedException(started.failure());
             ProcessHandle process = started.process().toHandle();
             SecureFiles.orElse(() -> SecureFiles.write(started().resolve(name), process.pid()
                 + " " + ProcessStat.of(process).start()), e -> null); // a full disk
+            Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
+            if (started.failure() != null) throw new StepFailedException(started.failure());
             return started;
         } catch (IOException | OutOfMemoryError e) { // a failed fork is either
             throw cannotRun(words, e);
@@ -3134,7 +3134,7 @@ final class SecureFiles {
     private static final int REGULAR = 0100000, DIRECTORY = 0040000, LINK = 0120000,
         TYPE = 0170000, STICKY = 0001000;
     /** Users are compared by number: in a container a user may have no name. */
-    private static final int UID = (int) new UnixSystem().getUid();
+    private static final int UID = uid();
     private static final List<Integer> OWNERS = List.of(0, UID); // root may change all anyway
     static final FileAttribute<Set<PosixFilePermission>> PRIVATE = mode("rw-------"),
         PUBLIC = mode("rw-r--r--");
@@ -3142,6 +3142,13 @@ final class SecureFiles {
 
     private static final Set<OpenOption> WRITING = Set.of(StandardOpenOption.CREATE,
         StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
+
+    /** Java's UnixSystem takes a user without a name for root. */
+    private static int uid() {
+        String status = orElse(() -> Files.readString(Path.of("/proc/self/status")), noProc -> "");
+        Matcher uid = Pattern.compile("Uid:\\s+\\d+\\s+(\\d+)").matcher(status);
+        return uid.find() ? Integer.parseInt(uid.group(1)) : (int) new UnixSystem().getUid();
+    }
 
     private static FileAttribute<Set<PosixFilePermission>> mode(String mode) {
         return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(mode));
