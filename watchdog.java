@@ -687,7 +687,7 @@ final class Context {
     final Secrets secrets;
     final Printer printer;
     String messagePrefix = "";
-    private boolean readOnly, hasLostState;
+    private boolean readOnly;
 
     Context(Environment env, watchdog options) {
         this.env = env;
@@ -709,13 +709,10 @@ final class Context {
             String fault = Files.exists(own) ? SecureFiles.fault(own) : null;
             SecureFiles.trusted(SecureFiles.folder(own));
             if (fault != null) printer.warn(fault + " (watchdog has done so)");
-            for (String warning : SecureFiles.tidy(own, env.now())) {
-                hasLostState = true;
-                printer.warn(warning);
-            }
+            SecureFiles.tidy(own, env.now()).forEach(printer::warn);
             return own;
         } catch (IOException | UnsupportedOperationException e) {
-            hasLostState = readOnly = true;
+            readOnly = true;
             printer.warn("cannot use the state folder " + own + " (" + Text.thrown(e)
                 + "), so restart limits may not hold, passes may overlap and messages may be"
                 + " repeated; make it writable or use --state DIR");
@@ -725,7 +722,6 @@ final class Context {
     }
 
     boolean isReadOnly() { return readOnly; }
-    boolean hasLostState() { return hasLostState; }
 
     /** If an edit has mistakes, the last working rules are used. */
     Workspace open(boolean writable) {
@@ -813,8 +809,7 @@ record PassCommand(Context context) {
     private FileChannel lock(Path file) {
         if (context.isReadOnly()) return null;
         return SecureFiles.orElse(() -> SecureFiles.lock(file, context.env.now()), e -> {
-            context.printer.warn("cannot lock " + file + " (" + Text.thrown(e)
-                + "), so two passes may overlap");
+            context.printer.warn("cannot lock " + file + ", so two passes may overlap");
             return null;
         });
     }
@@ -848,7 +843,7 @@ record PassCommand(Context context) {
         store.save();
         end.cancel(true);
 
-        boolean failed = context.hasLostState() || !store.warnings().isEmpty();
+        boolean failed = context.printer.hasWarned || !store.warnings().isEmpty();
         int exit = context.printer.results(results, work.problems(), failed ? 4 : 0);
         undelivered.forEach(context.printer::warn);
         store.warnings().forEach(context.printer::warn);
@@ -2885,9 +2880,7 @@ final class StateStore {
             : new OutboxEntry(entry.event(), hook, until));
     }
 
-    synchronized void post(OutboxEntry entry) {
-        outbox.add(entry);
-    }
+    synchronized void post(OutboxEntry entry) { outbox.add(entry); }
 
     /** Forgets watches that left the rules, and returns their states; a renamed one keeps its. */
     synchronized Map<String, WatchState> forget(List<Watch> known) {
@@ -3131,15 +3124,12 @@ final class History {
 
 /** Keeps files whole, and safe from other users. */
 final class SecureFiles {
-    private static final int REGULAR = 0100000, DIRECTORY = 0040000, LINK = 0120000,
-        TYPE = 0170000, STICKY = 0001000;
     /** Users are compared by number: in a container a user may have no name. */
     private static final int UID = uid();
     private static final List<Integer> OWNERS = List.of(0, UID); // root may change all anyway
     static final FileAttribute<Set<PosixFilePermission>> PRIVATE = mode("rw-------"),
         PUBLIC = mode("rw-r--r--");
     private static final FileAttribute<Set<PosixFilePermission>> FOLDER = mode("rwx------");
-
     private static final Set<OpenOption> WRITING = Set.of(StandardOpenOption.CREATE,
         StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
 
@@ -3154,19 +3144,17 @@ final class SecureFiles {
         return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(mode));
     }
 
-    /** Whether a folder holds neither a link, a pipe or a device, nor a file of another user. */
-    static boolean isOurs(Path tree, int depth) {
-        return orElse(() -> {
-            try (Stream<Path> files = Files.walk(tree, depth)) {
-                for (Path file : files.toList()) {
-                    var is = Files.readAttributes(file, "unix:uid,mode", LinkOption.NOFOLLOW_LINKS);
-                    int type = (Integer) is.get("mode") & TYPE;
-                    if (!OWNERS.contains(is.get("uid")) || type != REGULAR && type != DIRECTORY)
-                        return false;
-                }
-                return true;
-            }
-        }, unreadable -> false);
+    /** Neither a link, a pipe or a device, nor of another user; what has vanished does no harm. */
+    static boolean isOurs(Path file, int depth) {
+        boolean folder = Files.isDirectory(file, LinkOption.NOFOLLOW_LINKS);
+        boolean plain = folder || Files.isRegularFile(file, LinkOption.NOFOLLOW_LINKS);
+        Object owner = orElse(() ->
+            Files.getAttribute(file, "unix:uid", LinkOption.NOFOLLOW_LINKS), gone -> UID);
+        if (!OWNERS.contains(owner)) return false;
+        if (!plain) return !Files.exists(file, LinkOption.NOFOLLOW_LINKS);
+        File[] entries = folder && depth > 0 ? file.toFile().listFiles() : null;
+        return entries == null
+            || Stream.of(entries).allMatch(entry -> isOurs(entry.toPath(), depth - 1));
     }
 
     /** Renames what is not ours in our folder, and deletes what killed passes have left. */
@@ -3212,11 +3200,11 @@ final class SecureFiles {
         if (!OWNERS.contains(is.get("uid"))) return file + " belongs to user " + owner
             + ", who could change it; fix it with: chown " + UID + " '" + file + "'";
 
-        int mode = (Integer) is.get("mode"), type = mode & TYPE;
+        int mode = (Integer) is.get("mode");
         boolean privateGroup = is.get("group").toString().equals(owner.toString()); // umask 002
         boolean open = (mode & 002) != 0 || (mode & 020) != 0 && !privateGroup;
-        boolean sticky = type == DIRECTORY && (mode & STICKY) != 0;
-        if (!open || sticky || type == LINK) return null;
+        boolean sticky = Files.isDirectory(file) && (mode & 01000) != 0;
+        if (!open || sticky || Files.isSymbolicLink(file)) return null;
         return "other users can change " + file + (UID == 0 || is.get("uid").equals(UID)
             ? "; fix it with: chmod go-w '" + file + "'" : "; use a folder of your own");
     }
@@ -3235,8 +3223,7 @@ final class SecureFiles {
     static String read(Path file, int maxBytes) throws IOException {
         try (var in = Files.newInputStream(file, LinkOption.NOFOLLOW_LINKS)) {
             byte[] bytes = in.readNBytes(maxBytes + 1);
-            if (bytes.length > maxBytes)
-                throw new IOException("it is longer than " + (maxBytes >> 20) + " MiB");
+            if (bytes.length > maxBytes) throw new IOException("it is too long");
             return new String(bytes, StandardCharsets.UTF_8);
         }
     }
@@ -3263,9 +3250,10 @@ final class SecureFiles {
         }
     }
 
-    private static void write(FileChannel channel, String text) throws IOException {
+    private static FileChannel write(FileChannel channel, String text) throws IOException {
         ByteBuffer bytes = StandardCharsets.UTF_8.encode(text);
         while (bytes.hasRemaining()) channel.write(bytes); // one write may be short
+        return channel;
     }
 
     static Path append(Path file, String text) throws IOException {
@@ -3286,12 +3274,8 @@ final class SecureFiles {
             channel.close();
             throw new OverlappingFileLockException();
         }
-        orElse(() -> {
-            write(channel.truncate(0), " (pid " + ProcessHandle.current().pid() + ", since "
-                + Text.at(now) + ")");
-            return null;
-        }, fullDisk -> null);
-        return channel;
+        return orElse(() -> write(channel.truncate(0), " (pid " + ProcessHandle.current().pid()
+            + ", since " + Text.at(now) + ")"), fullDisk -> channel);
     }
 
     interface IOSupplier<T> { T get() throws IOException; }
@@ -5124,6 +5108,7 @@ final class Printer {
     private final Environment env;
     private final watchdog options;
     private final Secrets secrets;
+    boolean hasWarned;
 
     Printer(Environment env, watchdog options, Secrets secrets) {
         this.env = env;
@@ -5143,7 +5128,10 @@ final class Printer {
     }
 
     void problem(String text) { env.err().println(secrets.mask(text)); }
-    void warn(String text) { problem("watchdog: " + text); }
+    void warn(String text) {
+        hasWarned = true;
+        problem("watchdog: " + text);
+    }
 
     /** A step of a restart; a person at a terminal sees each as it happens. */
     void progress(String text) {

@@ -52,7 +52,7 @@ class SoakTest {
         plex = new Service(home.folder, "plex");
         home.script("daemon", "test -e stubborn || touch plex.up; exec sleep 300");
         home.script("hook", """
-            if test -e die.hook; then rm die.hook; kill -9 $PPID; sleep 5; fi
+            if test -e die.hook; then rm die.hook; kill -9 $PPID; exit 1; fi
             test ! -e deaf && echo $WATCHDOG_EVENT >>events""");
         home.rules("""
             notify command('./hook')

@@ -56,7 +56,7 @@ class StateTest {
         entry("open folder", "watchdog: other users can change %s; fix it with: chmod go-w '%1$s' "
             + "(watchdog has done so)\n"),
         entry("open parent", "other users can change %s; fix it with: chmod go-w '%1$s'"),
-        entry("too long", "it is longer than 16 MiB"),
+        entry("too long", "it is too long"),
         entry("no log", ", without its log: disk/log cannot be written"),
         entry("set aside", "watchdog: %s.broken was not a file of yours; watchdog has renamed it\n"),
         entry("full disk", "watchdog: memory.json cannot be written (No space left on device), "
