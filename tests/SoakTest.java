@@ -19,6 +19,7 @@ import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
@@ -79,6 +80,7 @@ class SoakTest {
         plex.close();
     }
 
+    @Timeout(value = 6, unit = TimeUnit.HOURS) // for 3,000 passes
     @Test void noRestartIsLostOrDoubledAndNoMessageIsLost() throws Exception {
         healthyPass();
         for (int outage = 1; passes < PASSES; outage++) {
