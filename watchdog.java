@@ -212,7 +212,7 @@ interface Sender { DeliveryResult send(Notifier notifier, Model.Event event); }
 /** One restart; {@code result} is null while it runs, or if it was interrupted. */
 record RestartRecord(Instant at, int remedy, String what, String result) {
     static final String WAITING = "started, waiting for it", HELPED = "helped",
-        USELESS = "did not help", LATE = "healthy later", NOT_LASTING = "did not last";
+        USELESS = "did not help", LATE = "healthy only later", NOT_LASTING = "did not last";
 
     static final int ON_REQUEST = -1; // no remedy: outside of the restart limit
 
@@ -1944,10 +1944,13 @@ record Unhealthy(String reason, String diagram, List<Integer> remedies, String w
                 + "; it has up to " + Text.time(policy.within()), -1);
         Decision next = waiting ? begun.afterRestart(RestartRecord.USELESS, now) : begun;
         Instant possible = next.state().nextRestart(policy);
-        if (possible.isAfter(now))
-            return next.to(Action.gave_up, "the restart limit of " + policy.limit() + " per "
-                + Text.time(policy.per()) + " is reached; the next restart is possible at "
+        if (possible.isAfter(now)) {
+            boolean full = next.state().restartsInWindow(policy, now) >= policy.limit();
+            String why = full ? "the restart limit of " + policy.limit() + " per "
+                + Text.time(policy.per()) + " is reached" : "the last restarts did not help";
+            return next.to(Action.gave_up, why + "; the next restart is possible at "
                 + Text.at(possible), -1).report(Model.EventKind.gave_up, now);
+        }
         return next.to(Action.restarted, "", remedies.stream()
             .filter(index -> !next.state().hasUsed(index)).findFirst()
             .orElse(remedies.get(remedies.size() - 1)));
@@ -2699,8 +2702,8 @@ final class MessageText {
             case inconclusive -> capitalize(r.verdict().word()) + " since " + since + cause;
             case down -> cause + (r.lastHealthy == null ? ""
                 : "Last seen healthy at " + Text.at(r.lastHealthy) + ". ") + plan;
-            case flapping -> often + cause + plan + "The next message comes when it has been "
-                + "healthy for " + Text.time(Incident.OVER) + ".";
+            case flapping -> often + cause + plan + "The message that it is healthy again "
+                + "comes after " + Text.time(Incident.OVER) + " without a failure.";
             case still_down -> tried + "Still unhealthy: " + cause;
             case gave_up -> "Found down at " + since + cause + tried + plan;
             case healed, recovered -> incident.relapses() > 0 ? often + first + tried
@@ -4036,7 +4039,6 @@ final class RulesLoader {
     }
 
     private static String describe(Throwable thrown) {
-        if (thrown instanceof NullPointerException) return "a value here is null";
         if (thrown instanceof AssertionError failed)
             return "this is not true: " + Text.condition(failed);
         return Text.plain(Text.thrown(thrown), 200);
@@ -5393,6 +5395,7 @@ final class Text {
         String name = thrown.getClass().getSimpleName(), message = thrown.getMessage();
         if (thrown instanceof UndeclaredThrowableException && thrown.getCause() != null)
             return thrown(thrown.getCause());
+        if (thrown instanceof NullPointerException) return "a value here is null";
         if (message == null || message.isEmpty()) return name;
         if (thrown instanceof FileSystemException)
             return name.replace("Exception", "") + " " + message;

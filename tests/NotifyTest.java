@@ -50,7 +50,7 @@ class NotifyTest {
             + "got '<h1>Unauthorized</h1>'. Restarted 3 times, last at 2026-03-01 08:10: run 'true' "
             + "(did not help). No restart now: the restart limit of 3 per 1 h is reached; the next restart "
             + "is possible at 2026-03-01 09:10."),
-        entry("recovered", "Restarted at 2026-03-01 08:00: run 'true' (healthy later). Found down at "
+        entry("recovered", "Restarted at 2026-03-01 08:00: run 'true' (healthy only later). Found down at "
             + "2026-03-01 08:00: expected status == 200, but status was 530; got 'error code: 1033'. "
             + "Healthy 15 min later."),
         entry("recovered by itself", "Recovered without a restart. Found down at 2026-03-01 08:00: "

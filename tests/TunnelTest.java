@@ -87,7 +87,7 @@ class TunnelTest {
     void aTunnelThatRefusesToStartIsReportedAndTheNextPassStartsIt() throws IOException {
         openWithShippedRules(EdgeWorld.Kind.SCRIPT);
         world.refuseToStart();
-        home.watchdog().exits(1).says("cloudflared ended with exit code 1; ");
+        home.watchdog().exits(1).says("cloudflared ended with exit code 1: ");
         assertEquals(List.of(), world.daemons());
         assertTrue(home.watchdog().exits(0).line("plex").contains("healed"));
         assertMessages("plex is down", "plex is still down", "plex is healthy again");
