@@ -178,7 +178,8 @@ record Response(int status, Headers headers, String body, String url, String pro
             + (url.startsWith("https:") && to.startsWith("http:") ? ""
                 : "; to follow it, write: followRedirects any"));
         else if (!body.isBlank()) parts.add(command
-            ? "'" + Text.lastWords(body).substring(2) + "'" : Text.value(Text.htmlTitle(body)));
+            ? "'" + Text.lastWords(body).replaceFirst(": ", "") + "'"
+            : Text.value(Text.htmlTitle(body)));
         return parts.isEmpty() || protocol.equals("tcp") ? "" : "; got " + String.join(", ", parts);
     }
 }
