@@ -1160,8 +1160,11 @@ final class DrillCommand {
 
         boolean noticed = Deadline.in(watch.policy().within()).await(() -> !isHealthy(watch));
         timeline(noticed ? "the check noticed"
-            : "the check did NOT notice: it still says healthy, so start " + name + " yourself");
-        if (!noticed) return false;
+            : "the check did NOT notice: it still says healthy; restarting " + name);
+        if (!noticed) {
+            timeline(new Pass(work, List.of(watch)).restartNow(watch).restart.inWords());
+            return false;
+        }
 
         WatchState before = work.store().of(watch);
         work.store().put(watch, before.withIncident(null)); // as if it were healthy for long

@@ -174,4 +174,20 @@ class DrillTest {
         assertEquals(1, drill.exit(), drill.toString());
         assertTrue(drill.out().contains("svc was NOT restarted: the drill has failed"), drill.out());
     }
+
+    @Test
+    void aServiceWhoseCheckNoticesNothingIsStartedAgain() throws IOException {
+        TestFolder home = service(REMEDY);
+        assertEquals(0, home.watchdog().exit());
+        home.rules("""
+            watch('svc') {
+                command 'true'
+                within 300.milliseconds
+                %s
+            }
+            """.formatted(REMEDY.replaceFirst("within.*", "")));
+        Run drill = home.watchdog("drill", "svc", "--yes");
+        assertEquals(1, drill.exit(), drill.toString());
+        assertTrue(drill.out().contains("started perl (pid "), drill.out());
+    }
 }
