@@ -183,6 +183,22 @@ class RestartTest {
         assertFalse(alive(pid));
     }
 
+    /** As busybox is: one file, which is each of the programs that link to it. */
+    @Test
+    void anotherProgramOfTheSameFileIsNotStopped() throws Exception {
+        Path file = Files.copy(Path.of("/usr/bin/perl"), folder.resolve("manybox"));
+        for (String name : List.of("crond2", "syslogd2"))
+            Files.createSymbolicLink(folder.resolve(name), file);
+        Process wanted = start(folder + "/crond2", "-e", "sleep 300");
+        Process other = start(folder + "/syslogd2", "-e", "sleep 300");
+        Wait.until("both", () -> Stream.of(wanted, other).allMatch(process ->
+            process.info().command().filter(file.toString()::equals).isPresent()));
+        assertHealed(sentence("stopped", "crond2", wanted.pid()), pass("""
+            stop "$folder/crond2 -e 'sleep 300'"
+            sh 'touch healed'"""));
+        assertTrue(other.isAlive());
+    }
+
     @Test
     void otherArgumentsAreAnotherProcess() throws Exception {
         long pid = running("plex.pl", DAEMON, "tunnel", "list");
