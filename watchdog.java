@@ -2762,8 +2762,10 @@ final class MessageText {
     /** The latest news of each watch; those with the same news in one sentence. */
     private static String title(List<Model.Event> events, int maxNames) {
         Map<String, String> news = new LinkedHashMap<>();
-        for (Model.Event event : events) news.put(event.watch(),
-            event.title().replaceFirst(Pattern.quote(event.watch()), NAME));
+        for (Model.Event event : events)
+            if (events.stream().noneMatch(later -> later.watch().equals(event.watch())
+                && later.at().isAfter(event.at()))) news.put(event.watch(),
+                    event.title().replaceFirst(Pattern.quote(event.watch()), NAME));
         Map<String, List<String>> names = news.keySet().stream().collect(
             Collectors.groupingBy(news::get, LinkedHashMap::new, Collectors.toList()));
         return Text.list(names.entrySet().stream().map(entry ->
@@ -3557,7 +3559,7 @@ interface Language extends Model {
         public Hook webhook(String url, @ClosureParams(value = SimpleType.class,
                 options = "Model$Event") Closure<?> json, @Named Map<String, String> headers,
                 @Named String trust) {
-            return loader.hook("webhook", url, "", "", headers, trust,
+            return loader.hook("webhook", url, json.getClass().getName(), "", headers, trust,
                 Blocks.keepValues(json)::call);
         }
         /** Runs a command with the message as last argument, and in WATCHDOG_* variables. */
@@ -4096,8 +4098,8 @@ final class RulesLoader {
         String address = path.isEmpty() ? url
             : (url == null ? server : url).replaceFirst("/+$", "") + path;
         Map<String, String> headers = given == null ? Map.of() : given;
-        // A block of the rules runs only when there is a message.
-        Object sample = label.equals("webhook") ? "" : json.apply(SAMPLE);
+        // A block of the rules runs only when there is a message: its class stands for it.
+        Object sample = label.equals("webhook") ? server : json.apply(SAMPLE);
         Path authorities = certificates(trust);
         return hook(label, address + headers + sample, (notifier, event) -> notifier.exchange(
             new Request.Builder().url(address).headers(Headers.of(headers)).post(RequestBody.create(

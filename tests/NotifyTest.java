@@ -599,6 +599,27 @@ class NotifyTest {
         assertEquals(sentence("late", sentence("healed")), json(last("/hook")).get("text"));
     }
 
+    @Test void theTitleOfWhatWaitedIsTheLatestNews() {
+        answer("/hook", 503, "");
+        watched("notify webhook('@/hook')", "");
+        pass();
+        plex.start();
+        pass();
+        plex.stop();
+        inbox.answers.clear();
+        pass();
+        assertEquals("plex comes and goes", json(last("/hook")).get("title"));
+    }
+
+    @Test void twoBlocksForOneAddressAreTwoHooks() {
+        home.rules("""
+            watch('a') { tcp '127.0.0.1:1'; attempts 1; notify webhook('@/h') { e -> [title: 'first'] } }
+            watch('b') { tcp '127.0.0.1:1'; attempts 1; notify webhook('@/h') { e -> [title: 'second'] } }
+            """.replace("@", inbox.url("")));
+        pass();
+        assertEquals(List.of("first", "second"), inbox.titles("/h").stream().sorted().toList());
+    }
+
     @Test void aMessageOfAnIncidentThatIsStillOpenDoesNotExpire() {
         answer("/hook", 503, "");
         watched("notify webhook('@/hook')", "");
