@@ -357,7 +357,8 @@ record WatchState(String probe, String state, Instant since, String recent,
         if (extra < 0) return next;
         Duration doubled = policy.per().multipliedBy(1L << Math.min(extra, 20));
         Duration longest = Collections.max(List.of(policy.per(), Duration.ofDays(1)));
-        return lastRestart().at().plus(Collections.min(List.of(longest, doubled)));
+        return counted.get(counted.size() - 1).at()
+            .plus(Collections.min(List.of(longest, doubled)));
     }
 
     /** Whether a remedy was used to its end since the service was last healthy for long. */
@@ -840,13 +841,17 @@ record PassCommand(Context context) {
         boolean judged = results.stream().anyMatch(r -> !(r.verdict() instanceof Inconclusive));
         if (judged && work.rules().heartbeat() != null)
             work.notifier().heartbeat(work.rules().heartbeat());
-        List<String> undelivered = work.notifier().finish();
+        List<String> undelivered = work.notifier().finish(), problems = work.problems();
+        boolean news = store.isNews(Stream.concat(problems.stream(), undelivered.stream())
+            .collect(Collectors.joining("\n")));
+        boolean silent = context.options.quiet && !news;
         store.save();
         end.cancel(true);
 
         boolean failed = context.printer.hasWarned || !store.warnings().isEmpty();
-        int exit = context.printer.results(results, work.problems(), failed ? 4 : 0);
-        undelivered.forEach(context.printer::warn);
+        int exit = context.printer.results(results, silent ? List.of() : problems,
+            failed ? 4 : problems.isEmpty() ? 0 : 2);
+        if (!silent) undelivered.forEach(context.printer::warn);
         store.warnings().forEach(context.printer::warn);
         return exit;
     }
@@ -2111,19 +2116,21 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
                      Map<String, String> env, Deadline deadline, Consumer<String> progress) {
     static final File NO_LOG = new File("/dev/null");
     static final String CRON_PATH = "/usr/bin:/bin", OUTPUT = ".log";
-    /** Part of a record's name, because pids and start times begin anew with each boot. */
-    private static final String BOOT = SecureFiles.orElse(() ->
-        Files.readString(Path.of("/proc/sys/kernel/random/boot_id")), noProc -> "");
+    /** The begin of a record's name, because pids and start times begin anew with each boot. */
+    private static final String BOOT = Text.hash(SecureFiles.orElse(() ->
+        Files.readString(Path.of("/proc/sys/kernel/random/boot_id")), noProc -> ""))
+        .substring(0, 8) + "-";
     private static final int MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20;
 
     /** All steps, in order; the first that fails ends the remedy. */
     RestartRun run(Watch watch, List<Step> steps) {
         RestartRun run = new RestartRun(watch);
         try {
+            for (Step step : steps) // first, or it would stop what it cannot start
+                MissingSecretException.check(step.inWords() + step.command());
             for (Step step : steps) {
                 if (deadline.passed()) throw new StepFailedException(
                     "the pass reached its deadline before " + step.inWords());
-                MissingSecretException.check(step.inWords());
                 progress.accept("  " + step.inWords());
                 run.actions.add(step.run(this, run));
             }
@@ -2173,11 +2180,12 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
     }
 
     private static String recordName(Watch watch, List<String> words) {
-        return Text.hash(BOOT + watch.name()) + "-" + Text.hash(BOOT + words);
+        return BOOT + Text.hash(watch.name()) + "-" + Text.hash("" + words);
     }
 
     /** Services without a log print for their last words only: each pass cuts what is long. */
     void cutOutput() {
+        for (File old : startedFiles(name -> !name.startsWith(BOOT))) old.delete();
         for (File file : startedFiles(name -> name.endsWith(OUTPUT)))
             writable(file.toPath(), file.length() <= MAX_LOG);
     }
@@ -2187,8 +2195,8 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
         List<String> current = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
             .map(step -> recordName(watch, step.command())).toList();
         Set<Long> pids = new HashSet<>();
-        for (File file : startedFiles(name -> name.endsWith(Text.hash(BOOT + words))
-                || name.startsWith(Text.hash(BOOT + watch.name())) && !current.contains(name))) {
+        for (File file : startedFiles(name -> name.endsWith(Text.hash("" + words))
+                || name.startsWith(BOOT + Text.hash(watch.name())) && !current.contains(name))) {
             Matcher record = Pattern.compile("([1-9]\\d{1,17}) (.*)").matcher(
                 SecureFiles.orElse(() -> SecureFiles.read(file.toPath(), 99), e -> ""));
             if (!record.matches()) continue;
@@ -2816,6 +2824,7 @@ final class StateStore {
     private final List<OutboxEntry> outbox = new ArrayList<>();
     private final Set<String> warnings = Collections.synchronizedSet(new LinkedHashSet<>());
     private boolean brokenRules;
+    private int problemsHash;
     private String saved, damage;
     private History history;
 
@@ -2842,6 +2851,7 @@ final class StateStore {
         if (format instanceof Integer && !format.equals(FORMAT))
             throw new IOException("its format is " + format + ", not " + FORMAT);
         brokenRules = (Boolean) json.get("brokenRules");
+        problemsHash = (Integer) json.get("problemsHash");
         ((Map<?, ?>) json.get("watches")).forEach((name, state) -> readEntry(() ->
             states.put((String) name, Json.as(WatchState.class, state))));
         ((List<?>) json.get("outbox")).forEach(entry -> readEntry(() ->
@@ -2909,6 +2919,13 @@ final class StateStore {
         return removed;
     }
 
+    /** Whether the last pass had other problems than these; --quiet prints them once. */
+    synchronized boolean isNews(String problems) {
+        boolean changed = problemsHash != problems.hashCode();
+        problemsHash = problems.hashCode();
+        return changed;
+    }
+
     /** True in the first pass with broken rules, until they have been good again. */
     synchronized boolean brokenRulesAreNew(boolean broken) {
         boolean first = broken && !brokenRules;
@@ -2935,6 +2952,7 @@ final class StateStore {
             .map(entry -> "\n" + Json.text(entry.getKey()) + ": " + Json.text(entry.getValue()));
         var entries = outbox.stream().map(entry -> "\n" + Json.text(entry));
         return "{\"format\": " + FORMAT + ", \"brokenRules\": " + brokenRules
+            + ", \"problemsHash\": " + problemsHash
             + ", \"watches\": {" + watches.collect(Collectors.joining(",")) + "\n}, \"outbox\": ["
             + entries.collect(Collectors.joining(",")) + "\n]}\n";
     }

@@ -191,6 +191,32 @@ class SecretsTest {
         assertFalse(Files.exists(folder.resolve("restarted")));
     }
 
+    /** cron mails what is printed, and there are 288 passes a day. */
+    @Test void quietSaysOnceThatASecretIsMissingOrAMessageIsNotAccepted() {
+        home.rules("""
+            notify command('/bin/false')
+            watch('a') { command 'false'; attempts 1; notify slack(url: secret('SLACK')) }
+            """);
+        Run first = home.watchdog("--quiet"), second = home.watchdog("--quiet");
+        assertEquals(List.of(2, 2), List.of(first.exit(), second.exit()), first.toString());
+        says(first.err(), "the secret SLACK is missing");
+        says(first.err(), "command: not accepted");
+        assertEquals("", second.out() + second.err());
+        says(home.watchdog().err(), "the secret SLACK is missing");
+    }
+
+    @Test void aRestartWithoutItsSecretStopsNothing() {
+        home.rules("""
+            watch('a') {
+                command 'false'
+                attempts 1
+                restart { run 'touch stopped'; run "echo ${secret('ONE')}" }
+            }
+            """);
+        says(home.watchdog().out(), "the secret ONE is missing");
+        assertFalse(Files.exists(folder.resolve("stopped")));
+    }
+
     @Test void validateRefusesAWatchWhoseSecretIsMissing() {
         Run run = home.rules(BEARER.formatted(at("/"))).watchdog("validate");
         assertEquals(2, run.exit(), run.toString());

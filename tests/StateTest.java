@@ -141,7 +141,7 @@ class StateTest {
     @Test void theStateIsATextThatPeopleCanRead() throws IOException {
         pass();
         assertEquals("""
-            {"format": 2, "brokenRules": false, "watches": {
+            {"format": 2, "brokenRules": false, "problemsHash": 0, "watches": {
             "plex": {"probe":"GET %s","state":"healthy","since":"2026-03-01T08:00:00Z","recent":"h",\
             "reportedInconclusive":false,"incident":{"since":"2026-03-01T08:00:00Z",\
             "reason":"expected status == 200, but status was 530; got 'error code: 1033'",\
