@@ -1644,8 +1644,11 @@ enum RedirectPolicy {
         if (this == none || location == null || !response.isRedirect()) return null;
         HttpUrl to = from.resolve(location);
         if (to == null || from.isHttps() && !to.isHttps()) return null;
-        if (to.host().equals(from.host())) return response.request().newBuilder().url(to).build();
-        return this == any ? new Request.Builder().url(to).build() : null; // without credentials
+        if (!to.host().equals(from.host())) // without credentials
+            return this == any ? new Request.Builder().url(to).build() : null;
+        Request.Builder next = response.request().newBuilder().url(to);
+        boolean sent = response.request().body() != null; // of these, 307 and 308 send it again
+        return sent && response.code() < 307 ? next.get().build() : next.build();
     }
 }
 

@@ -336,6 +336,8 @@ class CheckTest {
             new Row("a redirect on the same host",
                 url(faults.redirecting(next)) + "healthy { url == '" + next + "' }",
                 "healthy", "200 in …"),
+            new Row("a redirect after a POST, as of a login form",
+                url(faults.loginForm()) + "send 'name=me'", "healthy", "200 in …"),
             new Row("a redirect on the same host, unwanted",
                 url(faults.redirecting(next)) + "followRedirects none",
                 "unhealthy", "expected status in 200..299, but status was 302; got a redirect to " + next
@@ -1121,6 +1123,20 @@ final class Faults implements AutoCloseable {
     String answering(MockResponse... answers) { return "http://127.0.0.1:" + serve(answers).getPort() + "/"; }
 
     MockWebServer serve(MockResponse... answers) { return started(new MockWebServer(), answers); }
+
+    /** POST leads to a page that accepts only GET. */
+    String loginForm() {
+        MockWebServer server = new MockWebServer();
+        started(server);
+        server.setDispatcher(new Dispatcher() {
+            @Override public MockResponse dispatch(RecordedRequest request) {
+                if (request.getUrl().encodedPath().equals("/")) return new MockResponse.Builder().code(302)
+                    .addHeader("Location", "/home").build();
+                return status(request.getMethod().equals("GET") ? 200 : 405);
+            }
+        });
+        return "http://127.0.0.1:" + server.getPort() + "/";
+    }
 
     /** 200 for a request with these credentials, else 401. */
     String protectedBy(String credentials) {
