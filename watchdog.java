@@ -4398,7 +4398,7 @@ final class Secrets {
             + " (chmod 600) or into the environment";
     }
 
-    private Map<String, String> file() {
+    private synchronized Map<String, String> file() {
         if (fromFile != null) return fromFile;
         fromFile = new HashMap<>();
         if (!Files.exists(file)) return fromFile;

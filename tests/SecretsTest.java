@@ -479,4 +479,15 @@ class SecretsTest {
             return e.toString();
         }
     }
+
+    /** As the conditions of many watches do, side by side. */
+    @Test void whoAsksWhileTheFileIsReadWaitsForItsValue() throws Exception {
+        Files.writeString(folder.resolve("rules.secrets"), "#\n".repeat(100_000) + "TOKEN=value\n");
+        Files.setPosixFilePermissions(folder.resolve("rules.secrets"),
+            PosixFilePermissions.fromString("rw-------"));
+        Secrets secrets = new Secrets(Map.of(), folder.resolve("rules.groovy"));
+        var values = Stream.generate(() ->
+            DaemonThreads.run(() -> secrets.get("TOKEN"))).limit(16).toList();
+        for (var value : values) assertEquals("value", value.get());
+    }
 }
