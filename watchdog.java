@@ -2591,10 +2591,15 @@ final class Notifier {
         }
     }
 
-    /** Waits up to 30 s for deliveries to end, and returns what could not be delivered. */
+    /** Waits for deliveries to end, also after the deadline, and returns what was not delivered. */
     List<String> finish() {
         var all = CompletableFuture.allOf(deliveries.values().toArray(CompletableFuture[]::new));
-        DaemonThreads.get(all, runner.deadline().sooner(Duration.ofSeconds(30)).left(), null);
+        Duration left = runner.deadline().sooner(Duration.ofSeconds(30)).left();
+        DaemonThreads.get(all, Collections.max(List.of(left, Duration.ofSeconds(8))), null);
+        deliveries.forEach((id, delivery) -> {
+            if (!delivery.isDone())
+                warnings.add(Text.hook(id) + ": not answered yet; watchdog will send it again");
+        });
         return List.copyOf(warnings);
     }
 

@@ -64,6 +64,7 @@ class NotifyTest {
         entry("too old", "watchdog: webhook: not accepted: 503; watchdog will not send it again\n"),
         entry("hangs", "Restarting it: run 'tests/heal'.\"' did not end within 10 s and was killed; "
             + "watchdog will send it again\n"),
+        entry("busy", "watchdog: closure: not answered yet; watchdog will send it again\n"),
         entry("heartbeat", "watchdog: heartbeat: not accepted: 404\n"),
         entry("broken rules", "watchdog: rules.groovy has mistakes; using the last working rules\n"),
         entry("tell", "webhook: accepted\nwebhook: not accepted: 401 bad token\ncommand: accepted\n"));
@@ -227,6 +228,11 @@ class NotifyTest {
         assertCut("/telegram/bott/sendMessage", "text", 4096);
         String message = (String) json(last("/ntfy/")).get("message");
         assertTrue(message.getBytes(StandardCharsets.UTF_8).length <= 4096, "ntfy accepts 4096 bytes");
+    }
+
+    @Test void aTextThatFitsIsNotCut() {
+        assertEquals("🌍".repeat(250), Text.cut("🌍".repeat(250), 250));
+        assertEquals("🌍".repeat(249) + "…", Text.cut("🌍".repeat(251), 250));
     }
 
     private void assertCut(String path, String field, int limit) {
@@ -744,6 +750,20 @@ class NotifyTest {
         assertSays(run, sentence("waits", "command", folder + "/no/such/program does not exist"));
         assertSays(run, sentence("waits", "closure", "oops"));
         assertSays(run, sentence("waits", "webhook", "connection refused by 127.0.0.1:1"));
+    }
+
+    @Test void afterItsDeadlineAPassStillWaitsForAHookAndSaysWhichIsBusy() {
+        inbox.answers.put("/slow", new MockResponse.Builder().body("{}")
+            .headersDelay(3500, java.util.concurrent.TimeUnit.MILLISECONDS).build());
+        home.rules("""
+            deadline 3.seconds
+            notify webhook('@/slow')
+            notify { event -> Thread.sleep(20_000) }
+            watch('plex') { command 'test -e up'; attempts 1 }
+            """.replace("@", inbox.url("")));
+        Run run = pass();
+        assertSays(run, sentence("busy"));
+        assertEquals(0, waiting(), "the webhook answered after the deadline");
     }
 
     // ---- the rest ---------------------------------------------------------------------------------------
