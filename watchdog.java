@@ -5380,9 +5380,8 @@ final class Text {
     }
 
     static String cut(String text, int maxLength) {
-        if (text.length() <= maxLength) return text;
-        int kept = Math.min(text.codePointCount(0, text.length()), maxLength - 1);
-        return text.substring(0, text.offsetByCodePoints(0, kept)) + "…";
+        if (text.codePointCount(0, text.length()) <= maxLength) return text;
+        return text.substring(0, text.offsetByCodePoints(0, maxLength - 1)) + "…";
     }
 
     static String value(Object value) {
