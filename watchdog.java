@@ -376,13 +376,14 @@ record WatchState(String probe, String state, Instant since, String recent,
         return counted.subList(first, counted.size());
     }
 
-    /** On disk before the first step, so that a restart counts even if the pass is killed. */
+    /** Adds a restart. Without a result it is the watch's own, which counts for its incident. */
     WatchState withRestart(RestartRecord restart, RestartPolicy policy) {
         List<RestartRecord> kept = new ArrayList<>(restarts);
         while (kept.size() >= policy.limit() + 10) kept.remove(0);
         kept.add(restart);
         boolean own = restart.result() == null;
-        return withRestarts(kept).withIncident(own ? incident.restarted() : incident);
+        WatchState next = withRestarts(kept);
+        return own ? next.withIncident(incident.restarted()) : next;
     }
 
     /** The result of the last restart of this incident, if there was one. */
@@ -451,9 +452,9 @@ public final class watchdog implements Callable<Integer> {
 
     /** The whole program except the exit, so that tests call what users call. */
     static int run(Environment env, String... args) {
-        watchdog pass = new watchdog(env);
+        watchdog command = new watchdog(env);
         try {
-            return pass.parseCronArguments(args) ? pass.call() : runPicocli(env, args);
+            return command.parseCronArguments(args) ? command.call() : runPicocli(env, args);
         } catch (RuntimeException | OutOfMemoryError e) {
             return toExitCode(e, env, args);
         }
@@ -501,7 +502,7 @@ public final class watchdog implements Callable<Integer> {
 
     Context context() { return new Context(env, this); }
 
-    @Command(description = {"Check and judge; no restarts, no messages, nothing is remembered.",
+    @Command(description = {"Check and judge; no restarts, no messages, no state is saved.",
         "With a URL: a one-off check without rules, with the time of each phase."})
     int check(@Parameters(arity = "0..*", paramLabel = "NAME | URL [CONDITION]",
             description = "Watches, or a URL and conditions such as 'status == 401'.")
@@ -796,7 +797,7 @@ record PassCommand(Context context) {
         return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
     }
 
-    /** No other pass or drill runs meanwhile. */
+    /** No other pass, drill or restart on request runs meanwhile. */
     int locked(IntSupplier work) {
         Path file = context.folder.resolve("lock");
         try (FileChannel lock = lock(file)) {
@@ -1065,7 +1066,7 @@ record PauseCommand(Context context) {
     int pause(String name, Duration time) {
         Workspace work = context.open(false);
         work.rules().get(name);
-        Instant until = time == null ? Text.ALWAYS : context.env.now().plus(time);
+        Instant until = time == null ? Text.FOREVER : context.env.now().plus(time);
         context.orExit("cannot save the pause", () -> work.store().pause(name, until));
         context.printer.say(name + " is paused " + Text.until(until) + "; end the pause with: "
             + "watchdog resume " + Text.command(List.of(name)), "name", name, "pausedUntil", until);
@@ -1206,9 +1207,9 @@ final class DrillCommand {
 }
 
 // === 4. The pass ===============================================================================
-// 1. check every watch, side by side     4. restart what is due, in the order of the file
-// 2. judge: a response has a verdict     5. check again until it is healthy or `within` is over
-// 3. decide, save, report what is down   6. save, report how it ended
+// 1. check every watch, side by side; 2. judge: a response has a verdict; 3. decide, save, report
+// what is down; 4. restart what is due, the longest without a restart first; 5. check again until
+// it is healthy or `within` is over; 6. save, report how it ended.
 
 /** What became of one watch in a pass. */
 final class WatchResult {
@@ -1271,7 +1272,7 @@ final class Pass {
         return results.values();
     }
 
-    /** Checks, judges and decides; changes only what is in memory. A dry run ends here. */
+    /** Checks, judges, decides, and posts the messages; run() saves. A dry run ends here. */
     Collection<WatchResult> judge(List<Watch> round) {
         Map<Watch, CheckResult> checks = new HashMap<>();
         for (Watch watch : round) {
@@ -1302,7 +1303,7 @@ final class Pass {
         return new CheckResult(check.response(), new Inconclusive(reason, true, reported));
     }
 
-    /** The first dependency that was checked and is not healthy, or null. */
+    /** The first dependency that is unhealthy or inconclusive, or null; a paused one is neither. */
     private WatchResult unhealthyDependency(Watch watch) {
         return watch.dependencies().stream().map(results::get)
             .filter(result -> result != null && result.verdict().exitCode() != 0)
@@ -1318,11 +1319,13 @@ final class Pass {
     /** Runs what is due, and waits for all services together, so that none uses up the pass. */
     private void restart(List<Watch> round) {
         // The longest without a restart first: a pass that met its deadline is continued.
-        List<WatchResult> restarted = round.stream().map(watch -> results.get(watch.name()))
+        List<WatchResult> due = round.stream().map(watch -> results.get(watch.name()))
             .filter(WatchResult::needsRestart)
             .sorted(Comparator.comparing(result -> store.of(result.watch).lastRestart(),
-                Comparator.nullsFirst(Comparator.comparing(RestartRecord::at))))
-            .filter(this::startRestart).toList();
+                Comparator.nullsFirst(Comparator.comparing(RestartRecord::at)))).toList();
+        List<WatchResult> restarted = new ArrayList<>();
+        for (WatchResult result : due)
+            if (startRestart(result)) restarted.add(result);
         waitUntilHealthy(restarted);
         restarted.forEach(this::recordResult);
         store.save();
@@ -1360,7 +1363,10 @@ final class Pass {
         return false;
     }
 
-    /** Recorded for every watch that names the remedy, since the limit is the remedy's. */
+    /**
+     * Saved before the first step, so that a restart counts even if the pass is killed; and for
+     * each watch that names the remedy, since the restart limit is the remedy's.
+     */
     private void recordIntent(WatchResult due) {
         List<Step> steps = due.remedy().steps();
         for (Watch watch : work.rules().watches())
@@ -1439,9 +1445,9 @@ final class Pass {
             Incident before = store.of(watch).incident(), after = decision.state().incident();
             Incident incident = after == null ? before : after;
             store.put(watch, decision.state());
-            Incident blind = Incident.open(decision.state().since(), "", work.now());
+            Incident unclear = Incident.open(decision.state().since(), "", work.now());
             for (Model.EventKind kind : decision.events()) work.notifier().post(
-                MessageText.about(kind, result, kind == Model.EventKind.inconclusive ? blind
+                MessageText.about(kind, result, kind == Model.EventKind.inconclusive ? unclear
                     : incident, work.now()), watch.hooks());
         }
     }
@@ -1452,7 +1458,7 @@ final class Pass {
 
 /** Checks watches side by side, and judges their responses by the conditions of the rules. */
 record Checker(CommandRunner runner, HttpClients http, Clock clock) {
-    private static final int MAX_PARALLEL = 64;
+    private static final int MAX_STARTING = 64;
     private static final Duration SLOW = Duration.ofSeconds(3);
     private static final String DEADLINE =
         "the pass reached its deadline before this check ended; raise deadline";
@@ -1466,7 +1472,7 @@ record Checker(CommandRunner runner, HttpClients http, Clock clock) {
 
     /** A check that is slow goes on, and no longer keeps others waiting. */
     private Map<Watch, CheckResult> parallel(List<Watch> all, Function<Watch, CheckResult> check) {
-        ExecutorService places = Executors.newFixedThreadPool(MAX_PARALLEL, DaemonThreads::thread);
+        ExecutorService places = Executors.newFixedThreadPool(MAX_STARTING, DaemonThreads::thread);
         Map<Watch, CompletableFuture<CheckResult>> running = new LinkedHashMap<>();
         for (Watch watch : all) running.put(watch, new CompletableFuture<>());
         running.forEach((watch, result) -> places.submit(() -> DaemonThreads.get(
@@ -1874,7 +1880,7 @@ record Decision(Action action, String why, int remedy, List<Model.EventKind> eve
         return with(all, state.withIncident(open.withReport(kind, now)));
     }
 
-    /** After a restart that did not help, the next remedy is used. */
+    /** Records the result of the restart; unless it is still awaited, still_down is reported. */
     Decision afterRestart(String result, Instant now) {
         Decision after = with(events, state.withLastResult(result));
         return result.equals(RestartRecord.WAITING) ? after
@@ -2517,7 +2523,8 @@ final class DaemonThreads {
 
 // === 8. Notifications ==========================================================================
 // A message is saved together with the state that caused it, and stays in the outbox until its hook
-// has accepted or rejected it: a crash can repeat a message, but never lose it.
+// has accepted or rejected it, or it is a day old and its incident is over: a crash can repeat a
+// message, but never lose it.
 
 /** A message for one hook, to be sent by passes that start at {@code notBefore} or later. */
 record OutboxEntry(Model.Event event, String hook, Instant notBefore) {
@@ -2617,7 +2624,10 @@ final class Notifier {
         return millis > 0 && millis < 2 * EXPIRY.toMillis(); // longer if the clock was set back
     }
 
-    /** A message that the hook has rejected waits for the fallback alone; one a day old ends. */
+    /**
+     * A message that the hook has rejected waits for the fallback alone. Once its incident is over,
+     * a message ends when it is a day old.
+     */
     private void deliver(Model.Hook hook, List<OutboxEntry> entries) {
         List<Model.Event> events = entries.stream().map(OutboxEntry::event).distinct().toList();
         Model.Event event = MessageText.merged(events, context.env.now());
@@ -2816,8 +2826,9 @@ record CommandSender(List<String> words) implements Sender {
 
 // === 9. State on disk ==========================================================================
 // One folder per rules file, mode 0700. memory.json holds what each watch remembers and the outbox,
-// so that both change in one step; history.jsonl has a line for each pass, incidents.jsonl one for
-// each message.
+// so that both change in one step; history.jsonl has a line for each pass, uptime.jsonl what is
+// left of older ones, incidents.jsonl a line for each message. Other files are short: lock,
+// schedule (seconds between passes), paused/, started/ (processes, last output), compiled/.
 
 /** What passes remember. A damaged file is renamed, an unwritable one is reported. */
 final class StateStore {
@@ -3391,7 +3402,7 @@ final class Json implements JsonGenerator.Converter {
     /** Arithmetic on times beyond these would overflow. */
     private static Instant instant(String text) {
         Instant time = Instant.parse(text);
-        if (time.isBefore(Instant.EPOCH) || time.isAfter(Text.ALWAYS))
+        if (time.isBefore(Instant.EPOCH) || time.isAfter(Text.FOREVER))
             throw new IllegalArgumentException(text);
         return time;
     }
@@ -5092,7 +5103,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
 }
 
 // === 13. Output ================================================================================
-// All that is printed, in people's words or as JSON. Secrets are masked here.
+// All that is printed, in people's words or as JSON. Secrets are masked by Printer.
 
 /** What `status` says of one watch; its components are the fields of --json. */
 record WatchStatus(String name, String state, Instant since, Instant pausedUntil, String reason,
@@ -5330,7 +5341,7 @@ final class Metrics {
 final class Text {
     /** Control, formatting and bidirectional characters, and the line ends of Unicode. */
     static final String CONTROLS = "\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}";
-    static final Instant ALWAYS = Instant.parse("9999-01-01T00:00:00Z");
+    static final Instant FOREVER = Instant.parse("9999-01-01T00:00:00Z");
     private static final DateTimeFormatter MINUTES =
         DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
 
@@ -5370,7 +5381,7 @@ final class Text {
         return MINUTES.format(local) + (offsets.size() > 1 ? " " + local.getOffset() : "");
     }
     static String until(Instant time) {
-        return "until " + (time.equals(ALWAYS) ? "it is resumed" : at(time));
+        return "until " + (time.equals(FOREVER) ? "it is resumed" : at(time));
     }
 
     /** One line without control, formatting or bidirectional characters, cut to a length. */
