@@ -2870,7 +2870,7 @@ final class StateStore {
         if (format instanceof Integer && !format.equals(FORMAT))
             throw new IOException("its format is " + format + ", not " + FORMAT);
         brokenRules = (Boolean) json.get("brokenRules");
-        problemsHash = (Integer) json.get("problemsHash");
+        problemsHash = json.get("problemsHash") instanceof Integer hash ? hash : 0;
         ((Map<?, ?>) json.get("watches")).forEach((name, state) -> readEntry(() ->
             states.put((String) name, Json.as(WatchState.class, state))));
         ((List<?>) json.get("outbox")).forEach(entry -> readEntry(() ->

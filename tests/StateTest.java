@@ -154,6 +154,13 @@ class StateTest {
             """.formatted(plex.url()), memory());
     }
 
+    @Test void theStateOfAnEarlierVersionIsRead() throws IOException {
+        pass();
+        Files.writeString(memoryFile(), memory().replace(" \"problemsHash\": 0,", ""));
+        assertEquals("", pass().err());
+        assertTrue(memory().contains("\"restarts\":1"), memory());
+    }
+
     @Test void theIntentToRestartIsOnDiskBeforeTheFirstStep() throws IOException {
         pass();
         String then = Files.readString(folder.resolve("aside.json"));
