@@ -2204,8 +2204,9 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
         List<String> current = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
             .map(step -> recordName(watch, step.command())).toList();
         Set<Long> pids = new HashSet<>();
-        for (File file : startedFiles(name -> name.endsWith(Text.hash("" + words))
-                || name.startsWith(BOOT + Text.hash(watch.name())) && !current.contains(name))) {
+        for (File file : startedFiles(name -> name.startsWith(BOOT)
+                && (name.endsWith(Text.hash("" + words)) || !current.contains(name)
+                && name.startsWith(BOOT + Text.hash(watch.name()))))) {
             Matcher record = Pattern.compile("([1-9]\\d{1,17}) (.*)").matcher(
                 SecureFiles.orElse(() -> SecureFiles.read(file.toPath(), 99), e -> ""));
             if (!record.matches()) continue;

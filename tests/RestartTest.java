@@ -415,6 +415,21 @@ class RestartTest {
         }
     }
 
+    /** As `watchdog restart` does it before the first pass after a boot. */
+    @Test
+    void aRecordOfAnEarlierBootStopsNothing() throws Exception {
+        Process leader = start("setsid", "-w", "sh", "-c", "sleep 300 & echo $! $$ >ids.new; mv ids.new ids");
+        Wait.until("the session", () -> Files.exists(folder.resolve("ids")) && !leader.isAlive());
+        String[] ids = Files.readString(folder.resolve("ids")).strip().split(" ");
+        pass("stop './svc old'", "within 100.milliseconds");
+        Path records = Files.createDirectories(home.state().resolve("started"));
+        Files.writeString(records.resolve("0badb007-" + Text.hash("it") + "-" + Text.hash("[./svc, old]")),
+            ids[1] + " 77");
+        home.watchdog("restart", "it");
+        assertTrue(alive(Long.parseLong(ids[0])));
+        tool("kill", ids[0]);
+    }
+
     @Test
     void whatStartStartedIsStoppedByWordsThatWereEditedSince() throws Exception {
         script("svc.pl", DAEMON);
