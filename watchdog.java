@@ -9,7 +9,7 @@
 //COMPILE_OPTIONS -encoding UTF-8 -parameters -XDstringConcat=inline
 //RUNTIME_OPTIONS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xms24m -Xmn12m -Xmx256m
 //RUNTIME_OPTIONS -Xshare:auto -Xlog:disable -Xlog:all=error:stderr
-//RUNTIME_OPTIONS -Dfile.encoding=UTF-8 -Dpicocli.disable.closures=true
+//RUNTIME_OPTIONS -Dfile.encoding=UTF-8 -Dpicocli.disable.closures=true -Djdk.console=java.base
 
 // watchdog: one check-and-heal pass over the services that rules.groovy names; cron is its clock.
 // The file is in reading order: first the data, then a pass, followed by scrolling down: main,
@@ -60,6 +60,7 @@ import java.time.format.DateTimeFormatter;
 import java.time.temporal.ChronoUnit;
 import java.util.*;
 import java.util.concurrent.*;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.*;
 import java.util.regex.*;
 import java.util.stream.Collectors;
@@ -1323,13 +1324,21 @@ final class Pass {
             .filter(WatchResult::needsRestart)
             .sorted(Comparator.comparing(result -> store.of(result.watch).lastRestart(),
                 Comparator.nullsFirst(Comparator.comparing(RestartRecord::at)))).toList();
-        List<WatchResult> restarted = new ArrayList<>();
-        for (WatchResult result : due)
-            if (startRestart(result)) restarted.add(result);
-        waitUntilHealthy(restarted);
-        restarted.forEach(this::recordResult);
+        if (due.isEmpty()) return;
+        String names = Text.list(due.stream().map(result -> result.watch.name()).toList());
+        Runnable warning = () -> work.context().printer.warn("interrupted while it restarted "
+            + names + "; the next pass goes on with that");
+        DaemonThreads.onSignal(warning, () -> startAndWait(due)).forEach(this::recordResult);
         store.save();
         work.notifier().send();
+    }
+
+    private List<WatchResult> startAndWait(List<WatchResult> due) {
+        List<WatchResult> started = new ArrayList<>();
+        for (WatchResult result : due)
+            if (startRestart(result)) started.add(result);
+        waitUntilHealthy(started);
+        return started;
     }
 
     /** False if it was not started, and so does not count. */
@@ -2226,12 +2235,9 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
             File output = SecureFiles.orElse(() ->
                 Files.createTempFile(tempFolder, prefix, ".tmp").toFile(), full -> NO_LOG);
             RunningCommand running = launch(words, extraEnv, output);
-            Thread end = DaemonThreads.thread(running::kill);
-            Runtime.getRuntime().addShutdownHook(end); // a signal may end this pass
             try {
-                return waitFor(running, timeout);
+                return DaemonThreads.onSignal(running::kill, () -> waitFor(running, timeout));
             } finally {
-                Runtime.getRuntime().removeShutdownHook(end);
                 if (!output.equals(NO_LOG)) output.delete();
             }
         } catch (IOException | OutOfMemoryError e) {
@@ -2507,6 +2513,25 @@ final class DaemonThreads {
         Thread thread = new Thread(work, "watchdog");
         thread.setDaemon(true);
         return thread;
+    }
+
+    /** If a signal ends the program during the work, {@code hook} runs, and nothing after it. */
+    static <T> T onSignal(Runnable hook, Supplier<T> work) {
+        Thread thread = thread(hook);
+        unlessEnding(() -> Runtime.getRuntime().addShutdownHook(thread));
+        try {
+            return work.get();
+        } finally {
+            unlessEnding(() -> Runtime.getRuntime().removeShutdownHook(thread));
+        }
+    }
+
+    private static void unlessEnding(Runnable change) {
+        try {
+            change.run();
+        } catch (IllegalStateException ending) {
+            while (true) LockSupport.park();
+        }
     }
 
     /** The result, or {@code otherwise} when it does not come in time. */

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
@@ -52,6 +53,7 @@ class RestartTest {
         entry("no interpreter",
             "%s ended with exit code 127 (does its first line name a program that exists?): "),
         entry("failed", "the command `%s` failed with exit code 7: "),
+        entry("interrupted", "watchdog: interrupted while it restarted it; the next pass goes on with that"),
         entry("too slow", "'%s' did not end within 1 s and was killed: thinking"),
         entry("too much output", "'%s' printed more than 64 MiB and was killed"),
         entry("cannot run", "cannot run '%s"),
@@ -674,14 +676,19 @@ class RestartTest {
     }
 
     @Test
-    void aCommandEndsWithAPassThatASignalEnds() throws Exception {
+    void aCommandEndsWithAPassThatASignalEndsAndTheNextPassGoesOn() throws Exception {
         script("slow.sh", "#!/bin/sh\nsleep 300 & echo $! >new; mv new child\nwait\n");
         rules("run './slow.sh', timeout: 1.minute");
-        Process pass = start(Run.process().toArray(String[]::new));
+        Process pass = start(Run.process("--state", "state").toArray(String[]::new));
         Wait.until("the command", () -> Files.exists(folder.resolve("child")));
-        pass.destroy();
+        pass.toHandle().destroy();
         assertEquals(128 + 15, pass.waitFor());
         assertFalse(alive(number("child")));
+        String printed = new String(pass.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertTrue(printed.contains(sentence("interrupted")), printed);
+        assertTrue(home.watchdog("status", "--state", "state").out().contains("(interrupted)"));
+        script("slow.sh", "#!/bin/sh\ntouch healed\n");
+        assertEquals(0, home.watchdog("--state", "state").exit());
     }
 
     @Test
