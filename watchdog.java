@@ -2439,7 +2439,7 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Pat
         String file = info.command().orElse("").replace(" (deleted)", "");
         List<String> line = new ArrayList<>(List.of(shown.split("\0", -1)));
         if (shown.isEmpty()) line.addAll(List.of(info.arguments().orElse(new String[0])));
-        String name = Text.program(words), link = Text.fileName(line.get(0).split(" ")[0]);
+        String name = Text.program(words), link = Text.fileName(line.get(0).split(" ", 2)[0]);
         // One file may be many programs, as busybox is: the link by which it runs says which.
         boolean program = isProgram(line.get(0)) || isProgram(file)
             && (Text.fileName(file).startsWith(name) || link.startsWith(name));

@@ -193,12 +193,13 @@ class RestartTest {
             Files.createSymbolicLink(folder.resolve(name), file);
         Process wanted = start(folder + "/crond2", "-e", "sleep 300");
         Process other = start(folder + "/syslogd2", "-e", "sleep 300");
-        Wait.until("both", () -> Stream.of(wanted, other).allMatch(process ->
+        Process nameless = start("perl", "-e", "exec { '" + file + "' } ' ', '-e', 'sleep 300'");
+        Wait.until("both", () -> Stream.of(wanted, other, nameless).allMatch(process ->
             process.info().command().filter(file.toString()::equals).isPresent()));
         assertHealed(sentence("stopped", "crond2", wanted.pid()), pass("""
             stop "$folder/crond2 -e 'sleep 300'"
             sh 'touch healed'"""));
-        assertTrue(other.isAlive());
+        assertTrue(other.isAlive() && nameless.isAlive());
     }
 
     @Test
