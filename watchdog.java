@@ -1168,22 +1168,24 @@ final class DrillCommand {
         boolean noticed = Deadline.in(watch.policy().within()).await(() -> !isHealthy(watch));
         timeline(noticed ? "the check noticed"
             : "the check did NOT notice: it still says healthy; restarting " + name);
-        if (!noticed) {
-            timeline(new Pass(work, List.of(watch)).restartNow(watch).restart.inWords());
-            return false;
-        }
+        if (noticed) return heal(watch);
+        timeline(new Pass(work, List.of(watch)).restartNow(watch).restart.inWords());
+        return false;
+    }
 
+    private boolean heal(Watch watch) {
         WatchState before = work.store().of(watch);
         work.store().put(watch, before.withIncident(null)); // as if it were healthy for long
         work.store().save();
         context.messagePrefix = "Drill: ";
         PassCommand pass = new PassCommand(context);
-        for (int i = 0; i < watch.policy().failures(); i++) pass.pass(List.of(name), false);
+        for (int i = 0; i < watch.policy().failures(); i++)
+            pass.pass(List.of(watch.name()), false);
         work = context.open(true);
         boolean healed = isHealthy(watch);
         if (healed) work.store().put(watch, before); // a drill does not count as an incident
         work.store().save();
-        timeline(name + (healed ? " is healthy again: the drill has passed"
+        timeline(watch.name() + (healed ? " is healthy again: the drill has passed"
             : " was NOT restarted: the drill has failed"));
         return healed;
     }

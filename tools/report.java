@@ -1,7 +1,6 @@
 ///usr/bin/env jbang "$0" "$@" ; exit $?
 //JAVA 17+
 //DESCRIPTION Writes a page about your services: one HTML file that loads nothing and has no script.
-//FILES reference.groovy=../docs/reference.groovy
 //SOURCES ../watchdog.java
 //SOURCES ReportStyle.java
 

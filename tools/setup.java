@@ -1,7 +1,6 @@
 ///usr/bin/env jbang "$0" "$@" ; exit $?
 //JAVA 17+
 //DESCRIPTION Writes the first rules of watchdog, as they fit this machine.
-//FILES reference.groovy=../docs/reference.groovy
 //SOURCES ../watchdog.java
 
 // setup: looks at the service and at this machine, writes rules.groovy and rules.secrets, and
