@@ -543,7 +543,7 @@ public final class watchdog implements Callable<Integer> {
         return new PauseCommand(context()).resume(name);
     }
 
-    @Command(description = "Send a test message through each hook, and print the result.")
+    @Command(description = "Send a test message through each notify line, and print the result.")
     int tell(@Parameters(arity = "0..1", paramLabel = "NAME") String name) {
         return new TellCommand(context()).run(name);
     }
@@ -975,11 +975,12 @@ final class ValidateCommand {
 
     private void validate(Watch watch, String step, List<String> command) {
         if (command.isEmpty()) return;
-        boolean shell = command.get(0).equals("/bin/sh") && command.size() == 3;
+        boolean shell = command.size() == 3 && command.get(1).equals("-c");
         List<String> words = shell ? firstProgram(command.get(2)) : command;
         for (String word : words)
-            if (word.matches("[|&;<>]+|2>(&1)?|.+;")) report(watch, step + ": no shell runs here, "
-                + "so '" + word + "' is an argument of the program; for a shell write sh '…'");
+            if (!shell && word.matches("[|&;<>]+|2>(&1)?|.+;|~(/.*)?|[$]\\w+(/.*)?")) report(watch,
+                step + ": no shell runs here, so '" + word + "' stays as it is; for a shell begin"
+                + " the command with sh -c");
         if (words.isEmpty() || find(watch, step, words.get(0)) == null) return;
         if (Text.program(words).equals("sudo")) validateSudo(watch, step, words);
     }
@@ -1103,7 +1104,8 @@ record TellCommand(Context context) {
                 "accepted", result.accepted());
             if (!result.accepted()) exit = ExitException.worst(exit, 1);
         }
-        if (hooks.isEmpty()) context.printer.say("there is no notify line in the rules"
+        if (hooks.isEmpty()) context.printer.say("there is no "
+            + (work.problems().isEmpty() ? "" : "usable ") + "notify line in the rules"
             + (name == null ? "" : " for " + name));
         work.problems().forEach(context.printer::problem);
         return exit;

@@ -1,6 +1,7 @@
 // Every word of the rules, with its default or an example. `watchdog help rules` prints this file.
 // It loads, but it is not meant to be used as a whole: begin with rules.groovy or `watchdog setup`.
 //
+// Commands run in the folder of the rules, without a shell: no ~, $HOME, | or && but in sh '…'.
 // Rules are Groovy: variables, if, for and functions work. Give the types of a function:
 //     String web(String name) { "https://${name}.example.com/" }
 // Durations: 300.milliseconds, 10.seconds, 2.minutes, 1.hour, 7.days
@@ -89,9 +90,10 @@ watch("everything on $host") {
     // ---- What to do about it --------------------------------------------------------------------
     // The first restart whose `when` is true is used. If there is none, the restarts without `when`
     // are used in the order of this file: the next one when the last one did not help.
-    // A restart without steps means: do not restart for this cause. For a wrong certificate watchdog
-    // restarts nothing unless a `when` names `tls`. `error` is `none` if there was a response.
+    // A restart without steps means: do not restart for this cause. For a wrong certificate nothing
+    // is restarted unless a `when` names `tls`. `error` is `none` if there was a response.
     restart(when: { error in [refused, unreachable, timeout, reset, closed, tls] }) {
+        // `stop` ends what begins with these words: 'java' would be every Java program of yours.
         stop 'my-server --port 80', grace: 10.seconds  // SIGTERM, then SIGKILL after `grace`
         start 'my-server --port 80', log: 'my-server.log'  // goes on after the pass; log: optional
         run 'systemctl --user restart my-server', timeout: 1.minute  // waits for its end

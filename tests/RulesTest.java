@@ -552,7 +552,7 @@ class RulesTest {
         Run run = home("watch('a') { tcp 'localhost:1'; restart { start 'cat /dev/null > /dev/null 2>&1 &' "
             + "} }\n").watchdog("validate");
         assertEquals(2, run.exit());
-        says(run.err(), "no shell runs here, so '>' is an argument of the program; for a shell write sh '…'");
+        says(run.err(), "no shell runs here, so '>' stays as it is; for a shell begin the command with sh -c");
     }
 
     @Test void timesOfAllUnitsAreRead() {

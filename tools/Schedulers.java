@@ -31,6 +31,13 @@ record Crontab(Job job) implements Scheduler {
 
     @Override public String place() { return "a block in your crontab"; }
 
+    /** On a Mac launchd starts cron when there is a crontab. */
+    @Override public List<String> hints() {
+        boolean unknown = !job.finds("pgrep") || System.getProperty("os.name").startsWith("Mac");
+        return unknown || job.run("pgrep", "-x", "crond?").exit() == 0 ? List.of()
+            : List.of("No cron daemon runs here; start it, or the schedule does nothing.");
+    }
+
     /** Without a PATH= line, which would change the user's other jobs; the script sets PATH. */
     @Override public String text() {
         long minutes = job.every().toMinutes();

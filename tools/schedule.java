@@ -32,8 +32,8 @@ public final class schedule implements Callable<Integer> {
     enum Kind { cron, systemd, launchd }
 
     @ParentCommand watchdog options;
-    @Option(names = "--every", paramLabel = "TIME", defaultValue = "5m",
-        description = "The time between two passes, for example 10m or 1h; default: 5m.")
+    @Option(names = "--every", paramLabel = "TIME", description = "The time between two passes,"
+        + " for example 10m or 1h; default: as it is installed, or else 5m.")
     Duration every;
     @Option(names = "--as", paramLabel = "KIND", description = "cron, systemd or launchd; default:"
         + " launchd on macOS; elsewhere cron if it is installed, or else systemd.")
@@ -57,6 +57,9 @@ public final class schedule implements Callable<Integer> {
         setup.useDefaultRules(options);
         context = options.context();
         ExitException.mistakeIf(context.isReadOnly(), "a schedule needs a writable state folder");
+        String present = installed("schedule"), presentPage = installed("page");
+        if (every == null) every = Text.parseDuration(present.isEmpty() ? "5m" : present + "s");
+        if (page == null && !presentPage.isEmpty()) page = Path.of(presentPage);
         job = Job.of(context, every, page);
         List<Scheduler> all = List.of(new Crontab(job), Units.systemd(job), Units.launchd(job));
         return context.orExit("cannot change the schedule", () -> {
@@ -65,6 +68,12 @@ public final class schedule implements Callable<Integer> {
             Scheduler chosen = all.get(kind().ordinal());
             return install ? install(chosen, all) : print(chosen);
         });
+    }
+
+    /** What the last --install has written into a file of the state folder, or nothing. */
+    private String installed(String name) {
+        return SecureFiles.orElse(() -> Files.readString(context.folder.resolve(name)).strip(),
+            missing -> "");
     }
 
     private Kind kind() {
@@ -90,6 +99,7 @@ public final class schedule implements Callable<Integer> {
         }
         if (!found) context.printer.line("no schedule found for " + context.rulesFile);
         Files.deleteIfExists(job.interval());
+        Files.deleteIfExists(context.folder.resolve("page"));
         return 0;
     }
 
@@ -102,6 +112,7 @@ public final class schedule implements Callable<Integer> {
         for (Scheduler other : all) // or there would be two schedules
             if (other != chosen && other.isInstalled()) remove(List.of(other));
         SecureFiles.write(job.interval(), String.valueOf(every.toSeconds()));
+        SecureFiles.write(context.folder.resolve("page"), page == null ? "" : job.page() + "");
         chosen.hints().forEach(context.printer::line);
         return dryRun();
     }
@@ -113,7 +124,7 @@ public final class schedule implements Callable<Integer> {
         words.addAll(job.arguments());
         words.add("--dry-run");
         CommandResult result = job.run(words.toArray(String[]::new));
-        context.printer.line(result.exit() == 0 ? "A pass works: everything is healthy."
+        context.printer.line(result.exit() == 0 ? "A check works: everything is healthy."
             : ("A pass would now end with exit code " + result.exit() + ".\n" + result.output())
                 .strip());
         String bin = job.command().getParent().toString();

@@ -78,13 +78,14 @@ public final class setup implements Callable<Integer> {
 
     private String rules() {
         String address = url == null ? "https://plex.example.com/identity"
-            : url.contains("://") ? url : "https://" + url;
+            : url.contains("://") ? url
+            : (url.matches("(localhost|[\\d.]+)([:/].*)?") ? "http://" : "https://") + url;
         Response response = request(address);
         String host = address.replaceFirst("^\\w+://([^/:?]*).*", "$1");
         boolean isPublic = host.matches(".*\\.[a-z]{2,}") && !host.matches(".*\\.(local|lan|home)");
         return """
-            // The rules of watchdog. Run `watchdog validate` after each edit. All words of the rules:
-            // `watchdog help rules`.
+            // The rules of watchdog. Run `watchdog validate` after each edit.
+            // All words of the rules: `watchdog help rules`.
 
             %swatch(%s) {
                 url %s%s
@@ -165,6 +166,7 @@ public final class setup implements Callable<Integer> {
         if (program.isEmpty() || !isPublic) return """
             // <- edit: the command that restarts your service, and remove //
             // restart { run 'sudo -n systemctl restart plexmediaserver' }
+            // restart { stop 'my-server --port 80'; start 'my-server --port 80' }
             """;
         for (String[] service : SERVICES) {
             if (output(service[0].replace("UID", user)).isEmpty()) continue;
