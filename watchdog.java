@@ -390,7 +390,8 @@ record WatchState(String probe, String state, Instant since, String recent,
     /** The result of the last restart of this incident, if there was one. */
     WatchState withLastResult(String result) {
         int last = restarts.size() - 1;
-        if (last < 0 || restarts.get(last).at().isBefore(incident.since())) return this;
+        if (last < 0 || restarts.get(last).at().isBefore(incident.since())
+            || restarts.get(last).remedy() == RestartRecord.ON_REQUEST) return this;
         List<RestartRecord> changed = new ArrayList<>(restarts);
         changed.set(last, changed.get(last).withResult(result));
         return withRestarts(changed);
@@ -1041,8 +1042,10 @@ record StatusCommand(Context context) {
         for (String time : List.of("24h", "7d", "30d", "90d"))
             uptime.put(time, Span.uptime(spans, now.minus(Text.parseDuration(time)), now));
         int left = policy.limit() - state.restartsInWindow(policy, now);
-        return new WatchStatus(watch.name(), paused != null ? "paused" : state.state(),
-            state == WatchState.NEW ? null : state.since(), paused,
+        boolean resumed = paused == null && state.state().equals("paused");
+        return new WatchStatus(watch.name(),
+            paused != null ? "paused" : resumed ? "resumed" : state.state(),
+            resumed || state == WatchState.NEW ? null : state.since(), paused,
             open == null || open.isHealthy() ? null : open.reason(), state.lastRestart(),
             Math.max(0, left), policy.limit(), watch.remedies().isEmpty() ? null : policy.per(),
             uptime, spans.isEmpty() ? null : Duration.between(spans.get(0).from(), now));

@@ -351,6 +351,12 @@ class CommandLineTest {
         assertTrue(folder.resolve("up").toFile().delete());
         other.watchdog("file").exits(0).says("file  healed");
         assertEquals(3, other.lines("ran").size());
+        other.clock = java.time.Clock.offset(other.clock, java.time.Duration.ofMinutes(30));
+        assertTrue(folder.resolve("up").toFile().delete());
+        other.watchdog("file").exits(1);
+        other.watchdog("restart", "file").exits(0);
+        other.watchdog("file").exits(0);
+        other.watchdog("status", "file").says("touch up' (helped)");
 
         other.watchdog("restart", "sick").exits(1).says("sick is not healthy after the restart: ");
         other.watchdog("restart", "told").exits(2).errs("watchdog: told has no restart in the rules");
@@ -442,6 +448,7 @@ class CommandLineTest {
         assertFalse(Files.exists(restarted()));
         assertEquals("plex is watched again\n", home.watchdog("resume", "plex").out());
         assertEquals("plex was not paused\n", home.watchdog("resume", "plex").out());
+        says(home.watchdog("status", "plex").out(), "plex: resumed, not checked yet\n");
         assertEquals(1, home.watchdog().exit());
         assertTrue(Files.exists(restarted()));
     }
