@@ -976,7 +976,8 @@ final class ValidateCommand {
 
     private void validate(Watch watch, String step, List<String> command) {
         if (command.isEmpty()) return;
-        boolean shell = command.size() == 3 && command.get(1).equals("-c");
+        boolean shell = command.size() == 3 && command.get(1).equals("-c")
+            && Text.program(command).endsWith("sh");
         List<String> words = shell ? firstProgram(command.get(2)) : command;
         for (String word : words)
             if (!shell && word.matches("[|&;<>]+|2>(&1)?|.+;|~(/.*)?|[$]\\w+(/.*)?")) report(watch,
@@ -2636,10 +2637,9 @@ final class Notifier {
         var all = CompletableFuture.allOf(deliveries.values().toArray(CompletableFuture[]::new));
         Duration left = runner.deadline().sooner(Duration.ofSeconds(30)).left();
         DaemonThreads.get(all, Collections.max(List.of(left, Duration.ofSeconds(8))), null);
-        deliveries.forEach((id, delivery) -> {
-            if (!delivery.isDone())
+        for (String id : deliveries.keySet())
+            if (!deliveries.get(id).isDone())
                 warnings.add(Text.hook(id) + ": not answered yet; watchdog will send it again");
-        });
         return List.copyOf(warnings);
     }
 
