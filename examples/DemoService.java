@@ -16,11 +16,13 @@ class DemoService {
         try {
             serve(port);
         } catch (BindException e) {
-            leave(1, "demo: port " + port + " is taken by another program; end that one, or choose another port.");
+            leave(1, "demo: port " + port + " is taken by another program; end that one, "
+                + "or choose another port.");
         } catch (IOException e) {
             leave(1, "demo: cannot listen on port " + port + ": " + e.getMessage());
         }
-        System.out.println("demo is alive on http://127.0.0.1:" + port + "/ for " + MINUTES + " minutes");
+        System.out.println("demo is alive on http://127.0.0.1:" + port + "/ for " + MINUTES
+            + " minutes");
         TimeUnit.MINUTES.sleep(MINUTES);
         System.exit(0);
     }

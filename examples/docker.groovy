@@ -1,7 +1,8 @@
 // A service in a Docker container. Docker restarts a container that has ended; watchdog restarts
 // one that runs but does not answer.
 //
-// cron's user needs the right to use docker (on Linux the group `docker`, which is as good as root).
+// cron's user needs the right to use docker (on Linux the group `docker`, which is as good as
+// root).
 
 notify ntfy(topic: 'choose-a-long-random-name')
 

@@ -16,7 +16,9 @@ for (name in ['plex', 'photos', 'git']) {
         url "https://${name}.example.com/"
         needs 'internet'
         healthy { status in [200, 401] }    // 401: it asks for a login, so it works
-        restart(when: { status == 502 }) { run "sudo -n systemctl restart $name" }  // not the tunnel
+        restart(when: { status == 502 }) {  // not the tunnel
+            run "sudo -n systemctl restart $name"
+        }
         restart tunnel
     }
 }

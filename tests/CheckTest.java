@@ -293,7 +293,8 @@ class CheckTest {
             new Row("JSON with another value", url(faults.answering(200, "{\"status\": \"bad\"}")) + wanted,
                 "unhealthy", "expected json('status') == 'ok', but json('status') was 'bad'"),
             new Row("JSON without the value", url(faults.answering(200, "{}")) + wanted,
-                "unhealthy", "expected json('status') == 'ok', but json('status') was null; got HTTP 200, '{}'"),
+                "unhealthy", "expected json('status') == 'ok', but json('status') was null; got HTTP 200, "
+                    + "'{}'"),
             new Row("a page where JSON is wanted", url(faults.answering(200, page)) + wanted,
                 "unhealthy", "expected json('status') == 'ok', but json('status') was null; got HTTP 200, "
                     + "'Sign in'"),
@@ -587,11 +588,14 @@ class CheckTest {
 
     @Test
     void aRemedyForACauseSeesWhyThereIsNoAnswer() {
-        Map<String,
-            String> causes = Map.of("refused", url(faults.refused()), "unknownHost", url("http://x.invalid/"),
-            "timeout", url(faults.silent()) + "timeout 1.second", "reset", url(faults.reset("")), "closed",
-                url(faults.raw("")),
-            "tls", url(faults.tls(faults.serving("localhost"))), "none", url(faults.answering(500, "")));
+        Map<String, String> causes = Map.of(
+            "refused", url(faults.refused()),
+            "unknownHost", url("http://x.invalid/"),
+            "timeout", url(faults.silent()) + "timeout 1.second",
+            "reset", url(faults.reset("")),
+            "closed", url(faults.raw("")),
+            "tls", url(faults.tls(faults.serving("localhost"))),
+            "none", url(faults.answering(500, "")));
         Run run = home.rules(causes.entrySet().stream().map(cause -> """
             watch('%1$s') {
                 %2$s

@@ -51,7 +51,8 @@ class CommandLineTest {
     @BeforeEach void rules() {
         home = new TestFolder(folder).rules("""
             watch('nas') { url '%1$s'; attempts 1 }
-            watch('plex') { url '%2$s'; attempts 1; within 1.millisecond; needs 'nas'; restart { run 'touch restarted' } }
+            watch('plex') { url '%2$s'; attempts 1; within 1.millisecond; needs 'nas'; \
+            restart { run 'touch restarted' } }
             watch('disk') { command 'true'; attempts 1 }
             """.formatted(server.url("/good"), server.url("/bad")));
     }
@@ -75,7 +76,7 @@ class CommandLineTest {
         }
     }
 
-    // ---- help and wrong words -----------------------------------------------------------------------------------
+    // ---- help and wrong words -------------------------------------------------------------------------
 
     @Test void helpLeadsWithExamples() {
         Run run = home.watchdog("--help");
@@ -105,7 +106,8 @@ class CommandLineTest {
     @Test void theCompletionScriptIsOneThatBashReads() throws Exception {
         home.file("completion", home.watchdog("completion").out());
         Run run = Run.of(new ProcessBuilder("bash", "-c",
-            ". ./completion; COMP_WORDS=(watchdog val); COMP_CWORD=1; _complete_watchdog 2>&-; echo $COMPREPLY")
+            ". ./completion; COMP_WORDS=(watchdog val); COMP_CWORD=1; "
+                + "_complete_watchdog 2>&-; echo $COMPREPLY")
             .directory(folder.toFile()));
         assertEquals(new Run(0, "validate\n", ""), run);
     }
@@ -164,7 +166,7 @@ class CommandLineTest {
         says(run.err(), "no watch and no command is called ''");
     }
 
-    // ---- check --------------------------------------------------------------------------------------------------
+    // ---- check ----------------------------------------------------------------------------------------
 
     @Test void checkLooksAndRestartsNothingAndRemembersNothing() throws IOException {
         Run run = home.watchdog("check");
@@ -209,7 +211,7 @@ class CommandLineTest {
             """, home.watchdog("check", "http://x/", "statsu == 200", "body.contians('x')").err());
     }
 
-    // ---- a pass for people and for programs ---------------------------------------------------------------------
+    // ---- a pass for people and for programs -----------------------------------------------------------
 
     @Test void jsonOfAPassHasThisShape() {
         Run run = home.watchdog("--json");
@@ -219,8 +221,8 @@ class CommandLineTest {
         assertAll(
             () -> assertEquals(1, run.exit()),
             () -> assertEquals(run.exit(), all.get("exit")),
-            () -> assertEquals(List.of("nas", "plex", "disk"), watches.stream().map(w -> ((Map<?,
-                ?>) w).get("name")).toList()),
+            () -> assertEquals(List.of("nas", "plex", "disk"),
+                watches.stream().map(w -> ((Map<?, ?>) w).get("name")).toList()),
             () -> assertEquals("unhealthy", plex.get("verdict")),
             () -> assertEquals("expected status in 200..299, but status was 530; got 'hello'",
                 plex.get("reason")),
@@ -274,7 +276,7 @@ class CommandLineTest {
     private static List<String> names(Run run) { return run.out().lines().map(line ->
         line.split(" ")[0]).toList(); }
 
-    // ---- exit codes ---------------------------------------------------------------------------------------------
+    // ---- exit codes -----------------------------------------------------------------------------------
 
     private int exit(String rules) { return home.rules(rules).watchdog().exit(); }
 
@@ -294,7 +296,8 @@ class CommandLineTest {
 
     @Test void whileAnotherProcessRunsAPassThisOneEndsWith75() throws Exception {
         home.rules("""
-            watch('slow') { command "/bin/sh -c 'touch began; while [ ! -e go ]; do sleep 0.05; done'"; attempts 1; timeout 1.minute }
+            watch('slow') { command "/bin/sh -c 'touch began; while [ ! -e go ]; do sleep 0.05; done'"; \
+            attempts 1; timeout 1.minute }
             """);
         ProcessBuilder builder = new ProcessBuilder(Run.process()).directory(
             folder.toFile()).redirectErrorStream(true)
@@ -307,7 +310,8 @@ class CommandLineTest {
             Run second = home.watchdog(), quiet = home.watchdog("--quiet");
             assertAll(
                 () -> assertEquals(75, second.exit()),
-                () -> assertTrue(second.toString().contains("another pass is running (pid " + first.pid() + ", "),
+                () -> assertTrue(
+                    second.toString().contains("another pass is running (pid " + first.pid() + ", "),
                     second.toString()),
                 () -> assertEquals(75, quiet.exit()),
                 () -> assertEquals("", quiet.out() + quiet.err()));
@@ -363,7 +367,7 @@ class CommandLineTest {
         other.watchdog("restart", "nobody").exits(2);
     }
 
-    // ---- validate -----------------------------------------------------------------------------------------------
+    // ---- validate -------------------------------------------------------------------------------------
 
     @Test void validatePrintsTheRulesBackInWords() {
         assertEquals("""
@@ -421,7 +425,8 @@ class CommandLineTest {
         "sh \"$SHELL -c true\" => is good", "run \"tail -c conf\" => is good",
         "run \"sleep 3; echo x\" => no shell runs here, so \"3;\"",
         "run \"sudo true a b\" => sudo would ask for a password; write sudo -n",
-        "run \"sudo -n true a\" => \"sudo -n true a\" needs in sudoers: USER ALL=(root) NOPASSWD: /usr/bin/true a",
+        "run \"sudo -n true a\" => \"sudo -n true a\" needs in sudoers: "
+            + "USER ALL=(root) NOPASSWD: /usr/bin/true a",
         "sh \"sudo -n true | cat\" => USER ALL=(root) NOPASSWD: /usr/bin/true",
         "run \"sudo -n nosuch\" => no program \"nosuch\" in"})
     void validateLooksIntoShellAndSudo(String step, String sentence) {
@@ -438,7 +443,7 @@ class CommandLineTest {
         assertEquals(before, server.getRequestCount());
     }
 
-    // ---- pause, resume, status, tell ----------------------------------------------------------------------------
+    // ---- pause, resume, status, tell ------------------------------------------------------------------
 
     @Test void aPausedWatchIsLeftAloneUntilItIsResumed() {
         assertEquals("plex is paused until it is resumed; end the pause with: watchdog resume plex\n",
@@ -492,7 +497,7 @@ class CommandLineTest {
         assertEquals("there is no notify line in the rules\n", none.out());
     }
 
-    // ---- where memory is ----------------------------------------------------------------------------------------
+    // ---- where memory is ------------------------------------------------------------------------------
 
     private static List<String> entries(Path of) throws IOException {
         try (Stream<Path> all = Files.list(of)) {
@@ -644,6 +649,7 @@ class CommandLineTest {
     @Test void anEmptyConditionIsNone() {
         Run run = home.watchdog("check", "http://127.0.0.1:1/", "");
         assertEquals(2, run.exit());
-        assertEquals("watchdog: check takes one URL and conditions, for example 'status == 200'\n", run.err());
+        assertEquals("watchdog: check takes one URL and conditions, for example 'status == 200'\n",
+            run.err());
     }
 }

@@ -10,7 +10,9 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** `watchdog drill`: a service is stopped on purpose, noticed, healed by a normal pass, and the story is told. */
+/**
+ * `watchdog drill`: a service is stopped on purpose, noticed, healed by a normal pass, and the story is told.
+ */
 class DrillTest {
     @TempDir Path folder;
     /** Keeps other tests from the port; it does not listen, so the service can. */
@@ -24,7 +26,8 @@ class DrillTest {
         port = held.getLocalPort();
         TestFolder home = new TestFolder(folder).file("drilled.pl", """
             use IO::Socket::INET;
-            my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => %d, Listen => 5, ReuseAddr => 1) or die;
+            my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => %d, \
+            Listen => 5, ReuseAddr => 1) or die;
             alarm 120;
             while (my $c = $s->accept) { close $c }
             """.formatted(port));
@@ -82,7 +85,8 @@ class DrillTest {
             svc is healthy
             stopped perl (pid N)
             the check noticed
-            svc  healed       in T: connection refused by 127.0.0.1:PORT; no process runs 'perl drilled.pl', so nothing was stopped; started perl (pid N)
+            svc  healed       in T: connection refused by 127.0.0.1:PORT; \
+            no process runs 'perl drilled.pl', so nothing was stopped; started perl (pid N)
             svc is healthy again: the drill has passed
             """, drill.out().replaceAll("(?m)^ *[\\d.]+ s  ", "").replaceAll("pid \\d+", "pid N")
             .replaceAll("127.0.0.1:\\d+", "127.0.0.1:PORT").replaceAll("in [\\d.]+ m?s:", "in T:"));

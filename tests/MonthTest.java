@@ -31,8 +31,8 @@ import org.junit.jupiter.api.io.TempDir;
 /**
  * A month in a house with a Plex, a photo album, a weather station and what comes and goes. What its owner
  * reads on the phone is tests/month.txt: read it, and ask whether you would want it so. When it differs, the
- * new text is in month.txt in the temp folder. After each event there is a pass each 5 minutes for 75 minutes,
- * then one an hour for six hours, then one each six hours.
+ * new text is in month.txt in the temp folder. After each event there is a pass each 5 minutes for 75
+ * minutes, then one an hour for six hours, then one each six hours.
  */
 class MonthTest {
     private static final TimeZone ZONE = TimeZone.getDefault();

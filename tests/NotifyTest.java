@@ -576,7 +576,8 @@ class NotifyTest {
                 .heldCertificate(faults.serving("localhost")));
             String url = "https://localhost:" + ntfy.getPort();
             home.file("ca.pem", faults.authority.certificatePem());
-            watched("notify ntfy(topic: 'home', url: '" + url.replace("//", "//me:p%40w@") + "', trust: 'ca.pem')",
+            watched("notify ntfy(topic: 'home', url: '" + url.replace("//", "//me:p%40w@")
+                    + "', trust: 'ca.pem')",
                 "notify webhook('" + url + "/plain', trust: 'ca.pem')", "notify slack(url: '" + url + "/s')");
             String untrusted =
                 "the certificate of localhost is not trusted; if you trust it, add: trust 'ca.pem'";

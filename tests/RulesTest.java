@@ -35,7 +35,10 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** The language of rules.groovy: what it accepts, what it refuses and in which words, and what its conditions say. */
+/**
+ * The language of rules.groovy: what it accepts, what it refuses and in which words, and what its conditions
+ * say.
+ */
 class RulesTest {
 
     private static final String JSON = """
@@ -92,7 +95,7 @@ class RulesTest {
             .collect(Collectors.toMap(w -> (String) w.get("name"), w -> w, (a, b) -> b, LinkedHashMap::new));
     }
 
-    // ---- mistakes that the compiler finds -----------------------------------------------------------------------
+    // ---- mistakes that the compiler finds -------------------------------------------------------------
 
     /** A line of a block, with | before the column that is to be told, and the sentence. */
     private record Wrong(String block, String line, String sentence) {
@@ -164,7 +167,8 @@ class RulesTest {
         new Wrong("watch", "|restart(when: 3) { run 'true' }",
             "'restart' is not used like this; write: restart(remedy, when: { … }), or restart(when: { … "
                 + "}) { … }"),
-        new Wrong("healthy", "|statsu == 200", "no such word 'statsu' in healthy { }; did you mean 'status'?"),
+        new Wrong("healthy", "|statsu == 200",
+            "no such word 'statsu' in healthy { }; did you mean 'status'?"),
         new Wrong("healthy", "|status = 200", "'status' is not used like this; write: status == …"),
         new Wrong("healthy", "|status 200", "'status' is not used like this; write: status == …"),
         new Wrong("healthy", "|body.contians('x')", "String has no 'contians'; did you mean 'contains'?"),
@@ -178,7 +182,8 @@ class RulesTest {
             "'header' is not used like this; write: header('name') == …"),
         new Wrong("healthy", "|restart { run 'true' }", "'restart' belongs in watch { }, not in healthy { }"),
         new Wrong("when", "|eror == refused", "no such word 'eror' in when: { }; did you mean 'error'?"),
-        new Wrong("when", "error == |refussed", "no such word 'refussed' in when: { }; did you mean 'refused'?"),
+        new Wrong("when", "error == |refussed",
+            "no such word 'refussed' in when: { }; did you mean 'refused'?"),
         new Wrong("when", "|url 'http://x/'", "'url' is not used like this; write: url == …"),
         new Wrong("top", "def web(name) { |watch(name) { url 'http://127.0.0.1:1/' } }",
             "'watch' is not used like this; write: watch('name') { … } (give the function types, so that "
@@ -226,14 +231,16 @@ class RulesTest {
         new Wrong("restart", "call { |stop 'x' }", "'stop' belongs in restart { }, not in the file"),
         new Wrong("restart", "call { |System.exit(0) }", "'exit' would end watchdog itself"),
         new Wrong("top", "|Runtime.runtime.halt(1)", "'halt' would end watchdog itself"),
-        new Wrong("watch", "|retries 3", "no such word 'retries' in watch { }; write: attempts 3, every: 2.seconds"),
+        new Wrong("watch", "|retries 3",
+            "no such word 'retries' in watch { }; write: attempts 3, every: 2.seconds"),
         new Wrong("watch", "|interval 5.minutes",
             "no such word 'interval' in watch { }; write: the times of the passes into the crontab"),
         new Wrong("watch", "|header 'A: b'", "'header' is not used like this; write: header 'name', 'value'"),
         new Wrong("watch", "|notify 'pushover'",
             "'notify' is not used like this; write: notify pushover(…), on: […], orElse: pushover(…), or "
                 + "notify(on: […], orElse: pushover(…)) { … }"),
-        new Wrong("watch", "notify |slack", "'slack' is not used like this; write: slack(url: 'url', trust: 'trust')"),
+        new Wrong("watch", "notify |slack",
+            "'slack' is not used like this; write: slack(url: 'url', trust: 'trust')"),
         new Wrong("healthy", "body |contains 'x'", "write a dot and parentheses: body.contains('…')"),
         new Wrong("healthy", "body.contains(|x)",
             "no such word 'x' in healthy { }; if it is a text, put it in quotes: 'x'; if it is a variable, "
@@ -245,10 +252,14 @@ class RulesTest {
         new Wrong("top", "services: |[1]", "no such word 'services' in the file"),
         new Wrong("top", "|restart { run 'x' }",
             "'restart' alone does nothing; use its value, for example: notify pushover(…)"),
-        new Wrong("top", "|slack(url: 'http://x/')", "'slack' alone does nothing; use its value, for example: notify pushover(…)"),
-        new Wrong("watch", "|ntfy(topic: 'x')", "'ntfy' alone does nothing; use its value, for example: notify pushover(…)"));
+        new Wrong("top", "|slack(url: 'http://x/')",
+            "'slack' alone does nothing; use its value, for example: notify pushover(…)"),
+        new Wrong("watch", "|ntfy(topic: 'x')",
+            "'ntfy' alone does nothing; use its value, for example: notify pushover(…)"));
 
-    /** One file for all: that each is told proves that all are told in one go, also in blocks that do not run. */
+    /**
+     * One file for all: that each is told proves that all are told in one go, also in blocks that do not run.
+     */
     @TestFactory Stream<DynamicTest> everyMistakeIsToldWithItsPlaceAndItsLine() {
         String told = refused(numbered(MISSPELT.size(), n -> MISSPELT.get(n).text(n)));
         return IntStream.range(0, MISSPELT.size()).mapToObj(n -> DynamicTest.dynamicTest(
@@ -309,7 +320,7 @@ class RulesTest {
         says(refused(rules.replace("~", "\n")), "rules.groovy:" + sentence + "\n");
     }
 
-    // ---- mistakes that loading finds ----------------------------------------------------------------------------
+    // ---- mistakes that loading finds ------------------------------------------------------------------
 
     private record Contrary(String line, String sentence) { }
 
@@ -403,15 +414,16 @@ class RulesTest {
     }
 
     @Test void aFileThatIsTooLongForGroovyIsToldWhatToDo() {
-        says(refused("watch('a') { tcp 'localhost:1' }\n".repeat(5000)), "rules.groovy: there are too many lines "
-            + "for Groovy; write similar watches with a loop or a function\n");
+        says(refused("watch('a') { tcp 'localhost:1' }\n".repeat(5000)),
+            "rules.groovy: there are too many lines for Groovy; "
+                + "write similar watches with a loop or a function\n");
     }
 
     @Test void anEndlessRecursionIsAMistakeLikeAnyOther() {
         says(refused("void again() { again() }\nagain()\n"), "StackOverflowError");
     }
 
-    // ---- files that are no rules --------------------------------------------------------------------------------
+    // ---- files that are no rules ----------------------------------------------------------------------
 
     @Test void aMissingFileIsNamedWithWhatToDo() {
         Run run = new TestFolder(folder).watchdog("check");
@@ -448,7 +460,7 @@ class RulesTest {
         assertEquals(2, new TestFolder(folder).watchdog().exit());
     }
 
-    // ---- plain Groovy -------------------------------------------------------------------------------------------
+    // ---- plain Groovy ---------------------------------------------------------------------------------
 
     @Test void loopsFunctionsAndInterpolationMakeWatches() {
         Run run = home("""
@@ -457,7 +469,8 @@ class RulesTest {
             def hosts = ['a', 'b']
             for (h in hosts) watch("loop-$h") { url name(h) }
             hosts.each { h -> watch("each-$h") { url identity(name(h)) } }
-            if (host == 'no machine has this name') { watch('never') { } } else { watch('else') { tcp "${'localhost'}:1" } }
+            if (host == 'no machine has this name') { watch('never') { } } \
+            else { watch('else') { tcp "${'localhost'}:1" } }
             """).watchdog("validate");
         assertEquals("", run.err());
         assertEquals("""
@@ -466,7 +479,8 @@ class RulesTest {
             each-a: GET http://a.example.com/identity
             each-b: GET http://b.example.com/identity
             else: connect to localhost:1
-            """, run.out().lines().filter(line -> line.matches("(loop|each|else).*")).map(line -> line.replaceAll("; .*", ""))
+            """, run.out().lines().filter(line -> line.matches("(loop|each|else).*"))
+            .map(line -> line.replaceAll("; .*", ""))
             .collect(Collectors.joining("\n", "", "\n")));
     }
 
@@ -552,7 +566,8 @@ class RulesTest {
         Run run = home("watch('a') { tcp 'localhost:1'; restart { start 'cat /dev/null > /dev/null 2>&1 &' "
             + "} }\n").watchdog("validate");
         assertEquals(2, run.exit());
-        says(run.err(), "no shell runs here, so '>' stays as it is; for a shell begin the command with sh -c");
+        says(run.err(),
+            "no shell runs here, so '>' stays as it is; for a shell begin the command with sh -c");
     }
 
     @Test void timesOfAllUnitsAreRead() {
@@ -586,7 +601,7 @@ class RulesTest {
         says(run.out(), "restart when error == refused: run 'true'");
     }
 
-    // ---- conditions ---------------------------------------------------------------------------------------------
+    // ---- conditions -----------------------------------------------------------------------------------
 
     private record Case(String conditions, String verdict, String reason) { }
 
@@ -688,7 +703,8 @@ class RulesTest {
 
     @Test void aHugeBodyDoesNotFloodTheOutput() {
         Run run = home("""
-            watch('huge') { url '%1$s'; attempts 1; healthy { body.startsWith('needle') && body.contains('thimble') } }
+            watch('huge') { url '%1$s'; attempts 1; \
+            healthy { body.startsWith('needle') && body.contains('thimble') } }
             """.formatted(at("/huge"))).watchdog("check", "--verbose");
         assertEquals(1, run.exit());
         says(run.out(), "body.startsWith('needle') && body.contains('thimble'); got HTTP 200, 'needlexxx");
@@ -702,7 +718,8 @@ class RulesTest {
                 attempts 1
                 within 1.millisecond
                 restart(when: { error == refused }) { run 'touch wrong' }
-                restart(when: { status == 401 && header('X-Two') == 'yes' && error == none }) { run 'touch right' }
+                restart(when: { status == 401 && header('X-Two') == 'yes' && error == none }) \
+            { run 'touch right' }
                 restart { run 'touch otherwise' }
             }
             watch('b') {
@@ -720,7 +737,7 @@ class RulesTest {
             assertFalse(Files.exists(folder.resolve(made)), run.toString())));
     }
 
-    // ---- compiled once ------------------------------------------------------------------------------------------
+    // ---- compiled once --------------------------------------------------------------------------------
 
     private static final String TWO_SIDES = "watch('a') { url '%s'; attempts 1; healthy { status == %d } }\n";
 
@@ -795,7 +812,7 @@ class RulesTest {
 
     private List<String> said() throws IOException { return Files.readAllLines(folder.resolve("said")); }
 
-    // ---- the reference ------------------------------------------------------------------------------------------
+    // ---- the reference --------------------------------------------------------------------------------
 
     private static final Path REFERENCE = Path.of("docs/reference.groovy");
 

@@ -109,10 +109,12 @@ class ScheduleTest {
 
     /** After an update, --install without options changes nothing that a person has chosen. */
     @Test void theIntervalAndThePageOfTheLastInstallAreKept() throws IOException {
-        home.file("rules.groovy", "watch('it') { command 'true' }").watchdog("--rules", "rules.groovy").exits(0);
+        home.file("rules.groovy", "watch('it') { command 'true' }")
+            .watchdog("--rules", "rules.groovy").exits(0);
         Files.writeString(home.state().resolve("schedule"), "600");
         Files.writeString(home.state().resolve("page"), "/srv/www/i.html");
-        home.watchdog("schedule", "--rules", "rules.groovy").says("*/10 * * * * ").says("--page /srv/www/i.html ");
+        home.watchdog("schedule", "--rules", "rules.groovy")
+            .says("*/10 * * * * ").says("--page /srv/www/i.html ");
         home.watchdog("schedule", "--rules", "rules.groovy", "--every", "5m").says("*/5 * * * * ");
     }
 
