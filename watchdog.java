@@ -1625,13 +1625,14 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust, InetSock
 
     public Response check(Checker checker, Duration timeout) {
         if (missingSecret != null) throw new MissingSecretException(missingSecret);
+        OkHttpClient client = checker.http().client(trust);
         Deadline deadline = Deadline.in(timeout);
         ExchangeTimer timer = new ExchangeTimer();
         HttpUrl url = request.url();
         try {
             Request next = request;
             for (int i = 0; i <= MAX_REDIRECTS; i++) {
-                Call call = checker.http().call(next, deadline, trust, connectTo, timer);
+                Call call = HttpClients.call(client, next, deadline, connectTo, timer);
                 try (var response = call.execute()) {
                     next = redirects.next(url, response);
                     if (next == null) return read(response, url, timer);
@@ -1779,10 +1780,15 @@ final class HttpClients {
             .followRedirects(false).followSslRedirects(false).build();
     }
 
+    /** {@code authorities}: a PEM file of more to trust, or null. */
+    OkHttpClient client(Path authorities) {
+        return authorities == null ? client.join() : trust(client.join(), authorities);
+    }
+
     /** Always opens a new connection, to prove that connecting works; limits the whole call.
      *  {@code connectTo}: another address for the same request, or null. */
-    Call call(Request request, Deadline deadline, Path trust, InetSocketAddress connectTo,
-              ExchangeTimer timer) {
+    static Call call(OkHttpClient client, Request request, Deadline deadline,
+                     InetSocketAddress connectTo, ExchangeTimer timer) {
         Duration limit = Collections.max(List.of(deadline.left(), Duration.ofMillis(1))); // 0: none
         HttpUrl url = request.url();
         Request.Builder sent = request.newBuilder();
@@ -1790,8 +1796,7 @@ final class HttpClients {
             sent.header("User-Agent", "watchdog/" + watchdog.VERSION);
         if (request.header("Authorization") == null && !url.username().isEmpty())
             sent.header("Authorization", Credentials.basic(url.username(), url.password()));
-        OkHttpClient.Builder builder = trust == null ? client.join().newBuilder()
-            : trust(client.join(), trust);
+        OkHttpClient.Builder builder = client.newBuilder();
         if (connectTo != null) {
             builder.dns(host -> Dns.SYSTEM.lookup(connectTo.getHostString()));
             sent.header("Host", url.uri().getAuthority().replaceFirst(".*@", ""))
@@ -1804,7 +1809,7 @@ final class HttpClients {
     }
 
     /** With the certificate authorities of a file besides the system's. */
-    static OkHttpClient.Builder trust(OkHttpClient client, Path file) {
+    static OkHttpClient trust(OkHttpClient client, Path file) {
         try (var in = Files.newInputStream(file)) {
             KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
             store.load(null, null);
@@ -1818,9 +1823,9 @@ final class HttpClients {
             SSLContext context = SSLContext.getInstance("TLS");
             context.init(null, trust.getTrustManagers(), null);
             return client.newBuilder().sslSocketFactory(context.getSocketFactory(),
-                (X509TrustManager) trust.getTrustManagers()[0]);
+                (X509TrustManager) trust.getTrustManagers()[0]).build();
         } catch (IOException | GeneralSecurityException e) {
-            throw new IllegalArgumentException(
+            throw new IllegalStateException(
                 "cannot read certificates from " + file + ": " + Text.thrown(e));
         }
     }
@@ -2704,7 +2709,8 @@ final class Notifier {
     /** A 200 may say no; of Pushover 429 means that no quota is left. */
     DeliveryResult exchange(Request request, Path trust, Instant since, boolean pushover) {
         ExchangeTimer timer = new ExchangeTimer();
-        Call call = context.clients.call(request, Deadline.in(TIMEOUT), trust, null, timer);
+        Call call = HttpClients.call(context.clients.client(trust), request,
+            Deadline.in(TIMEOUT), null, timer);
         try (var response = call.execute()) {
             int code = response.code();
             String body = response.peekBody(4096).string(), to = response.header("Location");
@@ -4179,7 +4185,11 @@ final class RulesLoader {
 
     Path certificates(String name) {
         Path pem = name == null ? null : file.resolveSibling(name);
-        if (pem != null) valid(() -> HttpClients.trust(new OkHttpClient(), pem), null);
+        try {
+            if (pem != null) HttpClients.trust(new OkHttpClient(), pem);
+        } catch (IllegalStateException e) { // the other watches go on
+            warnings.add(file.getFileName() + ":" + currentLine() + ": " + e.getMessage());
+        }
         return pem;
     }
 

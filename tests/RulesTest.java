@@ -364,7 +364,6 @@ class RulesTest {
         in("watch('n7') { tcp 'x:1' }", "there are two watches with the name 'n7'; the first is in line 8"),
         in("watch('') { tcp 'x:1' }", "watch '' needs a name of one line and at most 60 characters"),
         in("watch('a\\nb') { tcp 'x:1' }", "watch 'a b' needs a name of one line and at most 60 characters"),
-        in("watch('n24') { url 'http://x/'; trust 'nosuch.pem' }", "cannot read certificates from "),
         in("watch('n25') { url 'http://x/'; header 'X Y', 'z' }",
             "watch 'n25' cannot be requested: unexpected char 0x20 at 1 in header name: X Y"),
         in("watch('n26') { url 'http://x/'; method 'GET'; send 'x' }",
@@ -560,6 +559,21 @@ class RulesTest {
     @Test void anAssertOutsideOfHealthyIsToldAsOne() {
         says(refused("def n = [1]\nwatch('a') { tcp 'localhost:1'; assert n.size() == 2 }\n"),
             "rules.groovy:2: this is not true: n.size() == 2");
+    }
+
+    /** A file that has vanished since is no reason to check nothing. */
+    @Test void withoutItsCertificatesOneWatchIsInconclusive() {
+        TestFolder home = home("watch('a') { url 'https://localhost:1/'; trust 'nosuch.pem'; "
+            + "restart { run 'touch restarted' } }\n"
+            + "watch('b') { command 'true' }\n");
+        String sentence = "rules.groovy:1: cannot read certificates from " + folder.resolve("nosuch.pem");
+        Run pass = home.watchdog();
+        assertEquals(2, pass.exit(), pass.toString());
+        says(pass.out(), "a  inconclusive");
+        says(pass.out(), "b  healthy");
+        says(pass.err(), sentence);
+        says(home.watchdog("validate").err(), sentence);
+        assertFalse(Files.exists(folder.resolve("restarted")));
     }
 
     @Test void validateSaysThatNoShellRuns() {
