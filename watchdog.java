@@ -5156,7 +5156,7 @@ record WatchStatus(String name, String state, Instant since, Instant pausedUntil
         String text = name + ": " + state;
         if (pausedUntil != null) text += " " + Text.until(pausedUntil);
         else text += since == null ? ", not checked yet" : " since " + Text.at(since);
-        if (reason != null) text += "\n    down: " + reason;
+        if (reason != null) text += "\n    found down: " + reason;
         if (lastRestart != null) text += "\n    last restart " + Text.at(lastRestart.at()) + ": "
             + lastRestart.inWords();
         if (per != null) text += "\n    restarts left: " + restartsLeft + " of " + limit + " per "

@@ -475,7 +475,7 @@ class CommandLineTest {
         Run people = home.watchdog("status"), programs = home.watchdog("status", "--json");
         assertEquals(0, people.exit());
         says(people.out(), "plex: unhealthy since ");
-        says(people.out(), "\n    down: expected status in 200..299, but status was 530; got 'hello'\n"
+        says(people.out(), "\n    found down: expected status in 200..299, but status was 530; got 'hello'\n"
             + "    last restart ");
         says(people.out(),
             "run 'touch restarted' (did not help)\n    restarts left: 2 of 3 per 1 h\n    uptime: unknown");

@@ -57,7 +57,7 @@ class SetupTest {
 
     /** {@code programs}: what is on PATH; {@code enabled}: what the service managers know. */
     @ParameterizedTest @CsvSource(delimiter = '|', nullValues = "-", value = {
-        "-            | - | // restart { run 'sudo -n systemctl restart plexmediaserver' }",
+        "-            | - | // restart { run 'sudo -n systemctl restart NAME-OF-YOUR-SERVICE' }",
         "cloudflared  | - | start 'cloudflared tunnel --no-autoupdate run'",
         "cloudflared  | is-enabled cloudflared | run 'sudo -n systemctl restart cloudflared'",
         "cloudflared  | print system/com.cloudflare.cloudflared | run 'sudo -n launchctl kickstart -k "

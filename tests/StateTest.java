@@ -82,7 +82,7 @@ class StateTest {
             """),
         entry("status, down", """
             plex: unhealthy since 2026-03-03 08:05
-                down: expected status == 200, but status was 530; got 'error code: 1033'
+                found down: expected status == 200, but status was 530; got 'error code: 1033'
                 last restart 2026-03-03 08:05: run 'tests/heal' (did not help)
                 restarts left: 1 of 2 per 1 h
                 uptime: 0 % in 24 h, 0 % in 2 days

@@ -94,7 +94,7 @@ public final class setup implements Callable<Integer> {
             %s
                 // <- edit: choose one, put its secrets into rules.secrets, and remove the //
                 // notify pushover(token: secret('PUSHOVER_TOKEN'), user: secret('PUSHOVER_USER'))
-                // notify ntfy(topic: 'a name that nobody can guess')
+                // notify ntfy(topic: 'a-name-that-nobody-can-guess')
             }
             """.formatted(isPublic ? INTERNET : "",
             quote(isPublic ? host.replaceFirst("\\..*", "") : "service"), quote(address),
@@ -117,9 +117,9 @@ public final class setup implements Callable<Integer> {
         if (url == null) return null;
         Response response = work.checker().checkOnce(rules.watches())
             .get(rules.watches().get(0)).response();
-        say("found", address + (response.status() == 0 ? " does not answer: "
-            + response.failureText() : " answers "
-            + response.got(false).replaceFirst("; got ", "")));
+        if (response.status() == 0) say("error", address + " does not answer: "
+            + response.failureText());
+        else say("found", address + " answers " + response.got(false).replaceFirst("; got ", ""));
         return response;
     }
 
@@ -164,8 +164,8 @@ public final class setup implements Callable<Integer> {
     private String remedy(boolean isPublic) {
         String program = output("command -v cloudflared"), user = output("id -u");
         if (program.isEmpty() || !isPublic) return """
-            // <- edit: the command that restarts your service, and remove //
-            // restart { run 'sudo -n systemctl restart plexmediaserver' }
+            // <- edit: choose one, with the command of your own service, and remove the //
+            // restart { run 'sudo -n systemctl restart NAME-OF-YOUR-SERVICE' }
             // restart { stop 'my-server --port 80'; start 'my-server --port 80' }
             """;
         for (String[] service : SERVICES) {
