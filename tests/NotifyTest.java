@@ -26,6 +26,7 @@ import mockwebserver3.SocketEffect;
 import okhttp3.tls.HandshakeCertificates;
 
 import org.junit.jupiter.api.AfterAll;
+import java.util.function.BooleanSupplier;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
@@ -117,6 +118,7 @@ class NotifyTest {
                 [says: event.title, of: event.watch, was: event.kind.name()]
             }
             """, "restart { run 'touch plex.up' }");
+        whenTold(() -> inbox.requests.size() >= 7);
         assertEquals(0, pass().exit());
         String down = sentence("down"), both = "plex is down\n" + down;
         assertJson("/po/1/messages.json", Map.of("token", "app", "user", "me", "title", "plex is down",
@@ -155,6 +157,7 @@ class NotifyTest {
 
     @Test void aCommandGetsTheMessageAsItsLastArgumentAndInVariables() throws IOException {
         watched("notify command('tests/tell-all first')", "restart { run 'touch plex.up' }");
+        whenTold(() -> Files.exists(folder.resolve("last")));
         pass();
         assertEquals("plex is healthy again: " + sentence("healed"), read("last"));
         assertEquals("""
@@ -179,6 +182,7 @@ class NotifyTest {
                 new File('%s/closure') << "$event.kind $event.watch $event.title|$event.text|$event.at\\n"
             }
             """.formatted(folder), "restart { run 'touch plex.up' }");
+        whenTold(() -> Files.exists(folder.resolve("closure")));
         pass();
         assertEquals("down plex plex is down|" + sentence("down") + "|2026-03-01T08:00:00Z",
             Files.readAllLines(folder.resolve("closure")).get(0));
@@ -264,6 +268,7 @@ class NotifyTest {
             }
             watch('other') { tcp '127.0.0.1:1'; attempts 1 }
             """.formatted(plex.url()).replace("@", inbox.url("")));
+        whenTold(() -> inbox.requests.size() >= 2);
         pass();
         assertEquals(List.of("plex and other are down", "plex is healthy again"), inbox.titles("/all"));
         assertEquals(List.of("plex is healthy again"), inbox.titles("/good"));
@@ -310,6 +315,7 @@ class NotifyTest {
                 }
             }
             """.formatted(inbox.url("/hook"), plex.url()));
+        whenTold(() -> !inbox.requests.isEmpty());
         Run run = pass();
         assertEquals(0, run.exit());
         assertEquals(1, plex.restarts());
@@ -835,16 +841,20 @@ class NotifyTest {
     }
 
     /** Plex with these lines; `@` stands for the address of the inbox. */
+    /** The restart helps only when the first message has gone: on a busy machine both would be one message. */
+    private void whenTold(BooleanSupplier told) { plex.ready = told; }
+
     private void watched(String... lines) {
+        boolean heals = String.join("", lines).contains("plex.up");
         home.rules("""
             watch('plex') {
                 url '%s'
                 attempts 1
-                within 200.milliseconds
+                within %s
                 healthy { status == 200 }
             %s
             }
-            """.formatted(plex.url(), String.join("\n", lines).replace("'@", "'" + inbox.url(""))));
+            """.formatted(plex.url(), heals ? "30.seconds" : "200.milliseconds", String.join("\n", lines).replace("'@", "'" + inbox.url(""))));
     }
 
     private void script(String name, String text) throws IOException {

@@ -140,7 +140,7 @@ class PolicyTest {
                 command 'false'
                 attempts 1
                 within 1.millisecond
-                restart { sh 'sleep 1; echo AFTER >> ran', timeout: 100.milliseconds }
+                restart { sh 'sleep 15; echo AFTER >> ran', timeout: 100.milliseconds }
             }
             """);
         for (int i = 0; i < 3; i++) passAfter(Duration.ofMinutes(5)).exits(1);

@@ -879,8 +879,13 @@ class RestartTest {
     }
 
     private Process start(String... words) throws IOException {
-        Process process =
-            new ProcessBuilder(words).directory(folder.toFile()).redirectErrorStream(true).start();
+        ProcessBuilder builder = new ProcessBuilder(words).directory(folder.toFile()).redirectErrorStream(true);
+        Process process;
+        try {
+            process = builder.start();
+        } catch (IOException busy) { // another test forks while this one's script is open for writing
+            process = builder.start();
+        }
         started.add(process);
         return process;
     }

@@ -2,6 +2,7 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.function.BooleanSupplier;
 
 /**
  * A service on loopback that is healthy while a file exists: any remedy can start it with `touch NAME.up`.
@@ -15,6 +16,8 @@ final class Service implements AutoCloseable {
     volatile String body = "error code: 1033";
     /** Called at the first healthy answer after an unhealthy one. */
     volatile Runnable whenBack = () -> { };
+    /** Until then it stays down, also when it has been restarted. */
+    volatile BooleanSupplier ready = () -> true;
     private boolean wasUp = true;
 
     Service(Path folder, String name) {
@@ -24,7 +27,7 @@ final class Service implements AutoCloseable {
     }
 
     private synchronized TestServer.Answer answer() {
-        boolean up = up();
+        boolean up = up() && ready.getAsBoolean();
         if (up && !wasUp) whenBack.run();
         wasUp = up;
         return up ? new TestServer.Answer(200, "ok") : new TestServer.Answer(status, body);
