@@ -60,7 +60,7 @@ class SoakTest {
             watch('plex') {
                 url '%s'
                 attempts 1
-                within 300.milliseconds
+                within 5.seconds
                 limit 1000, per: 1.hour
                 restart {
                     %s

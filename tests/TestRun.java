@@ -62,8 +62,8 @@ class TestRun implements TestExecutionListener {
     }
 
     /**
-     * Classes run at the same time, each in one thread. Four, because two cores are usual, and the first two
-     * classes, CronTest and TunnelTest, only wait. A class that changes what all share needs @ResourceLock or
+     * Classes run at the same time, each in one thread. Three, because two cores are usual, and the first
+     * class, CronTest, only waits. A class that changes what all share needs @ResourceLock or
      * @Isolated.
      */
     private static LauncherDiscoveryRequest request(List<String> words) throws Exception {
@@ -75,7 +75,7 @@ class TestRun implements TestExecutionListener {
                 .configurationParameter("junit.jupiter.execution.parallel.mode.default", "same_thread")
                 .configurationParameter("junit.jupiter.execution.parallel.mode.classes.default", "concurrent")
                 .configurationParameter("junit.jupiter.execution.parallel.config.strategy", "fixed")
-                .configurationParameter("junit.jupiter.execution.parallel.config.fixed.parallelism", "4")
+                .configurationParameter("junit.jupiter.execution.parallel.config.fixed.parallelism", "3")
                 .configurationParameter("junit.jupiter.testclass.order.default",
                         "org.junit.jupiter.api.ClassOrderer$OrderAnnotation")
                 // No test takes this long: a test that hangs fails by name and does not stop the whole run.
