@@ -782,6 +782,7 @@ final class Context {
 record Workspace(Context context, Rules rules, boolean brokenRules, List<String> problems,
                  StateStore store, CommandRunner runner, Checker checker, Notifier notifier) {
     Instant now() { return context.env.now(); }
+    int exitCode() { return problems.isEmpty() ? 0 : 2; }
 }
 
 /** One check-and-heal pass, as cron runs it. */
@@ -853,7 +854,7 @@ record PassCommand(Context context) {
 
         boolean failed = context.printer.hasWarned || !store.warnings().isEmpty();
         int exit = context.printer.results(results, silent ? List.of() : problems,
-            failed ? 4 : problems.isEmpty() ? 0 : 2);
+            failed ? 4 : work.exitCode());
         if (!silent) undelivered.forEach(context.printer::warn);
         store.warnings().forEach(context.printer::warn);
         return exit;
@@ -901,7 +902,7 @@ record CheckCommand(Context context) {
 
     static int check(Workspace work, List<Watch> watches) {
         Collection<WatchResult> results = new Pass(work, watches).judge(watches);
-        return work.context().printer.results(results, work.problems(), 0);
+        return work.context().printer.results(results, work.problems(), work.exitCode());
     }
 
     /** A URL and conditions, without a rules file. */
@@ -1101,7 +1102,7 @@ record TellCommand(Context context) {
         Model.Event test = new Model.Event(Model.EventKind.test, name == null ? "watchdog" : name,
             "test from watchdog", "If you can read this, this notification works.", now, now);
 
-        int exit = work.problems().isEmpty() ? 0 : 2;
+        int exit = work.exitCode();
         for (Model.Hook hook : hooks) {
             DeliveryResult result = work.notifier().attempt(hook, test);
             context.printer.say(hook.label() + ": " + result.text(), "hook", hook.label(),
@@ -1366,13 +1367,12 @@ final class Pass {
     }
 
     private void runRestart(WatchResult result, Model.Remedy remedy) {
-        Duration within = result.watch.policy().within();
         Consumer<String> progress = work.context().printer::progress;
         progress.accept(result.watch.name() + ": restarting");
         result.restart = work.runner().run(result.watch, remedy.steps());
-        result.within = work.runner().deadline().sooner(within);
         if (!result.restart.hasFailed()) progress.accept(result.watch.name()
-            + ": checking until it is healthy, for up to " + Text.time(within));
+            + ": checking until it is healthy, for up to "
+            + Text.time(result.watch.policy().within()));
     }
 
     private boolean hold(WatchResult result, String why) {
@@ -1411,6 +1411,7 @@ final class Pass {
             && !unhealthy.remedies().isEmpty() ? all.get(unhealthy.remedies().get(0))
             : all.stream().filter(any -> any.when() == null).findFirst().orElse(all.get(0));
         runRestart(result, remedy);
+        result.within = work.runner().deadline().sooner(watch.policy().within());
         waitUntilHealthy(List.of(result));
         store.put(watch, store.of(watch).withRestart(new RestartRecord(work.now(),
             RestartRecord.ON_REQUEST, remedy.inWords(), result.isHealthy() ? RestartRecord.HELPED
@@ -2280,7 +2281,7 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
         return new RunningCommand(words, builder.start(), output, begin);
     }
 
-    /** A session of its own links a process to all that it starts, and to nothing of cron's. */
+    /** A new session links a process to all that it starts, and to nothing of cron's. */
     private List<String> ownSession() {
         if (find("setsid", folder, path) != null) return List.of("setsid");
         if (find("perl", folder, path) != null) return List.of("perl", "-MPOSIX", "-e",
@@ -2766,7 +2767,7 @@ final class MessageText {
         String since = Text.at(incident.since()) + ": ";
         String often = "Failed " + (incident.relapses() + 1) + " times since " + since;
         String tried = tried(r, incident), time = Text.time(incident.since(), now);
-        // That the limit is reached is a message of its own.
+        // Another message says that the limit is reached.
         boolean gaveUpNext = kind != Model.EventKind.gave_up
             && r.decision.events().contains(Model.EventKind.gave_up);
         String plan = gaveUpNext ? "" : plan(r);
@@ -2802,7 +2803,7 @@ final class MessageText {
     }
 
     /** All messages that wait for one hook, as one: what is still open first. Of an incident that
-     *  has ended only its last end is said, and what came after that. */
+     *  has ended only its last end is reported, and what came after that. */
     static Model.Event merged(List<Model.Event> waiting, Instant now) {
         Map<String, Integer> ends = new HashMap<>();
         for (int i = 0; i < waiting.size(); i++)
@@ -4936,7 +4937,7 @@ final class RulesCompiler {
  * block is which, and reports what would be valid Groovy but mean something else.
  */
 final class DslTransformer extends ClassCodeExpressionTransformer {
-    static final String LINE = "line"; // of a call that is a line of its own: the block around it
+    static final String LINE = "line"; // of a call that is a whole line: the block around it
     static final Map<String, Long> UNITS = Map.of("milliseconds", 1_000_000L,
         "seconds", 1_000_000_000L, "minutes", 60_000_000_000L, "hours", 3_600_000_000_000L,
         "days", 86_400_000_000_000L);
@@ -5230,9 +5231,9 @@ final class Printer {
         if (wanted && !options.json) line(text);
     }
 
-    /** Returns the exit code: the worst of {@code exit}, the verdicts and the problems. */
+    /** Returns the exit code: the worst of {@code exit} and the verdicts. */
     int results(Collection<WatchResult> results, List<String> problems, int exit) {
-        int worst = problems.isEmpty() ? exit : ExitException.worst(exit, 2);
+        int worst = exit;
         for (WatchResult result : results)
             worst = ExitException.worst(worst, result.verdict().exitCode());
         if (options.json)
