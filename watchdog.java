@@ -86,6 +86,7 @@ import org.codehaus.groovy.transform.stc.StaticTypeCheckingVisitor;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
+import picocli.CommandLine.ParentCommand;
 import picocli.CommandLine.ScopeType;
 import picocli.AutoComplete;
 import picocli.CommandLine;
@@ -400,9 +401,12 @@ record WatchState(String probe, String state, Instant since, String recent,
 
 // === 2. The command line =======================================================================
 
-/** The commands; each goes on in section 3. */
+/** A pass, and what all commands share; the other commands are in section 3. */
 @Command(name = "watchdog", version = "watchdog " + watchdog.VERSION,
     sortOptions = false, usageHelpAutoWidth = true, abbreviateSynopsis = true,
+    subcommands = {CheckCommand.class, ValidateCommand.class, StatusCommand.class,
+        LogCommand.class, PauseCommand.class, ResumeCommand.class, TellCommand.class,
+        RestartCommand.class},
     header = {"Checks the services in rules.groovy, restarts what is down, and notifies you.", "",
         "  watchdog                       one check-and-heal pass, as cron runs it",
         "  watchdog check                 check everything, change nothing",
@@ -418,6 +422,7 @@ record WatchState(String probe, String state, Instant since, String recent,
         "4:the pass could not do its own work", "75:another pass is running"})
 public final class watchdog implements Callable<Integer> {
     static final String VERSION = "1.0.0";
+    static final List<String> TOOLS = List.of("setup", "schedule", "report", "drill");
 
     @Parameters(arity = "0..*", paramLabel = "NAME",
         description = "Only these watches, and those that they depend on.")
@@ -488,7 +493,7 @@ public final class watchdog implements Callable<Integer> {
     /** The scripts in tools/ are commands too, where they are on the class path. */
     private static CommandLine commandLine(Environment env) {
         CommandLine line = new CommandLine(new watchdog(env));
-        for (String tool : List.of("setup", "schedule", "report")) {
+        for (String tool : TOOLS) {
             try {
                 line.addSubcommand(Class.forName(tool));
             } catch (ClassNotFoundException notHere) {
@@ -500,65 +505,7 @@ public final class watchdog implements Callable<Integer> {
 
     static Set<String> commands() { return commandLine(null).getSubcommands().keySet(); }
 
-    @Override public Integer call() { return new PassCommand(context()).run(names, dryRun); }
-
-    Context context() { return new Context(env, this); }
-
-    @Command(description = {"Check and judge; no restarts, no messages, no state is saved.",
-        "With a URL: a one-off check without rules, with the time of each phase."})
-    int check(@Parameters(arity = "0..*", paramLabel = "NAME | URL [CONDITION]",
-            description = "Watches, or a URL and conditions such as 'status == 401'.")
-            List<String> targets) {
-        boolean oneOff = targets != null && !targets.isEmpty() && targets.get(0).contains("://");
-        if (!oneOff) return new CheckCommand(context()).run(targets);
-        verbose = true;
-        return new CheckCommand(context()).run(targets.get(0), targets.subList(1, targets.size()));
-    }
-
-    @Command(description = "Find every mistake in the rules, and print them in words.")
-    int validate() { return new ValidateCommand(context()).run(); }
-
-    @Command(description = "State, last restart, restart limit, uptime, undelivered messages.")
-    int status(@Parameters(arity = "0..*", paramLabel = "NAME",
-            description = "Only these watches, and those that they depend on.") List<String> only) {
-        return new StatusCommand(context()).run(only);
-    }
-
-    @Command(description = "What was down: one line for each incident, the newest last.")
-    int log(@Parameters(arity = "0..*", paramLabel = "NAME",
-            description = "Only these watches.") List<String> only, @Option(names = "--since",
-            paramLabel = "TIME", defaultValue = "7d",
-            description = "For example 12h or 30d; default: ${DEFAULT-VALUE}.") Duration since) {
-        return new LogCommand(context()).run(only == null ? List.of() : only, since);
-    }
-
-    @Command(description = "Pause a watch: no checks, no restarts.")
-    int pause(@Parameters(paramLabel = "NAME") String name, @Option(names = "--for",
-            paramLabel = "TIME", description = "For example 30m or 2h; default: until resume.")
-            Duration time) {
-        return new PauseCommand(context()).pause(name, time);
-    }
-
-    @Command(description = "End a pause.")
-    int resume(@Parameters(paramLabel = "NAME") String name) {
-        return new PauseCommand(context()).resume(name);
-    }
-
-    @Command(description = "Send a test message through each notify line, and print the result.")
-    int tell(@Parameters(arity = "0..1", paramLabel = "NAME") String name) {
-        return new TellCommand(context()).run(name);
-    }
-
-    @Command(description = "Restart a service now, and check that it is healthy again.")
-    int restart(@Parameters(paramLabel = "NAME") String name) {
-        return new RestartCommand(context()).run(name);
-    }
-
-    @Command(description = "Fire drill: stop a service, and prove that a pass restarts it.")
-    int drill(@Parameters(paramLabel = "NAME") String name,
-              @Option(names = "--yes", description = "Yes, stop the service.") boolean yes) {
-        return new DrillCommand(context()).run(name, yes);
-    }
+    @Override public Integer call() { return new PassCommand(new Context(env, this)).run(); }
 
     @Command(description = "Show this help, the help of a command, or all words of the rules.")
     int help(@Parameters(arity = "0..1", paramLabel = "COMMAND | rules") String topic)
@@ -785,52 +732,31 @@ record Workspace(Context context, Rules rules, boolean brokenRules, List<String>
     int exitCode() { return problems.isEmpty() ? 0 : 2; }
 }
 
-/** One check-and-heal pass, as cron runs it. */
-record PassCommand(Context context) {
-    private static final Duration LONG = Duration.ofMinutes(15);
-    private static final String REPORTED = " reported";
+/** A command; picocli sets its options and arguments. */
+abstract class Subcommand implements Callable<Integer> {
+    @ParentCommand watchdog options;
+    Context context;
 
-    int run(List<String> names, boolean dryRun) {
-        return locked(() -> pass(names, dryRun));
+    @Override public Integer call() {
+        context = new Context(options.env, options);
+        return run();
     }
 
-    int pass(List<String> names, boolean dryRun) {
+    /** Returns the exit code. */
+    abstract int run();
+}
+
+/** One check-and-heal pass, as cron runs it. */
+record PassCommand(Context context) {
+    int run() {
+        return new PassLock(context).hold(() -> pass(context.options.names));
+    }
+
+    int pass(List<String> names) {
+        boolean dryRun = context.options.dryRun;
         Workspace work = context.open(!dryRun);
         List<Watch> watches = work.rules().select(names);
         return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
-    }
-
-    /** No other pass, drill or restart on request runs meanwhile. */
-    int locked(IntSupplier work) {
-        Path file = context.folder.resolve("lock");
-        try (FileChannel lock = lock(file)) {
-            return work.getAsInt();
-        } catch (OverlappingFileLockException e) {
-            throw busy(file);
-        } catch (IOException e) {
-            throw ExitException.failure("watchdog: cannot close the lock: " + Text.thrown(e));
-        }
-    }
-
-    private FileChannel lock(Path file) {
-        if (context.isReadOnly()) return null;
-        return SecureFiles.orElse(() -> SecureFiles.lock(file, context.env.now()), e -> {
-            context.printer.warn("cannot lock " + file + ", so two passes may overlap");
-            return null;
-        });
-    }
-
-    /** With --quiet only of a pass that seems to hang, and once: cron mails what is printed. */
-    private ExitException busy(Path lock) {
-        String holder = SecureFiles.orElse(() -> SecureFiles.read(lock, 100), e -> "");
-        Instant since = Instant.ofEpochMilli(lock.toFile().lastModified());
-        boolean reported = holder.endsWith(REPORTED);
-        boolean hangs = reported || since.plus(LONG).isBefore(context.env.now());
-        if (context.options.quiet && (reported || !hangs)) return ExitException.busy(List.of());
-        if (hangs && !reported)
-            SecureFiles.orElse(() -> SecureFiles.append(lock, REPORTED), e -> null);
-        return ExitException.busy(List.of("watchdog: another pass is running"
-            + holder.replace(REPORTED, "") + (hangs ? "; if it hangs, end it with kill -9" : "")));
     }
 
     private int heal(Workspace work, List<Watch> watches) {
@@ -893,9 +819,59 @@ record PassCommand(Context context) {
     }
 }
 
-/** Checks and judges; changes nothing. */
-record CheckCommand(Context context) {
-    int run(List<String> names) {
+/** Held by a pass, a drill and a restart on request, so that only one of them runs at a time. */
+record PassLock(Context context) {
+    private static final Duration LONG = Duration.ofMinutes(15);
+    private static final String REPORTED = " reported";
+
+    int hold(IntSupplier work) {
+        Path file = context.folder.resolve("lock");
+        try (FileChannel lock = lock(file)) {
+            return work.getAsInt();
+        } catch (OverlappingFileLockException e) {
+            throw busy(file);
+        } catch (IOException e) {
+            throw ExitException.failure("watchdog: cannot close the lock: " + Text.thrown(e));
+        }
+    }
+
+    private FileChannel lock(Path file) {
+        if (context.isReadOnly()) return null;
+        return SecureFiles.orElse(() -> SecureFiles.lock(file, context.env.now()), e -> {
+            context.printer.warn("cannot lock " + file + ", so two passes may overlap");
+            return null;
+        });
+    }
+
+    /** With --quiet only of a pass that seems to hang, and once: cron mails what is printed. */
+    private ExitException busy(Path lock) {
+        String holder = SecureFiles.orElse(() -> SecureFiles.read(lock, 100), e -> "");
+        Instant since = Instant.ofEpochMilli(lock.toFile().lastModified());
+        boolean reported = holder.endsWith(REPORTED);
+        boolean hangs = reported || since.plus(LONG).isBefore(context.env.now());
+        if (context.options.quiet && (reported || !hangs)) return ExitException.busy(List.of());
+        if (hangs && !reported)
+            SecureFiles.orElse(() -> SecureFiles.append(lock, REPORTED), e -> null);
+        return ExitException.busy(List.of("watchdog: another pass is running"
+            + holder.replace(REPORTED, "") + (hangs ? "; if it hangs, end it with kill -9" : "")));
+    }
+}
+
+@Command(name = "check", description = {
+    "Check and judge; no restarts, no messages, no state is saved.",
+    "With a URL: a one-off check without rules, with the time of each phase."})
+final class CheckCommand extends Subcommand {
+    @Parameters(arity = "0..*", paramLabel = "NAME | URL [CONDITION]",
+        description = "Watches, or a URL and conditions such as 'status == 401'.")
+    List<String> targets = List.of();
+
+    @Override int run() {
+        if (!targets.isEmpty() && targets.get(0).contains("://"))
+            return check(targets.get(0), targets.subList(1, targets.size()));
+        return check(context, targets);
+    }
+
+    static int check(Context context, List<String> names) {
         Workspace work = context.open(false);
         return check(work, work.rules().select(names));
     }
@@ -906,7 +882,8 @@ record CheckCommand(Context context) {
     }
 
     /** A URL and conditions, without a rules file. */
-    int run(String url, List<String> conditions) {
+    private int check(String url, List<String> conditions) {
+        options.verbose = true;
         ExitException.mistakeIf(conditions.stream().anyMatch(word -> word.matches("\\s*|http.*")),
             "check takes one URL and conditions, for example 'status == 200'");
         String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
@@ -935,18 +912,16 @@ record CheckCommand(Context context) {
     }
 }
 
-/** Finds every mistake, and prints the rules in words. */
-final class ValidateCommand {
+@Command(name = "validate",
+    description = "Find every mistake in the rules, and print them in words.")
+final class ValidateCommand extends Subcommand {
     /** Words of the shell itself. */
     private static final String OF_SHELL = "if|for|while|until|case|cd|exec|export|set|trap|ulimit"
         + "|umask|eval|exit|read|wait|command|unset|\\.|:";
-    private final Context context;
     private final List<String> problems = new ArrayList<>();
     private Rules rules;
 
-    ValidateCommand(Context context) { this.context = context; }
-
-    int run() {
+    @Override int run() {
         Path file = context.rulesFile;
         rules = RulesLoader.load(file, RulesLoader.read(context.namedFile), context.env,
             context.secrets, new CompiledRules(Path.of("/dev/null/none")));
@@ -1022,9 +997,14 @@ final class ValidateCommand {
     }
 }
 
-/** What is remembered. */
-record StatusCommand(Context context) {
-    int run(List<String> names) {
+@Command(name = "status",
+    description = "State, last restart, restart limit, uptime, undelivered messages.")
+final class StatusCommand extends Subcommand {
+    @Parameters(arity = "0..*", paramLabel = "NAME",
+        description = "Only these watches, and those that they depend on.")
+    List<String> names = List.of();
+
+    @Override int run() {
         Workspace work = context.open(false);
         List<WatchStatus> all = work.rules().select(names).stream()
             .map(watch -> status(watch, work.store(), work.now())).toList();
@@ -1054,9 +1034,16 @@ record StatusCommand(Context context) {
     }
 }
 
-/** What happened while nobody looked. */
-record LogCommand(Context context) {
-    int run(List<String> names, Duration since) {
+@Command(name = "log",
+    description = "What was down: one line for each incident, the newest last.")
+final class LogCommand extends Subcommand {
+    @Parameters(arity = "0..*", paramLabel = "NAME", description = "Only these watches.")
+    List<String> names = List.of();
+    @Option(names = "--since", paramLabel = "TIME", defaultValue = "7d",
+        description = "For example 12h or 30d; default: ${DEFAULT-VALUE}.")
+    Duration since;
+
+    @Override int run() {
         Workspace work = context.open(false);
         names.forEach(work.rules()::get);
         Instant begin = work.now().minus(since);
@@ -1068,19 +1055,29 @@ record LogCommand(Context context) {
     }
 }
 
-/** Starts and ends a pause, also while a pass is running. */
-record PauseCommand(Context context) {
-    int pause(String name, Duration time) {
+@Command(name = "pause", description = "Pause a watch: no checks, no restarts.")
+final class PauseCommand extends Subcommand {
+    @Parameters(paramLabel = "NAME") String name;
+    @Option(names = "--for", paramLabel = "TIME",
+        description = "For example 30m or 2h; default: until resume.")
+    Duration time;
+
+    @Override int run() {
         Workspace work = context.open(false);
         work.rules().get(name);
-        Instant until = time == null ? Text.FOREVER : context.env.now().plus(time);
+        Instant until = time == null ? Text.FOREVER : work.now().plus(time);
         context.orExit("cannot save the pause", () -> work.store().pause(name, until));
         context.printer.say(name + " is paused " + Text.until(until) + "; end the pause with: "
             + "watchdog resume " + Text.command(List.of(name)), "name", name, "pausedUntil", until);
         return 0;
     }
+}
 
-    int resume(String name) {
+@Command(name = "resume", description = "End a pause.")
+final class ResumeCommand extends Subcommand {
+    @Parameters(paramLabel = "NAME") String name;
+
+    @Override int run() {
         Workspace work = context.open(false);
         work.rules().get(name);
         boolean paused = context.orExit("cannot end the pause", () -> work.store().resume(name));
@@ -1090,9 +1087,12 @@ record PauseCommand(Context context) {
     }
 }
 
-/** Sends a test message through the hooks. */
-record TellCommand(Context context) {
-    int run(String name) {
+@Command(name = "tell",
+    description = "Send a test message through each notify line, and print the result.")
+final class TellCommand extends Subcommand {
+    @Parameters(arity = "0..1", paramLabel = "NAME") String name;
+
+    @Override int run() {
         Workspace work = context.open(false);
         List<Model.Hook> used = name == null ? work.rules().hooks()
             : work.rules().get(name).hooks();
@@ -1117,10 +1117,14 @@ record TellCommand(Context context) {
     }
 }
 
-/** A restart on request, whatever the check says; it sends no message. */
-record RestartCommand(Context context) {
-    int run(String name) {
-        return new PassCommand(context).locked(() -> {
+/** Whatever the check says; it sends no message. */
+@Command(name = "restart",
+    description = "Restart a service now, and check that it is healthy again.")
+final class RestartCommand extends Subcommand {
+    @Parameters(paramLabel = "NAME") String name;
+
+    @Override int run() {
+        return new PassLock(context).hold(() -> {
             Workspace work = context.open(true);
             Watch watch = work.rules().get(name);
             ExitException.mistakeIf(watch.remedies().isEmpty(), name
@@ -1133,86 +1137,6 @@ record RestartCommand(Context context) {
                 "healthy", result.isHealthy());
             return result.isHealthy() ? 0 : 1;
         });
-    }
-}
-
-/** A fire drill: stops a service on purpose, and proves that a pass notices and restarts it. */
-final class DrillCommand {
-    private final Context context;
-    private Workspace work;
-    private long began;
-
-    DrillCommand(Context context) { this.context = context; }
-
-    int run(String name, boolean confirmed) {
-        work = context.open(false);
-        Watch watch = work.rules().get(name);
-        List<Step> stops = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
-            .filter(StopStep.class::isInstance).distinct().toList();
-        ExitException.mistakeIf(stops.isEmpty(), name + " has no stop in its restart, so a drill "
-            + "cannot stop it");
-        ExitException.mistakeIf(work.store().pausedUntil(name) != null, name + " is paused, so "
-            + "nothing would restart it; end the pause with: watchdog resume "
-            + Text.command(List.of(name)));
-        ExitException.mistakeIf(work.store().of(watch).restartsInWindow(watch.policy(), work.now())
-            >= watch.policy().limit(), name + " has reached its restart limit, so nothing would"
-            + " restart it; try again later");
-        ExitException.mistakeIf(!confirmed, "a drill stops " + name + " on purpose: "
-            + stops.stream().map(Step::inWords).collect(Collectors.joining(", "))
-            + "; to go on, add --yes");
-        return new PassCommand(context).locked(() -> drill(watch, stops) ? 0 : 1);
-    }
-
-    private boolean drill(Watch watch, List<Step> stops) {
-        work = context.open(true); // its deadline begins now
-        String name = watch.name();
-        began = System.nanoTime();
-        ExitException.mistakeIf(!isHealthy(watch),
-            name + " is not healthy now; a drill needs a healthy service");
-        timeline(name + " is healthy");
-        stop(watch, stops);
-
-        boolean noticed = Deadline.in(watch.policy().within()).await(() -> !isHealthy(watch));
-        timeline(noticed ? "the check noticed"
-            : "the check did NOT notice: it still says healthy; restarting " + name);
-        if (noticed) return heal(watch);
-        timeline(new Pass(work, List.of(watch)).restartNow(watch).restart.inWords());
-        return false;
-    }
-
-    private boolean heal(Watch watch) {
-        WatchState before = work.store().of(watch);
-        work.store().put(watch, before.withIncident(null)); // as if it were healthy for long
-        work.store().save();
-        context.messagePrefix = "Drill: ";
-        PassCommand pass = new PassCommand(context);
-        for (int i = 0; i < watch.policy().failures(); i++)
-            pass.pass(List.of(watch.name()), false);
-        work = context.open(true);
-        boolean healed = isHealthy(watch);
-        if (healed) work.store().put(watch, before); // a drill does not count as an incident
-        work.store().save();
-        timeline(watch.name() + (healed ? " is healthy again: the drill has passed"
-            : " was NOT restarted: the drill has failed"));
-        return healed;
-    }
-
-    private boolean isHealthy(Watch watch) {
-        return work.checker().checkOnce(List.of(watch)).get(watch).isHealthy();
-    }
-
-    private void stop(Watch watch, List<Step> stops) {
-        RestartRun stopping = work.runner().run(watch, stops);
-        timeline(stopping.inWords());
-        ExitException.mistakeIf(stopping.hasFailed()
-            || stopping.inWords().endsWith("so nothing was stopped"),
-            "the drill ends here, since its stop ended no process");
-    }
-
-    private void timeline(String text) {
-        double seconds = (System.nanoTime() - began) / 1e9;
-        String time = context.options.json ? "" : String.format(Locale.ROOT, "%7.1f s  ", seconds);
-        context.printer.say(time + text, "seconds", seconds);
     }
 }
 
@@ -4010,6 +3934,8 @@ record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Path
         for (Watch watch : watches) if (watch.name().equals(name)) return watch;
         List<String> known = new ArrayList<>(watches.stream().map(Watch::name).toList());
         known.addAll(watchdog.commands());
+        ExitException.mistakeIf(watchdog.TOOLS.contains(name), name + " is a separate script;"
+            + " run it with: jbang " + name + "@catalog");
         throw ExitException.mistake("watchdog: no watch and no command is called '" + name + "'"
             + Text.didYouMean(name, known)
             + (name.contains(".") ? "; a URL begins with https:// or http://" : ""));

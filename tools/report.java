@@ -21,19 +21,16 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Locale;
 import java.util.Set;
-import java.util.concurrent.Callable;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
-import picocli.CommandLine.ParentCommand;
 
 @Command(name = "report", description = {"Write a page about the services: one HTML file.",
     "The file loads nothing and has no script; it can be copied to any web server."})
-public final class report implements Callable<Integer> {
-    @ParentCommand watchdog options;
+public final class report extends Subcommand {
     @Parameters(paramLabel = "FILE", description = "The file; its permissions are kept. A new file"
         + " can be read only by you, and with --public by everybody.")
     Path file;
@@ -45,8 +42,7 @@ public final class report implements Callable<Integer> {
         watchdog.main(Stream.concat(Stream.of("report"), Stream.of(args)).toArray(String[]::new));
     }
 
-    @Override public Integer call() {
-        Context context = options.context();
+    @Override int run() {
         Workspace work = context.open(false);
         Path target = context.env.cwd().resolve(file);
         String html = new Page(work, forEverybody).html();

@@ -18,20 +18,17 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.Callable;
 import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
-import picocli.CommandLine.ParentCommand;
 
 @Command(name = "schedule", sortOptions = false, description = {
     "Run a pass every few minutes, by cron, systemd or launchd.",
     "Without --install and --remove: print what --install would write.",
     "The rules are those in ~/.config/watchdog, unless --rules names others."})
-public final class schedule implements Callable<Integer> {
+public final class schedule extends Subcommand {
     enum Kind { cron, systemd, launchd }
 
-    @ParentCommand watchdog options;
     @Option(names = "--every", paramLabel = "TIME", description = "The time between two passes,"
         + " for example 10m or 1h; default: as it is installed, or else 5m.")
     Duration every;
@@ -45,7 +42,6 @@ public final class schedule implements Callable<Integer> {
     boolean install;
     @Option(names = "--remove", description = "Remove the schedule.")
     boolean remove;
-    private Context context;
     private Job job;
 
     public static void main(String... args) {
@@ -53,9 +49,12 @@ public final class schedule implements Callable<Integer> {
     }
 
     @Override public Integer call() {
-        ExitException.mistakeIf(install && remove, "use either --install or --remove");
         setup.useDefaultRules(options);
-        context = options.context();
+        return super.call();
+    }
+
+    @Override int run() {
+        ExitException.mistakeIf(install && remove, "use either --install or --remove");
         ExitException.mistakeIf(context.isReadOnly(), "a schedule needs a writable state folder");
         String present = installed("schedule"), presentPage = installed("page");
         if (every == null) every = Text.parseDuration(present.isEmpty() ? "5m" : present + "s");

@@ -12,23 +12,19 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.Callable;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Parameters;
-import picocli.CommandLine.ParentCommand;
 
 @Command(name = "setup", sortOptions = false, description = {
     "Write the first rules, by default to ~/.config/watchdog/rules.groovy.",
     "It requests the URL, looks for cloudflared, and proposes what fits."})
-public final class setup implements Callable<Integer> {
-    @ParentCommand watchdog options;
+public final class setup extends Subcommand {
     @Parameters(arity = "0..1", paramLabel = "URL", description = "The service to watch.")
     String url;
-    private Context context;
     private Workspace work;
 
     public static void main(String... args) {
@@ -37,7 +33,10 @@ public final class setup implements Callable<Integer> {
 
     @Override public Integer call() {
         useDefaultRules(options);
-        context = options.context();
+        return super.call();
+    }
+
+    @Override int run() {
         Path rules = context.rulesFile, secrets = context.secrets.file;
         for (Path file : List.of(rules, secrets))
             ExitException.mistakeIf(Files.exists(file), file + " exists, and setup never overwrites"
@@ -51,7 +50,7 @@ public final class setup implements Callable<Integer> {
         });
         say("wrote", rules.toString());
         say("wrote", secrets + " (only you can read it)");
-        if (url != null) new CheckCommand(context).run(List.of());
+        if (url != null) CheckCommand.check(context, List.of());
         context.printer.line("Next: edit the lines marked <- in the rules. Then run `schedule"
             + " --install` as you ran `setup`, and `watchdog tell`.");
         return 0;
