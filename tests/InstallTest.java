@@ -68,6 +68,7 @@ class InstallTest {
         rules("run 'touch up edited'");
         assertHealed("'touch up edited'", jbang("--offline", "watchdog@file"));
         assertEquals(built, built());
+        jbang("--offline", "watchdog@file", "drill", "it").exits(2).errs("jbang drill@catalog");
     }
 
     /** The catalog's server is gone and all that JBang keeps has expired: then a watchdog has to run. */
@@ -171,6 +172,8 @@ class InstallTest {
             assertEquals(1 << 21, Files.size(log.resolveSibling("schedule.log.old")));
 
             Files.writeString(command, script);
+            for (String tool : watchdog.TOOLS)
+                run(temp, List.of(command.toString(), tool, "--help")).exits(0).says("Usage: watchdog " + tool);
             environment.put("JAVA_HOME", JAVA.toString());
             run(temp, List.of(command.toString(), "schedule", "--remove", "--rules", "rules.groovy"))
                 .exits(0).says("removed  a block");

@@ -7,6 +7,7 @@
 //SOURCES Installation.java
 //SOURCES setup.java
 //SOURCES report.java
+//SOURCES drill.java
 
 // The command and its job. Schedulers.java has cron, systemd and launchd; Installation.java has
 // what they run: a copy of watchdog that needs neither JBang nor the network.
