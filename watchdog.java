@@ -427,8 +427,8 @@ public final class watchdog implements Callable<Integer> {
     @Parameters(arity = "0..*", paramLabel = "NAME",
         description = "Only these watches, and those that they depend on.")
     List<String> names = List.of();
-    @Option(names = "--rules", paramLabel = "FILE", scope = ScopeType.INHERIT, description =
-        "The rules; default: rules.groovy here, or else in ~/.config/watchdog.")
+    @Option(names = "--rules", paramLabel = "FILE", scope = ScopeType.INHERIT, description = {
+        "The rules; default: rules.groovy here,", "or else in ~/.config/watchdog."})
     Path rules;
     @Option(names = "--state", paramLabel = "DIR", scope = ScopeType.INHERIT,
         description = "The folder for state; default: ~/.local/state/watchdog.")
@@ -505,7 +505,10 @@ public final class watchdog implements Callable<Integer> {
 
     static Set<String> commands() { return commandLine(null).getSubcommands().keySet(); }
 
-    @Override public Integer call() { return new PassCommand(new Context(env, this)).run(); }
+    @Override public Integer call() {
+        Context context = new Context(env, this);
+        return new PassLock(context).hold(() -> new PassCommand(context).run(names));
+    }
 
     @Command(description = "Show this help, the help of a command, or all words of the rules.")
     int help(@Parameters(arity = "0..1", paramLabel = "COMMAND | rules") String topic)
@@ -559,9 +562,9 @@ public final class watchdog implements Callable<Integer> {
             else if (!unmatched.getSuggestions().isEmpty())
                 hint = "; did you mean " + unmatched.getSuggestions().get(0) + "?";
         }
-        String command = mistake.getCommandLine().getCommandSpec().qualifiedName();
+        String synopsis = mistake.getCommandLine().getHelp().synopsis(0).strip();
         return ExitException.mistakes(List.of("watchdog: " + text + hint,
-            "Usage: " + command + " [OPTIONS]; see --help"));
+            "Usage: " + synopsis + "; see --help"));
     }
 }
 
@@ -733,6 +736,7 @@ record Workspace(Context context, Rules rules, boolean brokenRules, List<String>
 }
 
 /** A command; picocli sets its options and arguments. */
+@Command(sortOptions = false, usageHelpAutoWidth = true, abbreviateSynopsis = true)
 abstract class Subcommand implements Callable<Integer> {
     @ParentCommand watchdog options;
     Context context;
@@ -748,11 +752,7 @@ abstract class Subcommand implements Callable<Integer> {
 
 /** One check-and-heal pass, as cron runs it. */
 record PassCommand(Context context) {
-    int run() {
-        return new PassLock(context).hold(() -> pass(context.options.names));
-    }
-
-    int pass(List<String> names) {
+    int run(List<String> names) {
         boolean dryRun = context.options.dryRun;
         Workspace work = context.open(!dryRun);
         List<Watch> watches = work.rules().select(names);

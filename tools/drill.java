@@ -67,7 +67,7 @@ public final class drill extends Subcommand {
         context.messagePrefix = "Drill: ";
         PassCommand pass = new PassCommand(context);
         for (int i = 0; i < watch.policy().failures(); i++)
-            pass.pass(List.of(watch.name()));
+            pass.run(List.of(watch.name()));
         work = context.open(true);
         boolean healed = isHealthy(watch);
         if (healed) work.store().put(watch, before); // a drill does not count as an incident
