@@ -225,11 +225,6 @@ record RestartRecord(Instant at, int remedy, String what, String result) {
     boolean hasLasted() { return HELPED.equals(result) || LATE.equals(result); }
     String inWords() { return what + " (" + (result == null ? "interrupted" : result) + ")"; }
     RestartRecord withResult(String next) { return new RestartRecord(at, remedy, what, next); }
-
-    RestartRecord map(UnaryOperator<Instant> time, UnaryOperator<String> text) {
-        return new RestartRecord(time.apply(at), remedy, text.apply(what),
-            result == null ? null : text.apply(result));
-    }
 }
 
 /**
@@ -268,11 +263,6 @@ record Incident(Instant since, String reason, int restarts, int relapses, Instan
         kinds.add(kind);
         return new Incident(since, reason, restarts, relapses, healthySince, kinds, now);
     }
-
-    Incident map(UnaryOperator<Instant> time, UnaryOperator<String> text) {
-        return new Incident(time.apply(since), text.apply(reason), restarts, relapses,
-            isHealthy() ? time.apply(healthySince) : null, reported, time.apply(lastReport));
-    }
 }
 
 /**
@@ -291,26 +281,16 @@ record WatchState(String probe, String state, Instant since, String recent,
             throw new IllegalArgumentException("the restarts of the incident are missing");
     }
 
-    /**
-     * With one pass more, of which the last 2k-1 judged ones count for a threshold of k. After the
-     * clock was set back, restart limit and reminders must not wait for the old time.
-     */
+    /** With one pass more, of which the last 2k-1 judged ones count for a threshold of k. */
     WatchState withPass(Verdict verdict, RestartPolicy policy, Instant now) {
         String passes = verdict.isJudged() ? recent + verdict.word().charAt(0) : recent;
         int dropped = Math.max(0, passes.length() - (2 * policy.failures() - 1));
-        WatchState past = map(probe, time -> earlier(time, now), UnaryOperator.identity());
-        return new WatchState(probe, verdict.word(),
-            verdict.word().equals(state) ? past.since : now, passes.substring(dropped),
-            reportedInconclusive, past.incident, past.restarts);
+        return new WatchState(probe, verdict.word(), verdict.word().equals(state) ? since : now,
+            passes.substring(dropped), reportedInconclusive, incident, restarts);
     }
 
-    static Instant earlier(Instant a, Instant b) { return a.isBefore(b) ? a : b; }
-
-    /** With all times and texts changed. */
-    WatchState map(String nextProbe, UnaryOperator<Instant> time, UnaryOperator<String> text) {
-        return new WatchState(text.apply(nextProbe), state, time.apply(since), recent,
-            reportedInconclusive, incident == null ? null : incident.map(time, text),
-            restarts.stream().map(restart -> restart.map(time, text)).toList());
+    WatchState withProbe(String next) {
+        return new WatchState(next, state, since, recent, reportedInconclusive, incident, restarts);
     }
 
     /** It failed again in its incident: if that was soon, the last restart did not last. */
@@ -2824,21 +2804,22 @@ final class StateStore {
         } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
             damage = DAMAGED;
         }
-        if (damage == null) saved = text();
-        else quarantine();
+        if (damage != null) quarantine();
     }
 
+    /** After the clock was set back, restart limit and reminders do not wait for the old time. */
     private void read() throws IOException {
-        Map<?, ?> json = (Map<?, ?>) new JsonSlurper().parseText(SecureFiles.read(file, MAX_BYTES));
+        saved = SecureFiles.read(file, MAX_BYTES);
+        Map<?, ?> json = (Map<?, ?>) new JsonSlurper().parseText(saved);
         Object format = json.get("format");
         if (format instanceof Integer && !format.equals(FORMAT))
             throw new IOException("its format is " + format + ", not " + FORMAT);
         brokenRules = (Boolean) json.get("brokenRules");
         problemsHash = json.get("problemsHash") instanceof Integer hash ? hash : 0;
         ((Map<?, ?>) json.get("watches")).forEach((name, state) -> readEntry(() ->
-            states.put((String) name, Json.as(WatchState.class, state))));
+            states.put((String) name, Json.as(WatchState.class, state, env.now()))));
         ((List<?>) json.get("outbox")).forEach(entry -> readEntry(() ->
-            outbox.add(Json.as(OutboxEntry.class, entry))));
+            outbox.add(Json.as(OutboxEntry.class, entry, Text.FOREVER))));
     }
 
     /** Of a damaged entry the others are used all the same. */
@@ -2867,8 +2848,7 @@ final class StateStore {
         return states.getOrDefault(watch.name(), WatchState.NEW);
     }
     synchronized void put(Watch watch, WatchState state) {
-        String probe = watch.probe().inWords(); // the texts may come from a server or a command
-        states.put(watch.name(), state.map(probe, UnaryOperator.identity(), secrets::mask));
+        states.put(watch.name(), state.withProbe(watch.probe().inWords()));
     }
 
     /** Whether the incident of a message is still open: such a message does not expire. */
@@ -2931,13 +2911,15 @@ final class StateStore {
 
     /** A line for each watch and message; groovy-json's pretty printer would start Groovy. */
     private String text() {
-        var watches = states.entrySet().stream()
-            .map(entry -> "\n" + Json.text(entry.getKey()) + ": " + Json.text(entry.getValue()));
-        var entries = outbox.stream().map(entry -> "\n" + Json.text(entry));
+        JsonGenerator writer = Json.writer(secrets::mask); // texts may come from a server
+        List<String> watches = new ArrayList<>();
+        states.forEach((name, state) ->
+            watches.add("\n" + Json.text(name) + ": " + writer.toJson(state)));
+        List<String> entries = outbox.stream().map(entry -> "\n" + Json.text(entry)).toList();
         return "{\"format\": " + FORMAT + ", \"brokenRules\": " + brokenRules
             + ", \"problemsHash\": " + problemsHash
-            + ", \"watches\": {" + watches.collect(Collectors.joining(",")) + "\n}, \"outbox\": ["
-            + entries.collect(Collectors.joining(",")) + "\n]}\n";
+            + ", \"watches\": {" + String.join(",", watches) + "\n}, \"outbox\": ["
+            + String.join(",", entries) + "\n]}\n";
     }
 
     /** null: not paused. A pause is a separate file: `pause` does not wait for a pass. */
@@ -3054,7 +3036,7 @@ record Span(String watch, Instant from, Instant to, boolean up) {
         long up = 0, known = 0;
         for (Span span : spans) {
             Instant from = span.from.isAfter(begin) ? span.from : begin;
-            long time = from.until(WatchState.earlier(span.to, end), ChronoUnit.SECONDS);
+            long time = from.until(Text.earlier(span.to, end), ChronoUnit.SECONDS);
             if (time > 0) known += time;
             if (time > 0 && span.up) up += time;
         }
@@ -3306,7 +3288,7 @@ final class SecureFiles {
 /** JSON from records and back, by the names and types of their components. */
 final class Json implements JsonGenerator.Converter {
     /** Fields with values that programs compare: a secret such as `plex` does not change them. */
-    private static final Set<String> KEYS = Set.of("name", "verdict", "state");
+    private static final Set<String> KEYS = Set.of("name", "verdict", "state", "recent");
     private static final JsonGenerator WRITER = writer(UnaryOperator.identity());
     private final UnaryOperator<String> mask;
 
@@ -3348,39 +3330,32 @@ final class Json implements JsonGenerator.Converter {
         }
     }
 
-    /** Throws a RuntimeException when the JSON is not of that type. */
-    static <T> T as(Class<T> type, Object json) {
-        return type.cast(Objects.requireNonNull(value(type, json)));
+    /** Throws a RuntimeException when the JSON is not of that type. Later times: {@code latest}. */
+    static <T> T as(Class<T> type, Object json, Instant latest) {
+        return type.cast(Objects.requireNonNull(value(type, json, latest)));
     }
 
-    private static Object value(Type type, Object json) {
+    private static Object value(Type type, Object json, Instant latest) {
         if (json == null) return null;
-        if (type instanceof ParameterizedType generic) return elements(generic, json);
+        if (type instanceof ParameterizedType list) return ((List<?>) json).stream()
+            .map(each -> as((Class<?>) list.getActualTypeArguments()[0], each, latest)).toList();
         Class<?> target = (Class<?>) type;
-        if (target == Instant.class) return instant((String) json);
+        if (target == Instant.class) return instant((String) json, latest);
         if (target.isEnum()) return Stream.of(target.getEnumConstants())
             .filter(constant -> constant.toString().equals(json)).findFirst().orElseThrow();
-        return target.isRecord() ? record(target, (Map<?, ?>) json) : json;
+        return target.isRecord() ? record(target, (Map<?, ?>) json, latest) : json;
     }
 
-    /** Arithmetic on times beyond these would overflow. */
-    private static Instant instant(String text) {
+    private static Instant instant(String text, Instant latest) {
         Instant time = Instant.parse(text);
         if (time.isBefore(Instant.EPOCH) || time.isAfter(Text.FOREVER))
-            throw new IllegalArgumentException(text);
-        return time;
+            throw new IllegalArgumentException("arithmetic with " + text + " would overflow");
+        return Text.earlier(time, latest);
     }
 
-    private static Object elements(ParameterizedType generic, Object json) {
-        Type[] types = generic.getActualTypeArguments();
-        Class<?> type = (Class<?>) types[types.length - 1];
-        return ((List<?>) json).stream().map(element -> as(type, element))
-            .collect(Collectors.toList());
-    }
-
-    private static Object record(Class<?> type, Map<?, ?> json) {
+    private static Object record(Class<?> type, Map<?, ?> json, Instant latest) {
         var values = Stream.of(type.getRecordComponents())
-            .map(part -> value(part.getGenericType(), json.get(part.getName()))).toArray();
+            .map(part -> value(part.getGenericType(), json.get(part.getName()), latest)).toArray();
         try {
             var constructor = type.getDeclaredConstructors()[0]; // our records have only one
             constructor.setAccessible(true);
@@ -3402,7 +3377,7 @@ final class Json implements JsonGenerator.Converter {
     /** null: it is not JSON of that type. */
     static <T> T parse(String text, Class<T> type) {
         try {
-            return as(type, new JsonSlurper().parseText(text));
+            return as(type, new JsonSlurper().parseText(text), Text.FOREVER);
         } catch (RuntimeException | StackOverflowError notJson) {
             return null;
         }
@@ -5331,9 +5306,11 @@ final class Text {
         return number / size + large + (number % size == 0 ? "" : " " + number % size + small);
     }
 
+    static Instant earlier(Instant a, Instant b) { return a.isBefore(b) ? a : b; }
+
     /** Never negative: the clock may have been set back. */
     static String time(Instant since, Instant now) {
-        return time(Duration.between(WatchState.earlier(since, now), now));
+        return time(Duration.between(earlier(since, now), now));
     }
 
     static Duration parseDuration(String text) {

@@ -2,6 +2,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.DynamicTest.dynamicTest;
 
+import groovy.json.JsonSlurper;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -252,6 +253,7 @@ class DecideTest {
             String[] words = row.split(" ");
             String met = words[words.length - 1];
             if (words.length > 1) now = now.plus(time(words[0]));
+            if (row.startsWith("-")) state = asReadFromDisk();
             Verdict verdict = MET.get(met);
             Decision decision = verdict.decide(policy, state, now);
             assertEquals(decision, verdict.decide(policy, state, now), "the same in, the same out");
@@ -270,6 +272,11 @@ class DecideTest {
                 : decision.action().name();
             return row + " -> " + did + (events.isEmpty() ? ""
                 : ": " + String.join(" ", events.stream().map(Enum::name).toList()));
+        }
+
+        /** There, no time is later than now. */
+        private WatchState asReadFromDisk() {
+            return Json.as(WatchState.class, new JsonSlurper().parseText(Json.text(state)), now);
         }
 
         private static Duration time(String word) {

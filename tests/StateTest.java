@@ -195,6 +195,17 @@ class StateTest {
         assertEquals(before, Files.getAttribute(memoryFile(), "unix:ino"));
     }
 
+    /** The times that lie in the future are now those of the first pass, also for the passes after it. */
+    @Test void afterTheClockWasSetBackTheLimitHoldsForItsTimeAndNoLonger() throws IOException {
+        Files.createFile(folder.resolve("stubborn"));
+        for (int i = 0; i < 3; i++) pass();
+        clock.add(Duration.ofDays(-30));
+        for (int i = 0; i < 12; i++) pass();
+        assertEquals(2, plex.restarts(), "in the hour after the first pass");
+        pass();
+        assertEquals(3, plex.restarts());
+    }
+
     @Test void checksAndDryRunsRememberNothing() throws IOException {
         home.watchdog("check");
         home.watchdog("--dry-run");
