@@ -2646,8 +2646,7 @@ final class Notifier {
 final class MessageText {
     static final Set<Model.EventKind> ENDS =
         EnumSet.of(Model.EventKind.healed, Model.EventKind.recovered);
-    private static final int MAX_NAMES = 3;
-    private static final String NAME = "\0";
+    private static final int MAX_TITLES = 3;
 
     static Model.Event about(Model.EventKind kind, WatchResult r, Incident incident, Instant now) {
         String name = r.watch.name();
@@ -2709,48 +2708,33 @@ final class MessageText {
     /** All messages that wait for one hook, as one: what is still open first. Of an incident that
      *  has ended only its last end is reported, and what came after that. */
     static Model.Event merged(List<Model.Event> waiting, Instant now) {
-        Map<String, Integer> ends = new HashMap<>();
-        for (int i = 0; i < waiting.size(); i++)
-            if (ENDS.contains(waiting.get(i).kind())) ends.put(waiting.get(i).incident(), i);
-        List<Model.Event> events = waiting.stream()
-            .filter(event -> waiting.indexOf(event) >= ends.getOrDefault(event.incident(), 0))
+        Map<String, Model.Event> latest = new LinkedHashMap<>(), ends = new HashMap<>();
+        for (Model.Event event : waiting) {
+            latest.put(event.watch(), event);
+            if (ENDS.contains(event.kind())) ends.put(event.incident(), event);
+        }
+        List<Model.Event> events = waiting.stream().filter(event -> waiting.indexOf(event)
+                >= waiting.indexOf(ends.getOrDefault(event.incident(), event)))
             .sorted(Comparator.comparing(event -> ENDS.contains(event.kind()))).toList();
-        Model.Event first = events.get(0);
-        boolean late = waiting.get(0).at().isBefore(now.minus(Duration.ofMinutes(10)));
         Map<String, List<Model.Event>> same = events.stream().collect(Collectors.groupingBy(
             event -> event.at() + event.text(), LinkedHashMap::new, Collectors.toList()));
-        boolean titled = same.size() > 1 || events.size() > MAX_NAMES;
+
+        boolean late = waiting.get(0).at().isBefore(now.minus(Duration.ofMinutes(10)));
+        boolean titled = same.size() > 1 || events.size() > MAX_TITLES;
         String text = same.values().stream()
             .map(group -> (late ? "At " + Text.at(group.get(0).at()) + ": " : "")
-                + (titled ? title(group, events.size()) + ". " : "") + group.get(0).text())
+                + (titled ? titles(group, group.size()) + ". " : "") + group.get(0).text())
             .collect(Collectors.joining("\n"));
-        var watches = new LinkedHashSet<>(events.stream().map(Model.Event::watch).toList());
-        return new Model.Event(first.kind(), String.join(", ", watches),
-            title(events, MAX_NAMES), text, first.at(), first.since());
+        List<Model.Event> news = events.stream().filter(latest.values()::contains).toList();
+        Model.Event first = events.get(0);
+        return new Model.Event(first.kind(), String.join(", ", latest.keySet()),
+            titles(news, MAX_TITLES), text, first.at(), first.since());
     }
 
-    /** The latest news of each watch; those with the same news in one sentence. */
-    private static String title(List<Model.Event> events, int maxNames) {
-        Map<String, String> news = new LinkedHashMap<>();
-        for (Model.Event event : events)
-            if (events.stream().noneMatch(later -> later.watch().equals(event.watch())
-                && later.at().isAfter(event.at()))) news.put(event.watch(),
-                    event.title().replaceFirst(Pattern.quote(event.watch()), NAME));
-        Map<String, List<String>> names = news.keySet().stream().collect(
-            Collectors.groupingBy(news::get, LinkedHashMap::new, Collectors.toList()));
-        return Text.list(names.entrySet().stream().map(entry ->
-            (entry.getValue().size() == 1 ? entry.getKey() : plural(entry.getKey()))
-                .replace(NAME, listed(entry.getValue(), maxNames))).toList());
-    }
-
-    private static String plural(String news) {
-        return news.replace(NAME + " is ", NAME + " are ").replace("comes and goes", "come and go")
-            .replaceFirst("restarting it$", "restarting them");
-    }
-
-    private static String listed(List<String> names, int max) {
-        return names.size() <= max ? Text.list(names)
-            : String.join(", ", names.subList(0, max)) + " and " + (names.size() - max) + " more";
+    private static String titles(List<Model.Event> events, int max) {
+        List<String> titles = events.stream().map(Model.Event::title).toList();
+        return titles.size() <= max ? Text.list(titles)
+            : String.join(", ", titles.subList(0, max)) + " and " + (titles.size() - max) + " more";
     }
 }
 

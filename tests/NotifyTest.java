@@ -46,7 +46,8 @@ class NotifyTest {
         entry("healed", "Ran 'touch plex.up'. Found down at 2026-03-01 08:00: expected status == 200, "
             + "but status was 530; got 'error code: 1033'. Healthy 0 ms later."),
         entry("gave up, title", "plex is still down; watchdog has stopped restarting it"),
-        entry("gave up, both", "a and b are still down; watchdog has stopped restarting them"),
+        entry("gave up, both", "a is still down; watchdog has stopped restarting it and b is still down; "
+            + "watchdog has stopped restarting it"),
         entry("gave up", "Found down at 2026-03-01 08:00: expected status == 200, but status was 401; "
             + "got '<h1>Unauthorized</h1>'. Restarted 3 times, last at 2026-03-01 08:10: run 'true' "
             + "(did not help). No restart now: the restart limit of 3 per 1 h is reached; the next restart "
@@ -224,7 +225,7 @@ class NotifyTest {
             """.replace("@", inbox.url("")) + watches);
         assertEquals(1, pass().exit());
         String title = (String) json(last("/pushover/1/messages.json")).get("title");
-        assertTrue(title.length() <= 250 && title.endsWith(" and 87 more are down"), title);
+        assertTrue(title.length() <= 250 && title.endsWith(" and 87 more"), title);
         assertCut("/pushover/1/messages.json", "message", 1024);
         assertCut("/ntfy/", "message", 1300);
         assertCut("/slack", "text", 3000);
@@ -270,7 +271,7 @@ class NotifyTest {
             """.formatted(plex.url()).replace("@", inbox.url("")));
         whenTold(() -> inbox.requests.size() >= 2);
         pass();
-        assertEquals(List.of("plex and other are down", "plex is healthy again"), inbox.titles("/all"));
+        assertEquals(List.of("plex is down and other is down", "plex is healthy again"), inbox.titles("/all"));
         assertEquals(List.of("plex is healthy again"), inbox.titles("/good"));
         assertEquals(List.of("plex is down"), inbox.titles("/bad"));
     }
@@ -296,8 +297,8 @@ class NotifyTest {
         home.rules("notify webhook('@/one')\nnotify webhook('@/two')\n".replace("@", inbox.url(""))
             + "for (name in ['a', 'b', 'c']) { watch(name) { tcp '127.0.0.1:1'; attempts 1 } }\n");
         pass();
-        assertEquals(List.of("a, b and c are down"), inbox.titles("/one"));
-        assertEquals(List.of("a, b and c are down"), inbox.titles("/two"));
+        assertEquals(List.of("a is down, b is down and c is down"), inbox.titles("/one"));
+        assertEquals(List.of("a is down, b is down and c is down"), inbox.titles("/two"));
         pass();
         assertEquals(2, inbox.requests.size(), "no message each five minutes");
     }
@@ -319,8 +320,8 @@ class NotifyTest {
         Run run = pass();
         assertEquals(0, run.exit());
         assertEquals(1, plex.restarts());
-        assertEquals(List.of("web, films and mail are down", "web, films and mail are healthy again"),
-            inbox.titles("/hook"));
+        assertEquals(List.of("web is down, films is down and mail is down",
+            "web is healthy again, films is healthy again and mail is healthy again"), inbox.titles("/hook"));
         assertEquals(3, run.out().lines().filter(line -> line.matches("\\w+ +healed .*")).count(), run.out());
     }
 
@@ -693,7 +694,7 @@ class NotifyTest {
             watch('c') { tcp '127.0.0.1:1'; attempts 1; notify webhook('@/first') }
             """.replace("@", inbox.url("")));
         pass();
-        assertEquals(List.of("a, b and c are down"), inbox.titles("/second"));
+        assertEquals(List.of("a is down, b is down and c is down"), inbox.titles("/second"));
     }
 
     @Test void aWatchThatIsRenamedInMidIncidentGoesOn() throws IOException {
