@@ -3388,8 +3388,6 @@ interface Language extends Model {
     @Retention(RetentionPolicy.RUNTIME) @Target(ElementType.PARAMETER)
     @interface Named { boolean required() default false; }
 
-    /** The option that the compiler adds to a block of conditions: its text. */
-    String SOURCE = "source";
     /** Groovy would find these words on Object or Closure first, so their methods are renamed. */
     Map<String, String> RENAMED = Map.of("run", "running", "notify", "notifying", "call", "calling",
         "command", "commandHook");
@@ -3400,35 +3398,14 @@ interface Language extends Model {
         return method.matches("get[A-Z].*") ? uncapitalize(method.substring(3)) : method;
     }
 
-    /** The words at the top of the file. They can be used in every block. */
-    abstract class RulesScript {
-        RulesLoader loader;
-        public final EventKind down = EventKind.down, healed = EventKind.healed,
-            still_down = EventKind.still_down, gave_up = EventKind.gave_up,
-            flapping = EventKind.flapping, recovered = EventKind.recovered,
-            reminder = EventKind.reminder, inconclusive = EventKind.inconclusive,
-            rules_broken = EventKind.rules_broken;
-
+    /** The words at the top of the file. */
+    abstract class RulesScript extends SharedWords {
         protected abstract Object run();
 
         /** A service to watch; its name is unique, on one line, up to 60 characters. */
         public void watch(String name,
                 @DelegatesTo(value = WatchSpec.class, strategy = DELEGATE_FIRST) Closure<?> block) {
-            WatchSpec spec = new WatchSpec(loader, name);
-            loader.hooksHere = spec.hooks;
-            Blocks.run(block, spec);
-            loader.hooksHere = loader.globalHooks;
-            loader.add(spec);
-        }
-        /** A hook for the watch around it, or at the top for every watch. `on:` lists the kinds of
-         *  event, default all; `orElse:` is a second hook for when this one fails. */
-        public void notifying(Hook hook, @Named List<?> on, @Named Hook orElse) {
-            loader.attach(hook, on, orElse);
-        }
-        /** Custom Groovy code as a hook: `notify { event -> … }`. */
-        public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
-                Closure<?> block, @Named List<?> on, @Named Hook orElse) {
-            notifying(loader.blockHook(block), on, orElse);
+            loader.add(Blocks.run(block, new WatchSpec(loader, name)));
         }
         /** Folders to search for programs before PATH: absolute, or beginning with ~/. */
         public void path(String... folders) {
@@ -3461,6 +3438,28 @@ interface Language extends Model {
                 @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST)
                 Closure<?> steps) {
             return new Remedy(null, loader.steps(steps));
+        }
+    }
+
+    /** The words of the file and of watch { }; those with a value can be used in every block. */
+    abstract class SharedWords {
+        RulesLoader loader;
+        List<Hook> hooks = new ArrayList<>();
+        public final EventKind down = EventKind.down, healed = EventKind.healed,
+            still_down = EventKind.still_down, gave_up = EventKind.gave_up,
+            flapping = EventKind.flapping, recovered = EventKind.recovered,
+            reminder = EventKind.reminder, inconclusive = EventKind.inconclusive,
+            rules_broken = EventKind.rules_broken;
+
+        /** A hook for the watch around it, or at the top for every watch. `on:` lists the kinds of
+         *  event, default all; `orElse:` is a second hook for when this one fails. */
+        public void notifying(Hook hook, @Named List<?> on, @Named Hook orElse) {
+            loader.attach(hooks, hook, on, orElse);
+        }
+        /** Custom Groovy code as a hook: `notify { event -> … }`. */
+        public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
+                Closure<?> block, @Named List<?> on, @Named Hook orElse) {
+            notifying(loader.blockHook(block), on, orElse);
         }
         /** A value from the environment, or else from the secrets file; it is never printed. */
         public String secret(String name) {
@@ -3529,14 +3528,12 @@ interface Language extends Model {
     }
 
     /** The words of watch { }. */
-    class WatchSpec {
+    class WatchSpec extends SharedWords {
         public final RedirectPolicy none = RedirectPolicy.none, any = RedirectPolicy.any,
             sameHost = RedirectPolicy.sameHost;
         final String name;
         final int line = RulesLoader.currentLine();
         final Map<String, Integer> dependencies = new LinkedHashMap<>(); // each with its line
-        final List<Hook> hooks = new ArrayList<>();
-        private final RulesLoader loader;
         private final List<Remedy> remedies = new ArrayList<>();
         private final Map<String, String> headers = new LinkedHashMap<>();
         private int targets;
@@ -3596,11 +3593,9 @@ interface Language extends Model {
         /** none, sameHost (default) or any; a redirect from https to http is never followed. */
         public void followRedirects(RedirectPolicy policy) { redirects = policy; }
         /** Conditions that must all be true, one a line; default `status in 200..299`. */
-        public void healthy(
-                @DelegatesTo(value = Conditions.class, strategy = DELEGATE_FIRST)
-                Closure<?> block, @Named String source) {
+        public void healthy(Expectation conditions) {
             refuse(healthy != null, "has two healthy blocks; write one");
-            healthy = new BlockExpectation(Blocks.keepValues(block), Conditions::new, source);
+            healthy = conditions;
         }
         /** How long a check may take: DNS, connection, TLS and body; default 10.seconds. */
         public void timeout(Duration time) { timeout = loader.positive("timeout", time); }
@@ -3623,19 +3618,13 @@ interface Language extends Model {
         }
         /** The remedy. Of several the next one is used when the last did not help. `when:` a block
          *  of conditions: this remedy is only for that cause, and comes before those without. */
-        public void restart(
-                @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST) Closure<?> steps,
-                @Named @DelegatesTo(value = CauseConditions.class, strategy = DELEGATE_FIRST)
-                Closure<?> when, @Named String source) {
-            restart(new Remedy(null, loader.steps(steps)), when, source);
+        public void restart(@DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST)
+                Closure<?> steps, @Named Expectation when) {
+            restart(new Remedy(null, loader.steps(steps)), when);
         }
         /** A remedy that was made at the top of the file. */
-        public void restart(Remedy remedy, @Named
-                @DelegatesTo(value = CauseConditions.class, strategy = DELEGATE_FIRST)
-                Closure<?> when, @Named String source) {
-            Expectation cause = when == null ? null
-                : new BlockExpectation(Blocks.keepValues(when), CauseConditions::new, source);
-            remedies.add(new Remedy(cause, remedy.steps()));
+        public void restart(Remedy remedy, @Named Expectation when) {
+            remedies.add(new Remedy(when, remedy.steps()));
         }
         /** How long the service may take to be healthy after a restart; default 30.seconds. */
         public void within(Duration time) { within = loader.positive("within", time); }
@@ -3695,12 +3684,21 @@ interface Language extends Model {
         }
     }
 
-    /** The words of healthy { }: what the service answered. */
+    /** The words of healthy { } and of restart(when: { }): what the service answered. */
     class Conditions {
+        /** none if there was a response; otherwise one of the words below. */
+        public final Failure error;
+        public final Failure none = Failure.none, refused = Failure.refused,
+            unknownHost = Failure.unknownHost, unreachable = Failure.unreachable,
+            timeout = Failure.timeout, tls = Failure.tls,
+            reset = Failure.reset, closed = Failure.closed;
         private final Response response;
         private final Map<String, Object> seen = new LinkedHashMap<>();
 
-        Conditions(Response response) { this.response = response; }
+        Conditions(Response response) {
+            this.response = response;
+            error = response.failure();
+        }
 
         /** The HTTP status, such as 200; of a command its exit code. */
         public int getStatus() { return saw("status", response.status()); }
@@ -3760,18 +3758,26 @@ interface Language extends Model {
         }
     }
 
-    /** The words of restart(when: { }): those of healthy, and why there is no response. */
-    class CauseConditions extends Conditions {
-        /** none if there was a response; otherwise one of the words below. */
-        public final Failure error;
-        public final Failure none = Failure.none, refused = Failure.refused,
-            unknownHost = Failure.unknownHost, unreachable = Failure.unreachable,
-            timeout = Failure.timeout, tls = Failure.tls,
-            reset = Failure.reset, closed = Failure.closed;
+    /** A block of conditions, as the rest of watchdog sees it. */
+    record BlockExpectation(Closure<?> block, String inWords) implements Expectation {
+        /** DslTransformer calls this with each block of conditions and its text. */
+        public static Expectation of(
+                @DelegatesTo(value = Conditions.class, strategy = DELEGATE_FIRST) Closure<?> block,
+                String inWords) {
+            return new BlockExpectation(Blocks.keepValues(block), inWords);
+        }
 
-        CauseConditions(Response response) {
-            super(response);
-            error = response.failure();
+        @Override public FailedCondition firstFailure(Response response) {
+            Conditions values = new Conditions(response);
+            try {
+                Blocks.run(block, values);
+                return null;
+            } catch (AssertionError failed) {
+                String condition = Text.condition(failed);
+                String code = condition.replaceAll("'.*?'|\".*?\"", "");
+                return new FailedCondition(values.explain(condition),
+                    Text.diagram(failed.getMessage()), code.contains("certificate."));
+            }
         }
     }
 
@@ -3854,23 +3860,6 @@ final class Blocks {
     }
 }
 
-/** A block of conditions, as the rest of watchdog sees it. */
-record BlockExpectation(Closure<?> block, Function<Response, Language.Conditions> words,
-                        String inWords) implements Expectation {
-    @Override public FailedCondition firstFailure(Response response) {
-        Language.Conditions values = words.apply(response);
-        try {
-            Blocks.run(block, values);
-            return null;
-        } catch (AssertionError failed) {
-            String condition = Text.condition(failed);
-            String code = condition.replaceAll("'.*?'|\".*?\"", "");
-            return new FailedCondition(values.explain(condition),
-                Text.diagram(failed.getMessage()), code.contains("certificate."));
-        }
-    }
-}
-
 // === 11. Loading the rules =====================================================================
 // Text -> compiled classes (kept for the next pass) -> the script runs -> Rules, or all mistakes.
 
@@ -3909,7 +3898,6 @@ final class RulesLoader {
         Instant.EPOCH, Instant.EPOCH);
     final Secrets secrets;
     final List<Model.Hook> globalHooks = new ArrayList<>();
-    List<Model.Hook> hooksHere = globalHooks;
     String heartbeat;
     Path metrics;
     Duration deadline = Duration.ofMinutes(4);
@@ -3983,6 +3971,7 @@ final class RulesLoader {
             try {
                 var script = (Language.RulesScript) type.getDeclaredConstructor().newInstance();
                 script.loader = this;
+                script.hooks = globalHooks;
                 script.run();
                 return null;
             } catch (Throwable thrown) {
@@ -4096,7 +4085,7 @@ final class RulesLoader {
     }
 
     /** A hook whose secret is missing is left out, and reported by each pass. */
-    void attach(Model.Hook hook, List<?> on, Model.Hook orElse) {
+    void attach(List<Model.Hook> here, Model.Hook hook, List<?> on, Model.Hook orElse) {
         for (Model.Hook each : orElse == null ? List.of(hook) : List.of(hook, orElse))
             if (each.missingSecret() != null) reportMissing(currentLine(), each.missingSecret(),
                 each.label() + " sends nothing");
@@ -4104,7 +4093,7 @@ final class RulesLoader {
         boolean usable = orElse != null && orElse.missingSecret() == null;
         Model.Hook attached = hook.with(on == null ? hook.on() : kinds(on), usable ? orElse : null);
         hooks.merge(attached.id(), attached, (a, b) -> a.orElse() == null ? b : a);
-        hooksHere.add(attached);
+        here.add(attached);
     }
 
     private Set<Model.EventKind> kinds(List<?> on) {
@@ -4474,63 +4463,48 @@ final class ShellWords {
 // Loaded only after an edit. DslTransformer adds what Groovy's syntax does not have; RulesChecker
 // says mistakes in the words of the rules, from the syntax tree and its types.
 
-/** The blocks of a rules file, and the words that each of them declares. */
+/** The blocks of a rules file, and the words that can be used in each of them. */
 enum Block {
-    file("the file", Language.RulesScript.class), watch("watch { }", Language.WatchSpec.class),
-    healthy("healthy { }", Language.Conditions.class),
-    when("when: { }", Language.CauseConditions.class),
-    restart("restart { }", Language.RemedySpec.class), unknown("", Void.class);
+    watch("watch { }", Language.WatchSpec.class), healthy("healthy { }", Language.Conditions.class),
+    when("when: { }", Language.Conditions.class),
+    restart("restart { }", Language.RemedySpec.class),
+    file("the file", Language.RulesScript.class), unknown("", Void.class);
 
     /** A value of each type, as it is written in the rules; $ is the name of the parameter. */
     private static final Map<String, String> SAMPLES = Map.of("String", "'$'", "String[]",
         "'…', '…'", "int", "3", "Integer", "3", "Duration", "10.seconds", "Closure", "{ … }",
-        "List", "[…]", "Map", "[…]", "Hook", "pushover(…)", "Object", "'$'");
+        "List", "[…]", "Hook", "pushover(…)", "Object", "'$'", "Expectation", "{ … }");
     final String title;
     private final Class<?> spec;
     private final Map<String, List<Method>> words;
 
+    /** Besides its own words a block has those of the file that are used by their value. */
     Block(String title, Class<?> spec) {
         this.title = title;
         this.spec = spec;
-        words = Arrays.stream(spec.getMethods())
+        words = Stream.of(spec, Language.SharedWords.class)
+            .flatMap(type -> Stream.of(type.getMethods())).distinct()
             .filter(method -> method.getDeclaringClass().getEnclosingClass() == Language.class)
+            .filter(method -> method.getDeclaringClass().isAssignableFrom(spec)
+                || method.getReturnType() != void.class)
             .sorted(Comparator.comparing(Method::toString))
             .collect(Collectors.groupingBy(method -> Language.wordOf(method.getName())));
-    }
-
-    /** The block whose class declares a method, or null: it is no word of the rules. */
-    static Block declaring(MethodNode method) {
-        String type = method.getDeclaringClass().getName();
-        return Arrays.stream(values()).filter(block -> block.spec.getName().equals(type))
-            .findFirst().orElse(null);
     }
 
     boolean hasConditions() { return this == healthy || this == when; }
 
     boolean declares(String word) { return words.containsKey(word); }
 
-    /** Which declares a word: this block, or else the file, or neither: null. */
-    Block owner(String word) {
-        if (declares(word)) return this;
-        return file.declares(word) && !watch.declares(word) ? file : null;
+    static boolean isWord(String word) {
+        return Stream.of(values()).anyMatch(block -> block.declares(word));
     }
 
-    /** Groovy would also find the words of an enclosing block, such as url in restart { }. */
-    boolean accepts(MethodNode word) {
-        Block owner = declaring(word);
-        boolean hook = this == watch && word.getName().equals("notifying");
-        boolean value = owner == file && !word.isVoidMethod()
-            && !word.getName().equals("restart");
-        return owner == null || value || hook || owner == this || owner == healthy && this == when;
-    }
+    Class<?> type(String word) { return words.get(word).get(0).getReturnType(); }
 
-    /** All words that can be used in this block, values such as `none` among them. */
-    Set<String> words() {
-        Set<String> all = new TreeSet<>(words.keySet());
-        all.addAll(file.words.keySet());
-        for (Class<?> type : List.of(spec, file.spec))
-            for (Field value : type.getFields()) all.add(value.getName());
-        return all;
+    /** Whether a line of only this word would do nothing. */
+    boolean losesValue(String word) {
+        return words.get(word).stream().allMatch(method -> method.getReturnType() != void.class
+            && (!hasConditions() || method.getDeclaringClass() != spec));
     }
 
     /** The options of a word: all its methods have the same. */
@@ -4539,35 +4513,30 @@ enum Block {
             .filter(parameter -> parameter.isAnnotationPresent(Language.Named.class)).toList();
     }
 
-    Class<?> type(String word) { return words.get(word).get(0).getReturnType(); }
-
-    /** The sentence for a word of this block that stands in another one. */
-    String belongs(String word, Block here) {
-        return "'" + word + "' belongs in " + title + ", not in " + here.title;
-    }
-
-    String unknown(String word) {
-        for (Block other : List.of(watch, healthy, restart, file))
-            if (other.declares(word) && this != other) return other.belongs(word, this);
+    /** What is wrong with a word that cannot be used here, or not in this way. */
+    String mistake(String word) {
+        if (declares(word)) return "'" + word + "' is not used like this" + usage(word);
+        for (Block other : values())
+            if (other.declares(word))
+                return "'" + word + "' belongs in " + other.title + ", not in " + title;
+        Set<String> known = new TreeSet<>(words.keySet());
+        for (Field value : spec.getFields()) known.add(value.getName());
         String hint = RulesCompiler.otherWord(word);
         return "no such word '" + word + "' in " + title
-            + (hint.isEmpty() ? Text.didYouMean(word, words()) : hint);
+            + (hint.isEmpty() ? Text.didYouMean(word, known) : hint);
     }
 
-    /** How a word is written, for a line that uses it in another way. */
+    /** How a word is written. */
     String usage(String word) {
         return "; write: " + words.get(word).stream().map(method -> usage(word, method)).distinct()
             .collect(Collectors.joining(", or "));
     }
 
-    String misused(String word) { return "'" + word + "' is not used like this" + usage(word); }
-
     private String usage(String word, Method method) {
         List<String> values = new ArrayList<>();
         for (var parameter : method.getParameters()) {
-            if (parameter.getName().equals(Language.SOURCE)) continue;
-            boolean option = parameter.isAnnotationPresent(Language.Named.class);
             String type = parameter.getType().getSimpleName(), name = parameter.getName();
+            boolean option = parameter.isAnnotationPresent(Language.Named.class);
             values.add((option ? name + ": " : "")
                 + SAMPLES.getOrDefault(type, "$").replace("$", name));
         }
@@ -4694,19 +4663,18 @@ final class RulesCompiler {
     /** Says mistakes in the words of the rules. Groovy calls its public constructor. */
     public static final class RulesChecker extends AbstractTypeCheckingExtension {
         private static final String REPORTED = "reported";
-        private static final Set<String> TEXT_METHODS = Arrays.stream(String.class.getMethods())
-            .map(Method::getName).collect(Collectors.toSet());
 
         public RulesChecker(StaticTypeCheckingVisitor visitor) { super(visitor); }
 
-        private Mistakes mistakes() {
-            return context.getSource().getAST().getNodeMetaData(Mistakes.class);
+        private void mistake(ASTNode node, String text) {
+            Mistakes mistakes = context.getSource().getAST().getNodeMetaData(Mistakes.class);
+            if (block() != Block.unknown)
+                mistakes.add(node.getLineNumber(), node.getColumnNumber(), text);
+            node.putNodeMetaData(REPORTED, true);
         }
 
-        private void mistake(ASTNode node, String text) {
-            if (block() != Block.unknown)
-                mistakes().add(node.getLineNumber(), node.getColumnNumber(), text);
-            node.putNodeMetaData(REPORTED, true);
+        private static boolean isReported(ASTNode node) {
+            return node.getNodeMetaData(REPORTED) != null;
         }
 
         /** The innermost of watchdog's blocks around the code that is checked now. */
@@ -4718,35 +4686,28 @@ final class RulesCompiler {
 
         @Override public List<MethodNode> handleMissingMethod(ClassNode receiver, String name,
                 ArgumentListExpression arguments, ClassNode[] types, MethodCall call) {
-            ASTNode node = (ASTNode) call;
             boolean implicit = call instanceof MethodCallExpression m && m.isImplicitThis();
-            boolean known = !context.getEnclosingClassNode().getDeclaredMethods(name).isEmpty();
+            boolean isWord = implicit
+                && context.getEnclosingClassNode().getDeclaredMethods(name).isEmpty();
             String word = Language.wordOf(name);
-            Block owner = block().owner(word);
-            boolean judged = arguments.getExpressions().stream()
-                .allMatch(argument -> argument.getNodeMetaData(REPORTED) == null);
-            // Groovy takes the name in `watch 'plex' { }` for a function.
-            boolean quoted = mistakes().from(node.getLineNumber(), node.getColumnNumber())
-                .matches("(?s)['\"].*");
-            if (implicit && owner == null && !known) mistake(node, quoted
-                ? "write parentheses before a block: watch('" + word + "') { … }"
-                : block().unknown(word));
-            else if (judged) mistake(node, (implicit && owner != null ? owner.misused(word)
-                : noSuchMethod(implicit ? "" : typeName(receiver), name, types))
-                + untyped(receiver, types));
-            node.putNodeMetaData(REPORTED, true);
+            boolean unknown = isWord && !block().declares(word);
+            // A mistake in an argument is the cause.
+            if (unknown || arguments.getExpressions().stream().noneMatch(RulesChecker::isReported))
+                mistake((ASTNode) call, (isWord ? block().mistake(word)
+                    : noSuchMethod(receiver, name, types)) + untyped(receiver, types));
+            ((ASTNode) call).putNodeMetaData(REPORTED, true);
             for (Expression argument : arguments) // a block of a wrong call cannot be judged
                 if (argument instanceof ClosureExpression)
                     argument.putNodeMetaData(Block.class, Block.unknown);
             return List.of(newMethod(name, ClassHelper.dynamicType()));
         }
 
-        /** {@code type}: of the object; empty for a function of the rules. */
-        private static String noSuchMethod(String type, String name, ClassNode[] types) {
-            if (!type.isEmpty() && !TEXT_METHODS.contains(name))
-                return type + " has no '" + name + "'" + Text.didYouMean(name, TEXT_METHODS);
-            return "'" + name + "'" + (type.isEmpty() ? "" : " of " + type) + " does not take "
-                + Text.list(Stream.of(types).map(RulesChecker::typeName).toList());
+        private static String noSuchMethod(ClassNode type, String name, ClassNode[] types) {
+            Set<String> known = type.getAllDeclaredMethods().stream().map(MethodNode::getName)
+                .collect(Collectors.toSet());
+            return known.contains(name) ? "'" + name + "' does not take "
+                + Text.list(Stream.of(types).map(RulesChecker::typeName).toList())
+                : typeName(type) + " has no '" + name + "'" + Text.didYouMean(name, known);
         }
 
         private static String untyped(ClassNode receiver, ClassNode[] types) {
@@ -4757,12 +4718,10 @@ final class RulesCompiler {
         }
 
         @Override public boolean handleUnresolvedVariableExpression(VariableExpression variable) {
-            String word = variable.getName();
-            String problem = block().unknown(word);
-            if (block().owner(word) != null) problem = block().owner(word).misused(word);
-            else if (block().hasConditions() && TEXT_METHODS.contains(word))
+            String word = variable.getName(), problem = block().mistake(word);
+            if (block().hasConditions() && !ClassHelper.STRING_TYPE.getMethods(word).isEmpty())
                 problem = "write a dot and parentheses: body." + word + "('…')";
-            else if (!problem.contains("; did") && !problem.contains("belongs"))
+            else if (problem.startsWith("no such word") && !problem.contains("; did"))
                 problem = problem.replaceFirst(";.*", "") + "; if it is a text, put it in quotes: '"
                     + word + "'; if it is a variable, define it further up";
             mistake(variable, problem);
@@ -4776,38 +4735,25 @@ final class RulesCompiler {
             String hint = DslTransformer.nanos(name) == null
                 ? Text.didYouMean(name, DslTransformer.UNITS.keySet())
                 : "; for a variable write Duration.ofSeconds(…)";
-            if (object.getNodeMetaData(REPORTED) == null)
+            if (!isReported(object))
                 mistake(property, typeName(getType(object)) + " has no '" + name + "'" + hint);
             makeDynamic(property);
             return true;
         }
 
         @Override public void onMethodSelection(Expression expression, MethodNode target) {
-            if (expression instanceof BinaryExpression comparison) compare(comparison, target);
-            if (!(expression instanceof MethodCallExpression call)
-                || call.getNodeMetaData(REPORTED) != null) return;
-            Block line = call.getMethod().getNodeMetaData(DslTransformer.LINE);
-            String word = Language.wordOf(target.getName());
-            String owner = target.getDeclaringClass().getName();
-            if ((owner + "." + word).matches("java.lang.(System|Runtime).(exit|halt)"))
-                mistake(call, "'" + word + "' would end watchdog itself");
-            else if (!block().accepts(target)) mistake(call, block().declares(word)
-                ? block().misused(word) : block().unknown(word));
-            else if (line == Block.restart && Block.declaring(target) != Block.restart)
-                mistake(call, DslTransformer.notStep("'" + word + "'"));
-            else if (line != null && Block.declaring(target) == Block.file
-                && !target.isVoidMethod() && context.getEnclosingMethod().getName().equals("run"))
-                mistake(call, "'" + word + "' alone does nothing; use its value, for example:"
-                    + " notify pushover(…)");
-        }
-
-        /** `time < 3` calls compareTo with a value of another type. */
-        private void compare(BinaryExpression comparison, MethodNode target) {
-            ClassNode left = getType(comparison.getLeftExpression());
-            ClassNode right = getType(comparison.getRightExpression());
-            if (target.getName().equals("compareTo")
-                && !StaticTypeCheckingSupport.checkCompatibleAssignmentTypes(left, right))
-                mistake(comparison, typeName(left) + " cannot be compared with " + typeName(right));
+            String name = target.getName(), owner = target.getDeclaringClass().getName();
+            if ((owner + "." + name).matches("java.lang.(System|Runtime).(exit|halt)"))
+                mistake(expression, "'" + name + "' would end watchdog itself");
+            // Groovy also finds `url 'x'` of the block around healthy { }.
+            if (block().hasConditions() && owner.equals(Language.WatchSpec.class.getName()))
+                mistake(expression, block().mistake(name));
+            if (!(expression instanceof BinaryExpression e) || !name.equals("compareTo")) return;
+            ClassNode left = getType(e.getLeftExpression());
+            ClassNode right = getType(e.getRightExpression());
+            // `time < 3` calls compareTo with a value of another type.
+            if (!StaticTypeCheckingSupport.checkCompatibleAssignmentTypes(left, right))
+                mistake(e, typeName(left) + " cannot be compared with " + typeName(right));
         }
 
         private static String typeName(ClassNode type) {
@@ -4822,7 +4768,6 @@ final class RulesCompiler {
  * block is which, and reports what would be valid Groovy but mean something else.
  */
 final class DslTransformer extends ClassCodeExpressionTransformer {
-    static final String LINE = "line"; // of a call that is a whole line: the block around it
     static final Map<String, Long> UNITS = Map.of("milliseconds", 1_000_000L,
         "seconds", 1_000_000_000L, "minutes", 60_000_000_000L, "hours", 3_600_000_000_000L,
         "days", 86_400_000_000_000L);
@@ -4830,7 +4775,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     private final ClassNode type;
     private final Mistakes mistakes;
     private Block block = Block.file;
-    private String conditions; // the text of the last block of conditions
+    private Expression line; // the last whole line
+    private boolean inFunction;
 
     DslTransformer(SourceUnit source, ClassNode type, Mistakes mistakes) {
         this.source = source;
@@ -4840,10 +4786,6 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
 
     static Long nanos(String unit) { return UNITS.get(unit.endsWith("s") ? unit : unit + "s"); }
 
-    static String notStep(String what) {
-        return what + " is not a step; for custom Groovy write call { … }";
-    }
-
     @Override protected SourceUnit getSourceUnit() { return source; }
 
     private void mistake(ASTNode node, String text) {
@@ -4851,33 +4793,32 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
             mistakes.add(node.getLineNumber(), node.getColumnNumber(), text);
     }
 
-    /** `url: 'x'` is a label to Groovy, and would silently do nothing. */
-    @Override public void visitBlockStatement(BlockStatement code) {
-        for (Statement line : code.getStatements()) {
-            if (line.getStatementLabels() == null || line instanceof LoopingStatement) continue;
-            String word = line.getStatementLabels().get(0);
-            mistake(line, block.declares(word) ? block.misused(word) : block.unknown(word));
-        }
-        super.visitBlockStatement(code);
+    @Override public void visitMethod(MethodNode method) {
+        inFunction = !method.getName().equals("run");
+        super.visitMethod(method);
     }
 
-    /** A line of restart { } is a step, a loop, or a counter that a loop needs. */
-    @Override public void visitExpressionStatement(ExpressionStatement line) {
-        Expression e = line.getExpression();
-        boolean counts = e instanceof PostfixExpression || e instanceof PrefixExpression
-            || e instanceof BinaryExpression b && b.getOperation().getText().matches("[-+*/]?=");
-        boolean loops = e instanceof MethodCallExpression call
+    @Override public void visitExpressionStatement(ExpressionStatement statement) {
+        line = statement.getExpression();
+        List<String> labels = statement.getStatementLabels(); // of `url: 'x'`, which does nothing
+        if (labels != null) mistake(statement, block.mistake(labels.get(0)));
+        else if (block == Block.restart && word(line) == null && !loopsOrCounts(line))
+            mistake(line, "this line is not a step; for custom Groovy write call { … }");
+        super.visitExpressionStatement(statement);
+    }
+
+    private static boolean loopsOrCounts(Expression e) {
+        return e instanceof PostfixExpression || e instanceof PrefixExpression
+            || e instanceof BinaryExpression b && b.getOperation().getText().matches("[-+*/]?=")
+            || e instanceof MethodCallExpression call
             && call.getArguments() instanceof TupleExpression arguments
             && arguments.getExpressions().stream().anyMatch(ClosureExpression.class::isInstance);
-        if (word(e) != null) ((MethodCallExpression) e).getMethod().putNodeMetaData(LINE, block);
-        else if (block == Block.restart && !counts && !loops) mistake(e, notStep("this line"));
-        super.visitExpressionStatement(line);
     }
 
     /** The word that an expression calls, or null. */
     private static String word(Expression e) {
         return e instanceof MethodCallExpression call && call.isImplicitThis()
-            ? call.getMethodAsString() : null;
+            && call.getArguments() instanceof TupleExpression ? call.getMethodAsString() : null;
     }
 
     @Override public Expression transform(Expression e) {
@@ -4885,7 +4826,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
             return duration(property);
         if (e instanceof ClosureExpression closure) return visitBlock(closure);
         if (e instanceof BinaryExpression binary) checkAssignment(binary);
-        if (word(e) != null) transformCall((MethodCallExpression) e);
+        if (word(e) != null) transformCall((MethodCallExpression) e, word(e));
         return super.transform(e);
     }
 
@@ -4900,134 +4841,135 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         return duration;
     }
 
+    /** A block of conditions becomes an Expectation. */
     private Expression visitBlock(ClosureExpression closure) {
         Block outer = block, own = closure.getNodeMetaData(Block.class);
         if (own != null) block = own;
+        boolean judges = own != null && own.hasConditions();
+        String text = judges ? mistakes.inWords(closure) : "";
+        if (judges) checkConditions((BlockStatement) closure.getCode(), closure);
         closure.getCode().visit(this);
         block = outer;
-        return closure;
+        return !judges ? closure : new MethodCallExpression(
+            new ClassExpression(ClassHelper.make(Language.BlockExpectation.class)), "of",
+            new ArgumentListExpression(closure, new ConstantExpression(text)));
+    }
+
+    private void checkConditions(BlockStatement code, ASTNode place) {
+        if (code.getStatements().stream().allMatch(line -> line instanceof ExpressionStatement e
+            && e.getExpression() instanceof DeclarationExpression))
+            mistake(place, "there is no condition in " + block.title
+                + "; write, for example, status == 200");
+        conditions(code);
+    }
+
+    /** Every line of a block, also under if and for, with braces or without. */
+    private Statement conditions(Statement code) {
+        if (code instanceof BlockStatement lines)
+            lines.getStatements().replaceAll(this::conditions);
+        if (code instanceof LoopingStatement loop)
+            loop.setLoopBlock(conditions(loop.getLoopBlock()));
+        if (code instanceof IfStatement choice) {
+            choice.setIfBlock(conditions(choice.getIfBlock()));
+            choice.setElseBlock(conditions(choice.getElseBlock()));
+        }
+        return code instanceof ExpressionStatement line ? condition(line) : code;
+    }
+
+    private Statement condition(ExpressionStatement line) {
+        Expression e = line.getExpression();
+        if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
+        checkCondition(e);
+        BooleanExpression truth = new BooleanExpression(e);
+        truth.setSourcePosition(e);
+        AssertStatement condition = new AssertStatement(truth);
+        condition.setSourcePosition(line);
+        return condition;
+    }
+
+    /** A condition that is always true, or never. */
+    private void checkCondition(Expression e) {
+        String word = word(e) == null ? e.getText() : word(e);
+        if (e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean)
+            || word(e) != null && block.declares(word) && block.losesValue(word))
+            mistake(e, "this is always true; write a comparison, for example status == 200");
+        else if (e instanceof VariableExpression && block.declares(word))
+            mistake(e, block.mistake(word));
+        if (!(e instanceof BinaryExpression b) || !block.declares(b.getLeftExpression().getText()))
+            return;
+        word = b.getLeftExpression().getText();
+        Object value = b.getRightExpression() instanceof ConstantExpression c ? c.getValue() : null;
+        if (block.type(word) == int.class && value instanceof String)
+            mistake(b.getRightExpression(), word + " is a whole number; write: " + value);
+        if (block.type(word) == String.class && value instanceof Number)
+            mistake(b.getRightExpression(), word + " is a text; write: '" + value + "'");
     }
 
     private void checkAssignment(BinaryExpression e) {
         String name = e.getLeftExpression().getText();
         boolean assigns = e.getOperation().getText().equals("=")
             && !(e instanceof DeclarationExpression);
-        if (assigns && block.declares(name)) mistake(e, block.misused(name));
+        if (assigns && block.declares(name)) mistake(e, block.mistake(name));
     }
 
-    private void transformCall(MethodCallExpression call) {
-        if (!(call.getArguments() instanceof TupleExpression tuple)) return;
-        conditions = null;
-        String word = call.getMethodAsString();
-        Block line = call.getMethod().getNodeMetaData(LINE);
-        List<Expression> arguments = new ArrayList<>(tuple.getExpressions());
-        // `command` is a check as a line of watch { }, and a hook anywhere else.
-        boolean probe = word.equals("command") && line == Block.watch;
-        Block owner = word.equals("command") && !probe ? Block.file : block.owner(word);
-        if (owner == null) {
-            if (!type.getDeclaredMethods(word).isEmpty()) return;
-            if (line == Block.restart) mistake(call, block.unknown(word));
-            nameBlocks(arguments, Block.unknown);
+    private void transformCall(MethodCallExpression call, String word) {
+        List<Expression> arguments =
+            new ArrayList<>(((TupleExpression) call.getArguments()).getExpressions());
+        if (!block.declares(word)) {
+            if (type.getDeclaredMethods(word).isEmpty()) checkUnknown(call, word, arguments);
             return;
         }
+        if (call == line && !inFunction && block.losesValue(word)) mistake(call, "'" + word
+            + "' alone does nothing; use its value, for example: notify pushover(…)");
         if (Set.of("watch", "healthy", "restart").contains(word))
             nameBlocks(arguments, Block.valueOf(word));
         if (word.equals("call")) nameBlocks(arguments, Block.file);
-        call.setArguments(byPlace(owner, word, arguments, call));
-        if (!Language.RENAMED.containsKey(word) || probe) return;
-        call.setMethod(new ConstantExpression(Language.RENAMED.get(word)));
-        call.getMethod().putNodeMetaData(LINE, line);
+        call.setArguments(byPlace(word, arguments, call));
+        // `command` is a check as a line of watch { }, and a hook anywhere else.
+        boolean probe = word.equals("command") && block == Block.watch && call == line;
+        if (!probe) call.setMethod(new ConstantExpression(
+            Language.RENAMED.getOrDefault(word, word)));
     }
 
-    private void nameBlocks(List<Expression> arguments, Block name) {
+    private void checkUnknown(MethodCallExpression call, String word, List<Expression> arguments) {
+        ASTNode name = call.getMethod();
+        // Groovy takes the name in `watch 'plex' { }` for a function.
+        if (name.getLastColumnNumber() - name.getColumnNumber() > word.length())
+            mistake(call, "write parentheses before a block: watch('" + word + "') { … }");
+        else if (Block.isWord(word) || block == Block.restart && call == line)
+            mistake(call, block.mistake(word));
+        nameBlocks(arguments, Block.unknown);
+    }
+
+    private static void nameBlocks(List<Expression> arguments, Block name) {
         for (Expression argument : arguments)
-            if (argument instanceof ClosureExpression closure) nameBlock(closure, name);
-    }
-
-    private void nameBlock(ClosureExpression closure, Block name) {
-        closure.putNodeMetaData(Block.class, name);
-        if (!name.hasConditions()) return;
-        conditions = mistakes.inWords(closure);
-        BlockStatement code = (BlockStatement) closure.getCode();
-        if (code.getStatements().stream().allMatch(line -> line instanceof ExpressionStatement e
-            && e.getExpression() instanceof DeclarationExpression))
-            mistake(closure, "there is no condition in " + name.title
-                + "; write, for example, status == 200");
-        conditions(code, name);
-    }
-
-    /** Every line of a block, also under if and for, with braces or without. */
-    private Statement conditions(Statement code, Block name) {
-        if (code instanceof BlockStatement lines)
-            lines.getStatements().replaceAll(line -> conditions(line, name));
-        if (code instanceof LoopingStatement loop)
-            loop.setLoopBlock(conditions(loop.getLoopBlock(), name));
-        if (code instanceof IfStatement choice) {
-            choice.setIfBlock(conditions(choice.getIfBlock(), name));
-            choice.setElseBlock(conditions(choice.getElseBlock(), name));
-        }
-        return code instanceof ExpressionStatement line ? condition(line, name) : code;
-    }
-
-    private Statement condition(ExpressionStatement line, Block name) {
-        Expression e = line.getExpression();
-        if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
-        checkCondition(e, name);
-        BooleanExpression truth = new BooleanExpression(e);
-        truth.setSourcePosition(e);
-        AssertStatement condition = new AssertStatement(truth);
-        condition.setSourcePosition(line);
-        condition.copyStatementLabels(line);
-        return condition;
-    }
-
-    /** A condition that is always true, or never. */
-    private void checkCondition(Expression e, Block name) {
-        if (e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean))
-            mistake(e, "this is always true; write a comparison, for example status == 200");
-        if (e instanceof VariableExpression && name.declares(e.getText()))
-            mistake(e, name.misused(e.getText()));
-        if (!(e instanceof BinaryExpression b) || !name.declares(b.getLeftExpression().getText()))
-            return;
-        String word = b.getLeftExpression().getText();
-        Object value = b.getRightExpression() instanceof ConstantExpression c ? c.getValue() : null;
-        if (name.type(word) == int.class && value instanceof String)
-            mistake(b.getRightExpression(), word + " is a whole number; write: " + value);
-        if (name.type(word) == String.class && value instanceof Number)
-            mistake(b.getRightExpression(), word + " is a text; write: '" + value + "'");
+            if (argument instanceof ClosureExpression) argument.putNodeMetaData(Block.class, name);
     }
 
     /** Options become arguments by place, in the order of the word's declaration. */
-    private ArgumentListExpression byPlace(Block owner, String word, List<Expression> arguments,
-                                           ASTNode call) {
-        Map<String, Expression> given = new LinkedHashMap<>();
-        var options = owner.options(word);
+    private ArgumentListExpression byPlace(String word, List<Expression> arguments, ASTNode call) {
+        Map<String, Expression> given = new HashMap<>();
+        var options = block.options(word);
         List<String> known = options.stream().map(java.lang.reflect.Parameter::getName).toList();
         ASTNode place = call;
         if (!arguments.isEmpty() && arguments.get(0) instanceof MapExpression map) {
             place = arguments.remove(0);
-            for (MapEntryExpression entry : map.getMapEntryExpressions())
-                given.put(option(entry, known), entry.getValueExpression());
+            for (MapEntryExpression entry : map.getMapEntryExpressions()) {
+                String name = entry.getKeyExpression().getText();
+                given.put(name, entry.getValueExpression());
+                if (!known.contains(name))
+                    mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
+                if (name.equals("when")) nameBlocks(List.of(given.get(name)), Block.when);
+            }
         }
-        if (conditions != null) given.put(Language.SOURCE, new ConstantExpression(conditions));
         for (var option : options) {
             String name = option.getName();
             boolean required = option.getAnnotation(Language.Named.class).required();
             if (required && !given.containsKey(name))
-                mistake(place, "the option '" + name + "' is missing" + owner.usage(word));
+                mistake(place, "the option '" + name + "' is missing" + block.usage(word));
             arguments.add(given.getOrDefault(name, new ConstantExpression(null)));
         }
         return new ArgumentListExpression(arguments);
-    }
-
-    /** The name of an option; the conditions of `when:` are a block of watchdog's too. */
-    private String option(MapEntryExpression entry, List<String> known) {
-        String name = entry.getKeyExpression().getText();
-        if (!known.contains(name))
-            mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
-        nameBlocks(List.of(entry.getValueExpression()),
-            name.equals("when") ? Block.when : Block.unknown);
-        return name;
     }
 }
 

@@ -172,7 +172,7 @@ class RulesTest {
         new Wrong("healthy", "|status = 200", "'status' is not used like this; write: status == …"),
         new Wrong("healthy", "|status 200", "'status' is not used like this; write: status == …"),
         new Wrong("healthy", "|body.contians('x')", "String has no 'contians'; did you mean 'contains'?"),
-        new Wrong("healthy", "|body.contains(42)", "'contains' of String does not take int"),
+        new Wrong("healthy", "|body.contains(42)", "'contains' does not take int"),
         new Wrong("healthy", "|time < 3", "Duration cannot be compared with int"),
         new Wrong("healthy", "|json(3) == 4", "'json' is not used like this; write: json('path') == …"),
         new Wrong("healthy", "status == 200 && |certificat.expiresIn > 3.days",
@@ -190,8 +190,8 @@ class RulesTest {
                 + "it can be checked: String name(String x) { … })"),
         new Wrong("top", "int twice(int x) { x * 2 }; def y = |twice('a')", "'twice' does not take String"),
         new Wrong("top", "def ok(b) { |b.contains('fine') }",
-            "'contains' of Object does not take String (give the function types, so that it can be "
-                + "checked: String name(String x) { … })"),
+            "Object has no 'contains' (give the function types, so that it can be checked: String name("
+                + "String x) { … })"),
         new Wrong("healthy", "|'status == 200'",
             "this is always true; write a comparison, for example status == 200"),
         new Wrong("healthy", "|status", "'status' is not used like this; write: status == …"),
@@ -214,7 +214,7 @@ class RulesTest {
         new Wrong("restart", "|status == 200", "this line is not a step; for custom Groovy write call { … }"),
         new Wrong("restart", "|url 'http://x/'", "'url' belongs in watch { }, not in restart { }"),
         new Wrong("restart", "|notify slack(url: 'http://x/')",
-            "'notify' belongs in the file, not in restart { }"),
+            "'notify' belongs in watch { }, not in restart { }"),
         new Wrong("restart", "[1, 2].each { |sotp 'x' }",
             "no such word 'sotp' in restart { }; did you mean 'stop'?"),
         new Wrong("restart", "|body.trim()", "this line is not a step; for custom Groovy write call { … }"),
@@ -227,7 +227,10 @@ class RulesTest {
         new Wrong("restart", "|exec 'x'",
             "no such word 'exec' in restart { }; write: run '…', or sh '…' for a shell"),
         new Wrong("restart", "|restart 'x'", "'restart' belongs in watch { }, not in restart { }"),
-        new Wrong("restart", "|secret 'X'", "'secret' is not a step; for custom Groovy write call { … }"),
+        new Wrong("restart", "|secret 'X'",
+            "'secret' alone does nothing; use its value, for example: notify pushover(…)"),
+        new Wrong("healthy", "|command 'x'",
+            "this is always true; write a comparison, for example status == 200"),
         new Wrong("restart", "call { |stop 'x' }", "'stop' belongs in restart { }, not in the file"),
         new Wrong("restart", "call { |System.exit(0) }", "'exit' would end watchdog itself"),
         new Wrong("top", "|Runtime.runtime.halt(1)", "'halt' would end watchdog itself"),
@@ -845,16 +848,16 @@ class RulesTest {
     @Test void everyPublicWordStandsInTheReference() throws IOException {
         String reference = Files.readString(REFERENCE);
         Set<String> missing = new TreeSet<>();
-        for (Class<?> words : List.of(Language.RulesScript.class, Language.WatchSpec.class,
-            Language.Conditions.class, Language.CauseConditions.class,
-                Language.RemedySpec.class, Language.ServerCertificate.class, Model.Event.class))
+        for (Class<?> words : List.of(Language.RulesScript.class, Language.SharedWords.class,
+            Language.WatchSpec.class, Language.Conditions.class, Language.RemedySpec.class,
+                 Language.ServerCertificate.class, Model.Event.class))
             for (Method method : words.getDeclaredMethods()) {
                 String word = word(method);
                 if (isWord(method) && !reference.matches("(?s).*\\b" + word
                     + "\\b.*")) missing.add(words.getSimpleName() + "." + word);
             }
-        for (Class<?> words : List.of(Language.RulesScript.class, Language.WatchSpec.class,
-            Language.CauseConditions.class))
+        for (Class<?> words : List.of(Language.SharedWords.class, Language.WatchSpec.class,
+            Language.Conditions.class))
             for (Field word : words.getFields())
                 if (!reference.matches("(?s).*\\b" + word.getName()
                     + "\\b.*")) missing.add(words.getSimpleName() + "." + word.getName());
