@@ -151,7 +151,7 @@ record RestartPolicy(int failures, int limit, Duration per, Duration within, Dur
 
 /** What a watch checks: a URL, a port or a command. */
 sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe {
-    Response check(Checker checker, Duration timeout);
+    Response check(Checker checker, ExchangeTimer timer);
     String inWords();
 }
 
@@ -159,10 +159,8 @@ sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe {
 record Response(int status, Headers headers, String body, String url, String protocol,
                 X509Certificate certificate, Duration time, Map<String, Duration> phases,
                 Model.Failure failure, String failureText) {
-    static Response none(Model.Failure failure, String text, Duration time,
-                         Map<String, Duration> phases) {
-        return new Response(0, Headers.of(), "", "", "", null, time, phases, failure, text);
-    }
+    static final Response NONE = new Response(0, Headers.of(), "", "", "", null, Duration.ZERO,
+        Map.of(), Model.Failure.none, "");
 
     /** Once it is judged: hundreds of whole bodies would not fit into memory. */
     Response shortened() {
@@ -1155,8 +1153,7 @@ final class WatchResult {
 /** The last response, and what it means. */
 record CheckResult(Response response, Verdict verdict) {
     static CheckResult without(Verdict verdict) {
-        Response none = Response.none(Model.Failure.none, "", Duration.ZERO, Map.of());
-        return new CheckResult(none, verdict);
+        return new CheckResult(Response.NONE, verdict);
     }
 
     boolean isHealthy() { return verdict instanceof Healthy; }
@@ -1382,8 +1379,12 @@ final class Pass {
 record Checker(CommandRunner runner, HttpClients http, Clock clock) {
     private static final int MAX_STARTING = 64;
     private static final Duration SLOW = Duration.ofSeconds(3);
-    private static final String DEADLINE =
-        "the pass reached its deadline before this check ended; raise deadline";
+    private static final CheckResult LATE = inconclusive(
+        "the pass reached its deadline before this check ended; raise deadline");
+
+    private static CheckResult inconclusive(String why) {
+        return CheckResult.without(new Inconclusive(why, false));
+    }
 
     Map<Watch, CheckResult> checkAll(List<Watch> watches) { return parallel(watches, this::check); }
 
@@ -1404,13 +1405,12 @@ record Checker(CommandRunner runner, HttpClients http, Clock clock) {
         Instant began = clock.instant();
         long nanos = System.nanoTime();
         Map<Watch, CheckResult> results = new LinkedHashMap<>();
-        CheckResult late = CheckResult.without(new Inconclusive(DEADLINE, false));
         running.forEach((watch, result) -> results.put(watch,
-            DaemonThreads.get(result, runner.deadline().left(), late)));
+            DaemonThreads.get(result, runner.deadline().left(), LATE)));
         Duration clocks = Duration.between(began, clock.instant());
         if (clocks.minusNanos(System.nanoTime() - nanos).abs().toSeconds() > 30)
-            results.replaceAll((watch, result) -> result.isHealthy() ? result : CheckResult
-                .without(new Inconclusive("this machine slept, or its clock was set", false)));
+            results.replaceAll((watch, result) -> result.isHealthy() ? result
+                : inconclusive("this machine slept, or its clock was set"));
         return results;
     }
 
@@ -1442,23 +1442,19 @@ record Checker(CommandRunner runner, HttpClients http, Clock clock) {
 
     /** Each in its own thread, so that a hanging DNS lookup or condition can be abandoned. */
     private CheckResult checkWithTimeout(Watch watch) {
-        Duration timeout =
-            Collections.min(List.of(watch.settings().timeout(), runner.deadline().left()));
-        String limit = Text.time(timeout);
-        Response late = Response.none(Model.Failure.timeout, "no response within " + limit, timeout,
-            Map.of());
+        if (runner.deadline().passed()) return LATE;
+        Duration limit = watch.settings().timeout();
+        ExchangeTimer timer = new ExchangeTimer(limit);
         try {
-            var probe = DaemonThreads.run(() -> watch.probe().check(this, timeout));
-            Duration longer = timeout.plusSeconds(5); // so that the probe can say where it hung
-            Response response = DaemonThreads.get(probe, longer, late);
-            if (response.failure() == Model.Failure.timeout && runner.deadline().passed())
-                return CheckResult.without(new Inconclusive(DEADLINE, false));
+            var probe = DaemonThreads.run(() -> watch.probe().check(this, timer));
+            Duration longer = limit.plusSeconds(5); // for a command that must be killed
+            Response ended = DaemonThreads.get(probe, longer, null);
+            Response response = ended == null ? timer.failed(new SocketTimeoutException()) : ended;
             var verdict = DaemonThreads.run(() -> verdict(watch, response));
-            return new CheckResult(response.shortened(), DaemonThreads.get(verdict, timeout,
-                new Inconclusive("the conditions took longer than " + limit, false)));
+            return new CheckResult(response.shortened(), DaemonThreads.get(verdict, limit,
+                new Inconclusive("the conditions took longer than " + Text.time(limit), false)));
         } catch (RuntimeException thrown) { // a missing secret or a bug: no reason to restart
-            return CheckResult.without(new Inconclusive(
-                "cannot be checked: " + Text.plain(Text.thrown(thrown), 200), false));
+            return inconclusive("cannot be checked: " + Text.plain(Text.thrown(thrown), 400));
         }
     }
 
@@ -1528,26 +1524,45 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust, InetSock
 
     public String inWords() { return request.method() + " " + Text.url(request.url().toString()); }
 
-    public Response check(Checker checker, Duration timeout) {
+    public Response check(Checker checker, ExchangeTimer timer) {
         if (missingSecret != null) throw new MissingSecretException(missingSecret);
-        OkHttpClient client = checker.http().client(trust);
-        Deadline deadline = Deadline.in(timeout);
-        ExchangeTimer timer = new ExchangeTimer();
-        HttpUrl url = request.url();
+        return exchange(checker.http(), timer);
+    }
+
+    Response exchange(HttpClients clients, ExchangeTimer timer) {
+        OkHttpClient client = clients.client(trust);
+        Request next = request;
         try {
-            Request next = request;
             for (int i = 0; i <= MAX_REDIRECTS; i++) {
-                Call call = HttpClients.call(client, next, deadline, connectTo, timer);
-                try (var response = call.execute()) {
+                HttpUrl url = next.url();
+                try (var response = call(client, next, timer).execute()) {
                     next = redirects.next(url, response);
                     if (next == null) return read(response, url, timer);
-                    url = next.url();
                 }
             }
             return timer.failed(Model.Failure.closed, "more than " + MAX_REDIRECTS + " redirects");
         } catch (IOException | RuntimeException | CertificateException thrown) {
-            return HttpClients.failure(thrown, url.host(), timeout, timer);
+            return timer.failed(thrown);
         }
+    }
+
+    /** By a new connection, to prove that connecting works. To OkHttp 0 ms would be no limit. */
+    private Call call(OkHttpClient client, Request next, ExchangeTimer timer) {
+        HttpUrl url = next.url();
+        Request.Builder sent = next.newBuilder();
+        if (next.header("User-Agent") == null)
+            sent.header("User-Agent", "watchdog/" + watchdog.VERSION);
+        if (next.header("Authorization") == null && !url.username().isEmpty())
+            sent.header("Authorization", Credentials.basic(url.username(), url.password()));
+        OkHttpClient.Builder builder = client.newBuilder();
+        if (connectTo != null) {
+            builder.dns(host -> Dns.SYSTEM.lookup(connectTo.getHostString()));
+            sent.header("Host", url.uri().getAuthority().replaceFirst(".*@", ""))
+                .url(url.newBuilder().port(connectTo.getPort()).build());
+        }
+        return builder.eventListener(timer).callTimeout(timer.deadline.left().plusMillis(1))
+            .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS)).build()
+            .newCall(sent.build());
     }
 
     private Response read(okhttp3.Response response, HttpUrl url, ExchangeTimer timer)
@@ -1585,10 +1600,9 @@ enum RedirectPolicy {
 record TcpProbe(InetSocketAddress address) implements Probe {
     public String inWords() { return "connect to " + Text.address(address); }
 
-    public Response check(Checker checker, Duration timeout) {
+    public Response check(Checker checker, ExchangeTimer timer) {
         String host = address.getHostString();
         MissingSecretException.check(host);
-        ExchangeTimer timer = new ExchangeTimer();
         timer.dnsStart(null, host);
         try {
             List<InetAddress> all = Dns.SYSTEM.lookup(host);
@@ -1596,15 +1610,16 @@ record TcpProbe(InetSocketAddress address) implements Probe {
                 var to = new InetSocketAddress(all.get(i), address.getPort());
                 timer.connectStart(null, to, null);
                 try (Socket socket = new Socket(Proxy.NO_PROXY)) {
-                    socket.connect(to, (int) timeout.toMillis() / all.size() + 1);
-                    String url = "tcp://" + Text.address(to);
-                    return timer.ended(0, Headers.of(), "", url, "tcp", null);
+                    long left = timer.deadline.left().toMillis();
+                    socket.connect(to, (int) left / (all.size() - i) + 1);
+                    return timer.ended(0, Headers.of(), "", "tcp://" + Text.address(to), "tcp",
+                        null);
                 } catch (IOException thrown) {
                     if (i == all.size() - 1) throw thrown;
                 }
             }
         } catch (IOException thrown) {
-            return HttpClients.failure(thrown, host, timeout, timer);
+            return timer.failed(thrown);
         }
     }
 }
@@ -1613,128 +1628,22 @@ record TcpProbe(InetSocketAddress address) implements Probe {
 record CommandProbe(List<String> words) implements Probe {
     public String inWords() { return "run " + Text.command(words); }
 
-    public Response check(Checker checker, Duration timeout) {
+    public Response check(Checker checker, ExchangeTimer timer) {
         MissingSecretException.check(words.toString());
-        ExchangeTimer timer = new ExchangeTimer();
         try {
-            CommandResult result = checker.runner().run(words, timeout, Map.of());
+            CommandResult result = checker.runner().run(words, timer.limit, Map.of());
+            if (result.exit() == 126 || result.exit() == 127) // as a shell tells it
+                throw new StepFailedException("cannot run: " + result.failure());
             return timer.ended(result.exit(), Headers.of(), result.output(), "", "command", null);
         } catch (StepFailedException failed) {
-            boolean late = timer.time().compareTo(timeout) >= 0;
-            return timer.failed(late ? Model.Failure.timeout : Model.Failure.closed,
-                failed.getMessage());
+            if (!timer.deadline.passed()) throw failed; // not started: no fault of the service
+            return timer.failed(Model.Failure.timeout, failed.getMessage());
         }
     }
 }
 
 /** Times the phases of a check; a failure names the current one, and the address. */
 final class ExchangeTimer extends EventListener {
-    private static final Map<String, String> IN_WORDS = Map.of("dns", "resolving the name",
-        "connect", "connecting", "tls", "in the TLS handshake",
-        "first byte", "waiting for the response", "body", "reading the response");
-    private final Map<String, Duration> phases = Collections.synchronizedMap(new LinkedHashMap<>());
-    private final long started = System.nanoTime();
-    private long phaseStarted;
-    private volatile String phase;
-    volatile InetSocketAddress address;
-
-    Duration time() { return Duration.ofNanos(System.nanoTime() - started); }
-    String phase() { return phase == null ? "" : " (" + IN_WORDS.get(phase) + ")"; }
-
-    Response ended(int status, Headers headers, String body, String url, String protocol,
-                   X509Certificate certificate) {
-        return new Response(status, headers, body, url, protocol, certificate, time(), phases,
-            Model.Failure.none, "");
-    }
-
-    Response failed(Model.Failure failure, String text) {
-        return Response.none(failure, text, time(), phases);
-    }
-
-    synchronized void begin(String next) {
-        long now = System.nanoTime();
-        if (phase != null)
-            phases.merge(phase, Duration.ofNanos(now - phaseStarted), Duration::plus);
-        phaseStarted = now;
-        phase = next;
-    }
-
-    @Override public void dnsStart(Call call, String host) { begin("dns"); }
-    @Override public void connectStart(Call call, InetSocketAddress to, Proxy via) {
-        address = to;
-        begin("connect");
-    }
-    @Override public void secureConnectStart(Call call) { begin("tls"); }
-    @Override public void connectEnd(Call call, InetSocketAddress to, Proxy via, Protocol name) {
-        begin("first byte");
-    }
-    @Override public void responseHeadersEnd(Call call, okhttp3.Response r) { begin("body"); }
-    @Override public void responseBodyEnd(Call call, long bytes) { begin("body"); }
-}
-
-/** The one place that talks HTTP: for checks, hooks and heartbeats. */
-final class HttpClients {
-    /** Loaded in the background from the start: it takes longer to load than all the rest. */
-    private final CompletableFuture<OkHttpClient> client =
-        CompletableFuture.supplyAsync(HttpClients::load, DaemonThreads::begin);
-
-    private static OkHttpClient load() {
-        // Under load OkHttp warns of leaked connections: harmless here, but cron would mail it.
-        java.util.logging.Logger.getLogger("").setLevel(java.util.logging.Level.OFF);
-        return new OkHttpClient.Builder().proxy(Proxy.NO_PROXY)
-            .followRedirects(false).followSslRedirects(false).build();
-    }
-
-    /** {@code authorities}: a PEM file of more to trust, or null. */
-    OkHttpClient client(Path authorities) {
-        return authorities == null ? client.join() : trust(client.join(), authorities);
-    }
-
-    /** Always opens a new connection, to prove that connecting works; limits the whole call.
-     *  {@code connectTo}: another address for the same request, or null. */
-    static Call call(OkHttpClient client, Request request, Deadline deadline,
-                     InetSocketAddress connectTo, ExchangeTimer timer) {
-        Duration limit = Collections.max(List.of(deadline.left(), Duration.ofMillis(1))); // 0: none
-        HttpUrl url = request.url();
-        Request.Builder sent = request.newBuilder();
-        if (request.header("User-Agent") == null)
-            sent.header("User-Agent", "watchdog/" + watchdog.VERSION);
-        if (request.header("Authorization") == null && !url.username().isEmpty())
-            sent.header("Authorization", Credentials.basic(url.username(), url.password()));
-        OkHttpClient.Builder builder = client.newBuilder();
-        if (connectTo != null) {
-            builder.dns(host -> Dns.SYSTEM.lookup(connectTo.getHostString()));
-            sent.header("Host", url.uri().getAuthority().replaceFirst(".*@", ""))
-                .url(url.newBuilder().port(connectTo.getPort()).build());
-        }
-        return builder.eventListener(timer).callTimeout(limit)
-            .connectTimeout(limit).readTimeout(limit).writeTimeout(limit)
-            .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS)).build()
-            .newCall(sent.build());
-    }
-
-    /** With the certificate authorities of a file besides the system's. */
-    static OkHttpClient trust(OkHttpClient client, Path file) {
-        try (var in = Files.newInputStream(file)) {
-            KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
-            store.load(null, null);
-            for (var own : CertificateFactory.getInstance("X.509").generateCertificates(in))
-                store.setCertificateEntry("ca" + store.size(), own);
-            if (store.size() == 0) throw new CertificateException("no certificate in it");
-            for (var known : client.x509TrustManager().getAcceptedIssuers())
-                store.setCertificateEntry("ca" + store.size(), known);
-            var trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
-            trust.init(store);
-            SSLContext context = SSLContext.getInstance("TLS");
-            context.init(null, trust.getTrustManagers(), null);
-            return client.newBuilder().sslSocketFactory(context.getSocketFactory(),
-                (X509TrustManager) trust.getTrustManagers()[0]).build();
-        } catch (IOException | GeneralSecurityException e) {
-            throw new IllegalStateException(
-                "cannot read certificates from " + file + ": " + Text.thrown(e));
-        }
-    }
-
     /** By class and message of an exception: a word for rules, a sentence for people. */
     private static final String[][] FAULTS = {
         {"UnknownHost", "unknownHost", "HOST does not resolve"},
@@ -1757,22 +1666,122 @@ final class HttpClients {
         {".*(gzip|ID1ID2|CRC|ISIZE|DataFormat)", "closed", "the response is corrupt gzip"},
         {"", "closed", "unreadable responsePHASE"}};
 
-    static Response failure(Throwable thrown, String host, Duration timeout, ExchangeTimer timer) {
-        String message = String.valueOf(thrown.getMessage()), phase = timer.phase();
+    final Duration limit;
+    final Deadline deadline;
+    private final Map<String, Duration> phases = new LinkedHashMap<>();
+    private Duration phaseBegan;
+    private String phase, phaseInWords = "";
+    private volatile String host = "";
+    private volatile InetSocketAddress address;
+
+    ExchangeTimer(Duration limit) {
+        this.limit = limit;
+        deadline = Deadline.in(limit);
+    }
+
+    private Duration time() { return limit.minus(deadline.left()); }
+
+    Response ended(int status, Headers headers, String body, String url, String protocol,
+                   X509Certificate certificate) {
+        return new Response(status, headers, body, url, protocol, certificate, time(), phases(),
+            Model.Failure.none, "");
+    }
+
+    Response failed(Model.Failure failure, String text) {
+        return new Response(0, Headers.of(), "", "", "", null, time(), phases(), failure, text);
+    }
+
+    synchronized Response failed(Throwable thrown) {
+        String message = String.valueOf(thrown.getMessage());
         if (message.matches("HTTP 20[45] had non-zero .*")) // harmless, but OkHttp refuses it
-            return timer.ended(204, Headers.of(), "", "", "http/1.1", null);
+            return ended(204, Headers.of(), "", "", "http/1.1", null);
         String[] fault = Stream.of(FAULTS).filter(row -> Text.causes(thrown).anyMatch(each ->
             Pattern.compile("(?s)" + row[0]).matcher(each.getClass().getSimpleName() + " "
-                + each.getMessage() + phase).lookingAt())).findFirst().orElseThrow();
-        InetSocketAddress to = timer.address;
-        String address = to == null ? host : Text.address(to);
-        String text = fault[2].replace("HOST", host).replace("ADDRESS", address)
-            .replace("PHASE", phase).replace("LIMIT", Text.time(timeout))
+                + each.getMessage() + phaseInWords).lookingAt())).findFirst().orElseThrow();
+        String text = fault[2].replace("HOST", host)
+            .replace("ADDRESS", address == null ? host : Text.address(address))
+            .replace("PHASE", phaseInWords).replace("LIMIT", Text.time(limit))
             .replace("DETAIL", Text.plain(message.substring(message.indexOf(": ") + 1), 60));
-        if (fault[1].equals("unreachable") && to.getAddress().isSiteLocalAddress()
+        if (fault[1].equals("unreachable") && address.getAddress().isSiteLocalAddress()
                 && System.getProperty("os.name").startsWith("Mac"))
             throw new IllegalStateException(text + "; see System Settings > Local Network");
-        return timer.failed(Model.Failure.valueOf(fault[1]), text);
+        return failed(Model.Failure.valueOf(fault[1]), text);
+    }
+
+    /** With the present one up to now. A check that is abandoned may go on. */
+    private synchronized Map<String, Duration> phases() {
+        begin(phase, phaseInWords);
+        return new LinkedHashMap<>(phases);
+    }
+
+    private synchronized void begin(String next, String inWords) {
+        Duration now = time();
+        if (phase != null) phases.merge(phase, now.minus(phaseBegan), Duration::plus);
+        phaseBegan = now;
+        phase = next;
+        phaseInWords = inWords;
+    }
+
+    @Override public void callStart(Call call) { host = call.request().url().host(); }
+    @Override public void dnsStart(Call call, String name) {
+        begin("dns", " (resolving the name)");
+        host = name;
+    }
+    @Override public void connectStart(Call call, InetSocketAddress to, Proxy via) {
+        address = to;
+        begin("connect", " (connecting)");
+    }
+    @Override public void secureConnectStart(Call call) {
+        begin("tls", " (in the TLS handshake)");
+    }
+    @Override public void connectEnd(Call call, InetSocketAddress to, Proxy via, Protocol name) {
+        begin("first byte", " (waiting for the response)");
+    }
+    @Override public void responseHeadersEnd(Call call, okhttp3.Response r) {
+        begin("body", " (reading the response)");
+    }
+}
+
+/** The one place that makes HTTP clients: for checks, hooks and heartbeats. */
+final class HttpClients {
+    /** Loaded in the background from the start: it takes longer to load than all the rest. */
+    private final CompletableFuture<OkHttpClient> client =
+        CompletableFuture.supplyAsync(HttpClients::load, DaemonThreads::begin);
+
+    private static OkHttpClient load() {
+        // Under load OkHttp warns of leaked connections: harmless here, but cron would mail it.
+        java.util.logging.Logger.getLogger("").setLevel(java.util.logging.Level.OFF);
+        return new OkHttpClient.Builder().proxy(Proxy.NO_PROXY)
+            .followRedirects(false).followSslRedirects(false) // the limit is that of the call:
+            .connectTimeout(Duration.ZERO).readTimeout(Duration.ZERO).writeTimeout(Duration.ZERO)
+            .build();
+    }
+
+    /** {@code authorities}: a PEM file of more to trust, or null. */
+    OkHttpClient client(Path authorities) {
+        return authorities == null ? client.join() : trust(client.join(), authorities);
+    }
+
+    /** With the certificate authorities of a file besides the system's. */
+    static OkHttpClient trust(OkHttpClient client, Path file) {
+        try (var in = Files.newInputStream(file)) {
+            KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
+            store.load(null, null);
+            for (var own : CertificateFactory.getInstance("X.509").generateCertificates(in))
+                store.setCertificateEntry("ca" + store.size(), own);
+            if (store.size() == 0) throw new CertificateException("no certificate in it");
+            for (var known : client.x509TrustManager().getAcceptedIssuers())
+                store.setCertificateEntry("ca" + store.size(), known);
+            var trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+            trust.init(store);
+            SSLContext context = SSLContext.getInstance("TLS");
+            context.init(null, trust.getTrustManagers(), null);
+            return client.newBuilder().sslSocketFactory(context.getSocketFactory(),
+                (X509TrustManager) trust.getTrustManagers()[0]).build();
+        } catch (IOException | GeneralSecurityException e) {
+            throw new IllegalStateException(
+                "cannot read certificates from " + file + ": " + Text.thrown(e));
+        }
     }
 }
 
@@ -2613,30 +2622,25 @@ final class Notifier {
 
     /** A 200 may say no; of Pushover 429 means that no quota is left. */
     DeliveryResult exchange(Request request, Path trust, Instant since, boolean pushover) {
-        ExchangeTimer timer = new ExchangeTimer();
-        Call call = HttpClients.call(context.clients.client(trust), request,
-            Deadline.in(TIMEOUT), null, timer);
-        try (var response = call.execute()) {
-            int code = response.code();
-            String body = response.peekBody(4096).string(), to = response.header("Location");
-            String text = code + " " + (to == null ? Text.htmlTitle(body) : "redirects to " + to);
-            boolean accepted = pushover ? Integer.valueOf(1).equals(Json.at(body, "status"))
-                : Text.htmlTitle(body).equals(body) && !Boolean.FALSE.equals(Json.at(body, "ok"));
-            // A proxy answers 404 while the service behind it starts. Another 4xx would come again.
-            boolean passing = code == 404 && since.isAfter(context.env.now().minusSeconds(3600));
-            boolean retry = passing || code >= 500 || code == 408 || code == 429 && !pushover;
-            return response.isSuccessful() && accepted ? DeliveryResult.ACCEPTED
-                : DeliveryResult.failed(Text.plain(text, 120), retry ? retryAfter(response) : null);
-        } catch (IOException | RuntimeException thrown) {
-            var response = HttpClients.failure(thrown, request.url().host(), TIMEOUT, timer);
-            return response.status() == 204 ? DeliveryResult.ACCEPTED
-                : DeliveryResult.failed(response.failureText());
-        }
+        Response response = new HttpProbe(request, RedirectPolicy.none, trust, null, null)
+            .exchange(context.clients, new ExchangeTimer(TIMEOUT));
+        if (response.failure() != Model.Failure.none)
+            return DeliveryResult.failed(response.failureText());
+        int code = response.status();
+        String body = response.body(), to = response.headers().get("Location");
+        String text = code + " " + (to == null ? Text.htmlTitle(body) : "redirects to " + to);
+        boolean accepted = pushover ? Integer.valueOf(1).equals(Json.at(body, "status"))
+            : Text.htmlTitle(body).equals(body) && !Boolean.FALSE.equals(Json.at(body, "ok"));
+        // A proxy answers 404 while the service behind it starts. Another 4xx would come again.
+        boolean passing = code == 404 && since.isAfter(context.env.now().minusSeconds(3600));
+        boolean retry = passing || code >= 500 || code == 408 || code == 429 && !pushover;
+        return code / 100 == 2 && accepted ? DeliveryResult.ACCEPTED
+            : DeliveryResult.failed(Text.plain(text, 120), retry ? retryAfter(response) : null);
     }
 
     /** In seconds, at most about a day. Without the header, the next pass is late enough. */
-    private static Duration retryAfter(okhttp3.Response response) {
-        String seconds = response.header("Retry-After", "");
+    private static Duration retryAfter(Response response) {
+        String seconds = String.valueOf(response.headers().get("Retry-After"));
         return !seconds.matches("[1-9]\\d{0,4}") ? DeliveryResult.NEXT_PASS
             : Duration.ofSeconds(Long.parseLong(seconds));
     }

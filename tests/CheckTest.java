@@ -88,7 +88,8 @@ class CheckTest {
     /** All in one rules file, checked side by side: one compilation, and no fault disturbs another. */
     @TestFactory
     Stream<DynamicTest> everyFaultHasItsVerdictAndItsWords() throws IOException {
-        home.file("ca.pem", faults.authority.certificatePem());
+        home.file("ca.pem", faults.authority.certificatePem()).script("lost.sh", "")
+            .file("lost.sh", "#!/no/such/interpreter\n");
         List<Row> rows =
             Stream.of(connections(), answers(), json(), redirects(), certificates(), handshakes(), edges())
             .flatMap(List::stream).toList();
@@ -173,7 +174,14 @@ class CheckTest {
                 "command 'sh -c \"echo broken; printf %400s; exit 3\"'",
                 "unhealthy", "expected exit code 0, but it was 3; got ''"),
             new Row("a command that is not there", "command 'no-such-program'",
-                "unhealthy", "no program 'no-such-program' in …"),
+                "inconclusive", "cannot be checked: no program 'no-such-program' in …; name its folder: …"),
+            new Row("a command that may not be executed", "command './ca.pem'",
+                "inconclusive", "cannot be checked: …/ca.pem is not executable; fix it with: chmod +x …"),
+            new Row("a command whose interpreter is missing", "command './lost.sh'",
+                "inconclusive", "cannot be checked: cannot run: exit code 127 (does its first line name a "
+                    + "program that exists?): …"),
+            new Row("a command that its shell does not find", "command 'sh -c no-such-program'",
+                "inconclusive", "cannot be checked: cannot run: exit code 127 …"),
             new Row("a command that hangs", "command 'sleep 30'\ntimeout 3.seconds",
                 "unhealthy", "'sleep 30' did not end within 3 s and was killed"),
             new Row("a command that prints the wrong thing",
