@@ -5039,15 +5039,19 @@ final class Printer {
         this.secrets = secrets;
     }
 
-    private void json(Object value) { env.out().println(Json.writer(secrets::mask).toJson(value)); }
     void line(String text) { env.out().println(secrets.mask(text)); }
 
-    /** A sentence; with --json an object of {@code fields} and the sentence as its message. */
+    /** With --json an object instead of the lines; its fields are only ever added to. */
+    private void print(Stream<String> lines, Map<String, Object> object) {
+        if (!options.json) lines.forEach(this::line);
+        else env.out().println(Json.writer(secrets::mask).toJson(object));
+    }
+
+    /** A sentence, which is also the message of the object. */
     void say(String text, Object... fields) {
         Map<String, Object> object = Json.fields(fields);
         object.put("message", text);
-        if (options.json) json(object);
-        else line(text);
+        print(Stream.of(text), object);
     }
 
     void problem(String text) { env.err().println(secrets.mask(text)); }
@@ -5064,17 +5068,20 @@ final class Printer {
 
     /** Returns the exit code: the worst of {@code exit} and the verdicts. */
     int results(Collection<WatchResult> results, List<String> problems, int exit) {
-        int worst = exit;
-        for (WatchResult result : results)
+        int worst = exit, width = 1;
+        for (WatchResult result : results) {
             worst = ExitException.worst(worst, result.verdict().exitCode());
-        if (options.json)
-            json(Map.of("watches", results.stream().map(Printer::fields).toList(), "exit", worst));
-        else results(results);
+            width = Math.max(width, result.watch.name().length());
+        }
+        String format = "%-" + width + "s  %s %s";
+        print(results.stream().filter(result -> !options.quiet || result.isNews())
+            .map(result -> String.format(format, result.watch.name(), verdict(result),
+                what(result) + (options.verbose ? details(result) : ""))),
+            Json.fields("watches", results.stream().map(Printer::fields).toList(), "exit", worst));
         problems.forEach(this::problem);
         return worst;
     }
 
-    /** Fields are only ever added. */
     private static Map<String, Object> fields(WatchResult r) {
         Response response = r.check.response();
         Map<String, Double> phases = new LinkedHashMap<>();
@@ -5085,17 +5092,6 @@ final class Printer {
                 : r.decision.action(), "healed", r.healed, "phases", phases, "error",
             response.failure(), "certificateExpires", response.certificate() == null ? null
                 : response.certificate().getNotAfter().toInstant());
-    }
-
-    private void results(Collection<WatchResult> results) {
-        int width = results.stream().mapToInt(result -> result.watch.name().length()).max()
-            .orElse(1);
-        for (WatchResult result : results) {
-            if (options.quiet && !result.isNews()) continue;
-            String name = String.format("%-" + width + "s", result.watch.name());
-            line(name + "  " + verdict(result) + " " + what(result));
-            if (options.verbose) details(result);
-        }
     }
 
     private String verdict(WatchResult result) {
@@ -5121,66 +5117,66 @@ final class Printer {
         return held && !why.isEmpty() ? reason + "; " + why : reason;
     }
 
-    private void details(WatchResult result) {
-        if (result.verdict() instanceof Unhealthy unhealthy && unhealthy.diagram() != null)
-            line(unhealthy.diagram());
+    /** The diagram of the failed condition, and the time of each phase. */
+    private static String details(WatchResult result) {
+        String text = result.verdict() instanceof Unhealthy unhealthy
+            && unhealthy.diagram() != null ? "\n" + unhealthy.diagram() : "";
         Map<String, Duration> phases = result.check.response().phases();
-        if (!phases.isEmpty()) line("    " + phases.entrySet().stream()
+        return phases.isEmpty() ? text : text + phases.entrySet().stream()
             .map(phase -> phase.getKey() + " " + Text.time(phase.getValue()))
-            .collect(Collectors.joining(", ")));
+            .collect(Collectors.joining(", ", "\n    ", ""));
     }
 
     void validated(Path file, Rules rules, List<String> problems, int exit) {
         List<String> names = rules.watches().stream().map(Watch::name).toList();
-        if (options.json) {
-            json(Json.fields("watches", names, "problems", problems, "exit", exit));
-        } else {
-            rules.watches().forEach(this::watch);
-            if (exit == 0) line(file.getFileName() + " is good: "
-                + Text.count(names.size(), "watch", "watches"));
-        }
+        String good = file.getFileName() + " is good: "
+            + Text.count(names.size(), "watch", "watches");
+        print(Stream.concat(rules.watches().stream().map(Printer::inWords),
+            exit == 0 ? Stream.of(good) : Stream.empty()),
+            Json.fields("watches", names, "problems", problems, "exit", exit));
         problems.forEach(this::problem);
     }
 
-    /** One watch of the rules, in words. */
-    private void watch(Watch watch) {
+    private static String inWords(Watch watch) {
         CheckSettings settings = watch.settings();
         RestartPolicy policy = watch.policy();
-        String needs = watch.dependencies().isEmpty() ? ""
-            : ", needs " + Text.list(watch.dependencies());
-        line(watch.name() + ": " + watch.probe().inWords() + needs + "; up to "
-            + Text.count(settings.attempts(), "attempt") + " of " + Text.time(settings.timeout()));
-        if (watch.healthy() != null) line("    healthy when " + watch.healthy().inWords());
-        for (Model.Remedy remedy : watch.remedies())
-            line("    restart" + (remedy.when() == null ? "" : " when " + remedy.when().inWords())
-                + ": " + remedy.inWords());
-        if (!watch.remedies().isEmpty()) line("    at most " + policy.limit() + " per "
+        String text = watch.name() + ": " + watch.probe().inWords();
+        if (!watch.dependencies().isEmpty()) text += ", needs " + Text.list(watch.dependencies());
+        text += "; up to " + Text.count(settings.attempts(), "attempt", "attempts") + " of "
+            + Text.time(settings.timeout());
+        if (watch.healthy() != null) text += "\n    healthy when " + watch.healthy().inWords();
+        for (Model.Remedy remedy : watch.remedies()) text += "\n    restart"
+            + (remedy.when() == null ? "" : " when " + remedy.when().inWords())
+            + ": " + remedy.inWords();
+        if (!watch.remedies().isEmpty()) text += "\n    at most " + policy.limit() + " per "
             + Text.time(policy.per()) + ", after "
             + Text.count(policy.failures(), "unhealthy pass", "unhealthy passes")
-            + ", healthy within " + Text.time(policy.within()));
+            + ", healthy within " + Text.time(policy.within());
         List<String> hooks = watch.hooks().stream().map(Model.Hook::label).toList();
-        line(hooks.isEmpty() ? "    no notifications" : "    notifies " + Text.list(hooks));
+        return text + "\n    " + (hooks.isEmpty() ? "no notifications"
+            : "notifies " + Text.list(hooks));
     }
 
     void status(List<WatchStatus> watches, StateStore store) {
-        List<OutboxEntry> waiting = store.outbox();
         Instant last = store.history().lastPass;
-        if (options.json) {
-            json(Json.fields("watches", watches, "waiting", waiting.size(),
-                "lastPass", last, "every", store.interval()));
-            return;
-        }
-        watches.forEach(watch -> line(watch.inWords()));
-        line((last == null ? "no pass yet" : "last pass " + Text.time(last, env.now()) + " ago")
-            + (store.interval() == null ? "" : ", expected every " + Text.time(store.interval()))
-            + (store.isLate() ? ": the schedule is not running it" : ""));
-        for (OutboxEntry entry : waiting) line("not delivered yet to " + Text.hook(entry.hook())
-            + " since " + Text.at(entry.event().at()) + ": " + entry.event().title());
+        Duration every = store.interval();
+        String pass = (last == null ? "no pass yet"
+            : "last pass " + Text.time(last, env.now()) + " ago")
+            + (every == null ? "" : ", expected every " + Text.time(every))
+            + (store.isLate() ? ": the schedule is not running it" : "");
+        List<OutboxEntry> waiting = store.outbox();
+        Stream<String> undelivered = waiting.stream().map(entry -> "not delivered yet to "
+            + Text.hook(entry.hook()) + " since " + Text.at(entry.event().at()) + ": "
+            + entry.event().title());
+        print(Stream.of(watches.stream().map(WatchStatus::inWords), Stream.of(pass), undelivered)
+            .flatMap(lines -> lines), Json.fields("watches", watches, "waiting", waiting.size(),
+            "lastPass", last, "every", every));
     }
+
     void log(List<LogEntry> entries, Instant begin) {
-        if (options.json) json(Map.of("incidents", entries));
-        else if (entries.isEmpty()) line("nothing was down since " + Text.at(begin));
-        else entries.forEach(entry -> line(entry.inWords(env.now())));
+        print(entries.isEmpty() ? Stream.of("nothing was down since " + Text.at(begin))
+            : entries.stream().map(entry -> entry.inWords(env.now())),
+            Json.fields("incidents", entries));
     }
 }
 
@@ -5289,7 +5285,6 @@ final class Text {
         return String.join(", ", words.subList(0, last)) + " and " + words.get(last);
     }
 
-    static String count(int number, String noun) { return count(number, noun, noun + "s"); }
     static String count(int number, String singular, String plural) {
         return number + " " + (number == 1 ? singular : plural);
     }

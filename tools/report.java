@@ -251,7 +251,7 @@ final class Page {
             .filter(sample -> sample.certificateDays() != null).reduce((a, b) -> b).orElse(null);
         if (last == null) return "";
         long days = Long.parseLong(last.certificateDays()) - last.at().until(now, ChronoUnit.DAYS);
-        String left = days < 0 ? "has expired" : Text.count((int) days, "day") + " left";
+        String left = days < 0 ? "has expired" : Text.count((int) days, "day", "days") + " left";
         return ReportStyle.fact("Certificate", days < 14 ? "<strong>" + left + "</strong>" : left);
     }
 
