@@ -639,18 +639,16 @@ final class Context {
         String name = rulesFile.getFileName().toString().replaceFirst("\\.groovy$", "");
         Path own = parent.resolve(name + "-" + Text.hash(rulesFile.toString()).substring(0, 8));
         try {
-            String fault = Files.exists(own) ? SecureFiles.fault(own) : null;
-            SecureFiles.trusted(SecureFiles.folder(own));
-            if (fault != null) printer.warn(fault + " (watchdog has done so)");
-            SecureFiles.tidy(own, env.now()).forEach(printer::warn);
+            SecureFiles.tidy(SecureFiles.folder(own), env.now()).forEach(printer::warn);
             return own;
         } catch (IOException | UnsupportedOperationException e) {
             readOnly = true;
             printer.warn("cannot use the state folder " + own + " (" + Text.thrown(e)
                 + "), so restart limits may not hold, passes may overlap and messages may be"
                 + " repeated; make it writable or use --state DIR");
-            return SecureFiles.orElse(() -> SecureFiles.trusted(own), x -> null) != null
-                && SecureFiles.isOurs(own, 3) ? own : Path.of("/dev/null", "state");
+            boolean readable = SecureFiles.orElse(() ->
+                SecureFiles.isOurs(SecureFiles.trusted(own)), untrusted -> false);
+            return readable ? own : Path.of("/dev/null", "state");
         }
     }
 
@@ -694,8 +692,7 @@ final class Context {
     private Path tempFolder() {
         Path temp = Path.of(System.getProperty("java.io.tmpdir"))
             .resolve("watchdog-" + System.getProperty("user.name"));
-        return SecureFiles.orElse(() -> SecureFiles.trusted(SecureFiles.folder(temp)),
-            e -> Path.of("/dev/null"));
+        return SecureFiles.orElse(() -> SecureFiles.folder(temp), e -> Path.of("/dev/null"));
     }
 
     /** For what only a person can mend. */
@@ -3127,17 +3124,17 @@ final class SecureFiles {
         return PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString(mode));
     }
 
-    /** Neither a link, a pipe or a device, nor of another user; what has vanished does no harm. */
-    static boolean isOurs(Path file, int depth) {
-        boolean folder = Files.isDirectory(file, LinkOption.NOFOLLOW_LINKS);
-        boolean plain = folder || Files.isRegularFile(file, LinkOption.NOFOLLOW_LINKS);
-        Object owner = orElse(() ->
-            Files.getAttribute(file, "unix:uid", LinkOption.NOFOLLOW_LINKS), gone -> UID);
-        if (!OWNERS.contains(owner)) return false;
-        if (!plain) return !Files.exists(file, LinkOption.NOFOLLOW_LINKS);
-        File[] entries = folder && depth > 0 ? file.toFile().listFiles() : null;
-        return entries == null
-            || Stream.of(entries).allMatch(entry -> isOurs(entry.toPath(), depth - 1));
+    /** No link, pipe or device, and not of another user; of a folder, each entry. */
+    static boolean isOurs(Path file) {
+        try {
+            Map<String, Object> is = Files.readAttributes(file,
+                "unix:uid,isRegularFile,isDirectory", LinkOption.NOFOLLOW_LINKS);
+            File[] entries = file.toFile().listFiles(); // null: it is no folder
+            return OWNERS.contains(is.get("uid")) && is.containsValue(true) && (entries == null
+                || Stream.of(entries).allMatch(entry -> isOurs(entry.toPath())));
+        } catch (IOException vanished) {
+            return true;
+        }
     }
 
     /** Renames what is not ours in our folder, and deletes what killed passes have left. */
@@ -3145,7 +3142,7 @@ final class SecureFiles {
         List<String> warnings = new ArrayList<>();
         for (File entry : folder.toFile().listFiles()) {
             Path file = entry.toPath();
-            boolean strange = !isOurs(file, 3) && !entry.getName().endsWith(".broken");
+            boolean strange = !isOurs(file) && !entry.getName().endsWith(".broken");
             if (strange) warnings.add(Files.move(file, broken(file),
                 StandardCopyOption.REPLACE_EXISTING) + " was not a file of yours;"
                 + " watchdog has renamed it");
@@ -3192,15 +3189,10 @@ final class SecureFiles {
             ? "; fix it with: chmod go-w '" + file + "'" : "; use a folder of your own");
     }
 
-    /** Made if it is missing; throws when it is not ours, or cannot be written. */
+    /** Made if it is missing; throws when others can change it, or when we cannot write to it. */
     static Path folder(Path folder) throws IOException {
         if (!Files.isDirectory(folder)) Files.createDirectories(folder, FOLDER);
-        if (!isOurs(folder, 0)) throw new IOException("it is not a folder of yours");
-        return Files.setPosixFilePermissions(folder, FOLDER.value());
-    }
-
-    static void makePrivate(Path file) throws IOException {
-        Files.setPosixFilePermissions(file, PRIVATE.value());
+        return Files.setPosixFilePermissions(trusted(folder), FOLDER.value());
     }
 
     static String read(Path file, int maxBytes) throws IOException {
@@ -4264,7 +4256,8 @@ final class CompiledRules {
         if (classes == null) return;
         try {
             SecureFiles.write(classes.resolve("rules.groovy"), text);
-            for (File file : classes.toFile().listFiles()) SecureFiles.makePrivate(file.toPath());
+            for (File file : classes.toFile().listFiles())
+                Files.setPosixFilePermissions(file.toPath(), SecureFiles.PRIVATE.value());
             for (File old : folder.toFile().listFiles())
                 if (!old.toPath().equals(classes)) delete(old.toPath());
             Files.move(classes, folder.resolve(key(text)), StandardCopyOption.ATOMIC_MOVE);
