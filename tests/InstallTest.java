@@ -150,6 +150,8 @@ class InstallTest {
         environment.put("JAVA_HOME", java.toString());
         run(checkout, List.of("./jbangw", "schedule", "--install", "--rules", temp + "/rules.groovy",
             "--page", temp + "/page.html")).exits(0).says("would restart: sh 'touch up'");
+        Path manual = temp.resolve(".local/share/man/man1/watchdog.1");
+        assertTrue(Files.readString(manual).contains("watchdog report"));
         Files.move(checkout, temp.resolve("moved"));
         Files.move(jbang.resolve("cache"), jbang.resolve("gone"));
         try {
@@ -178,6 +180,7 @@ class InstallTest {
             run(temp, List.of(command.toString(), "schedule", "--remove", "--rules", "rules.groovy"))
                 .exits(0).says("removed  a block");
             assertEquals(List.of(), home.lines("crontab"));
+            assertFalse(Files.exists(manual));
         } finally {
             Files.move(jbang.resolve("gone"), jbang.resolve("cache"));
             CompiledRules.delete(temp.resolve("java-moved")); // JUnit would warn of each link

@@ -10,6 +10,7 @@ import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import javax.xml.parsers.DocumentBuilderFactory;
@@ -175,8 +176,19 @@ class ReportTest {
         assertEquals("rw-r--r--", PosixFilePermissions.toString(Files.getPosixFilePermissions(page)));
     }
 
-    @Test void aFileThatCannotBeWrittenIsSaid() {
-        home.watchdog("report", "no/page.html").exits(4).errs("cannot write the report: NoSuchFile ");
+    @Test void itSaysWhatItWrote() {
+        Path page = folder.resolve("page.html");
+        assertEquals("wrote    " + page + "\n", home.watchdog("report", "page.html").out());
+        assertEquals("", home.watchdog("report", "page.html", "--quiet").out());
+        assertEquals(Map.of("wrote", List.of(page.toString()), "problems", List.of(), "exit", 0),
+            home.watchdog("report", "page.html", "--json").json());
+    }
+
+    @Test void aMissingFolderIsAMistakeAndIsNotMade() {
+        home.watchdog("report", "no/page.html").exits(2)
+            .errs("watchdog: there is no folder " + folder + "/no; make it with mkdir");
+        assertFalse(Files.exists(folder.resolve("no")));
+        home.watchdog("report", ".").exits(2).errs(folder + " is a folder; name a file");
         home.watchdog("report").exits(2).errs("FILE");
     }
 }

@@ -13,6 +13,7 @@ import java.time.Clock;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.Stream;
 import javax.xml.parsers.DocumentBuilderFactory;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -20,6 +21,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.xml.sax.InputSource;
+import picocli.CommandLine;
 
 /** `watchdog schedule` with stand-ins for crontab, systemctl and launchctl. CronTest has the real cron. */
 class ScheduleTest {
@@ -78,6 +80,7 @@ class ScheduleTest {
         "schedule --as launchd --every 1h | <key>StartInterval</key><integer>3600</integer>"})
     void itPrintsWhatItWouldWriteAndWritesNothing(String words, String part) throws IOException {
         Files.createDirectories(temp.resolve("100%"));
+        Files.createDirectories(temp.resolve("www"));
         Path rules = Files.createDirectories(temp.resolve(".config/watchdog")).resolve("rules.groovy");
         for (Path file : new Path[] {rules, temp.resolve("100%/it's$x.groovy")})
             Files.writeString(file, "watch('it') { command 'true' }");
@@ -100,9 +103,12 @@ class ScheduleTest {
         "--install --remove | use either --install or --remove",
         "--install | .config/watchdog/rules.groovy; write it, or name another with --rules FILE",
         "--install --rules none.groovy | none.groovy; write it, or name another with --rules FILE",
+        "--page none/i.html | there is no folder HOME/none; make it with mkdir, or name another file",
+        "--page . | HOME is a folder; name a file, for example HOME/index.html",
         "--instal | unknown option: '--instal'; did you mean --install?"})
     void aMistakeIsOneSentence(String words, String sentence) {
-        Run run = home.watchdog(("schedule " + words).split(" ")).exits(2).errs(sentence);
+        Run run = home.watchdog(("schedule " + words).split(" ")).exits(2)
+            .errs(sentence.replace("HOME", temp.toString()));
         assertEquals("", run.out());
         assertFalse(Files.exists(crontab) || Files.exists(command), run::toString);
     }
@@ -116,6 +122,43 @@ class ScheduleTest {
         home.watchdog("schedule", "--rules", "rules.groovy")
             .says("*/10 * * * * ").says("--page /srv/www/i.html ");
         home.watchdog("schedule", "--rules", "rules.groovy", "--every", "5m").says("*/5 * * * * ");
+    }
+
+    @Test void aSchedulerThatIsNotHereIsAMistake() throws IOException {
+        Files.delete(bin.resolve("launchctl"));
+        home.watchdog("schedule", "--rules", "rules.groovy", "--install", "--as", "launchd").exits(2)
+            .errs("launchd is not on this machine, since there is no launchctl");
+        assertFalse(Files.exists(command));
+    }
+
+    @Test void jsonIsOneObject() throws Exception {
+        var json = home.watchdog("schedule", "--json", "--rules", "rules.groovy").exits(0).json();
+        assertEquals(List.of(300, false, List.of("a block in your crontab"), List.of(), 0), Stream.of("every",
+            "installed", "places", "problems", "exit").map(json::get).toList());
+        assertEquals(new Crontab(job(FIVE)).text(), json.get("text"));
+        new Crontab(job(FIVE)).install();
+        json = home.watchdog("schedule", "--json", "--rules", "rules.groovy", "--remove").exits(0).json();
+        assertEquals(List.of("a block in your crontab"), json.get("removed"));
+    }
+
+    /** What is remembered of the schedule, and the manual page, go with the last schedule only. */
+    @Test void whatASchedulerStillNeedsIsNotRemoved() throws Exception {
+        Path manual = Files.createDirectories(temp.resolve(".local/share/man/man1")).resolve("watchdog.1");
+        Files.writeString(manual, "");
+        new Crontab(job(FIVE)).install();
+        Units.systemd(job(FIVE)).install();
+        Path interval = Files.writeString(home.state().resolve("schedule"), "300");
+        Path other = Files.createDirectories(home.state().resolveSibling("other-1")).resolve("schedule");
+        Files.writeString(other, "300");
+        for (String kind : List.of("systemd", "launchd", "cron", "cron")) {
+            home.watchdog("schedule", "--remove", "--as", kind, "--rules", "rules.groovy").exits(0);
+            assertEquals(!kind.equals("cron"), Files.exists(interval));
+            assertTrue(Files.exists(manual));
+        }
+        Files.delete(other);
+        new Crontab(job(FIVE)).install();
+        home.watchdog("schedule", "--remove", "--rules", "rules.groovy").says("removed  " + manual);
+        assertFalse(Files.exists(manual));
     }
 
     // ---- cron ---------------------------------------------------------------------------------------
@@ -233,6 +276,26 @@ class ScheduleTest {
         }
     }
 
+    @Test void theManualPageHasEachCommandAndOption() throws Exception {
+        var model = new CommandLine(new watchdog(null));
+        for (Object tool : List.of(new setup(), new schedule(), new report(), new drill())) model.addSubcommand(tool);
+        Path page = temp.resolve("watchdog.1");
+        Files.writeString(page, new ManPage(model.getCommandSpec()).text());
+        String roff = Files.readString(page).replace("\\-", "-");
+        model.getSubcommands().forEach((name, command) -> {
+            assertTrue(roff.contains(".SS \\fBwatchdog " + name + "\\fR"), name);
+            command.getCommandSpec().options().forEach(option ->
+                assertTrue(roff.contains("\\fB" + option.longestName() + "\\fR"), option.longestName()));
+        });
+        assertTrue(roff.contains("another pass is running"), roff);
+        assertEquals(2, roff.split("The rules; default: \\\\[(]ti/.config/watchdog/rules.groovy").length - 1);
+        if (!Files.exists(Path.of("/usr/bin/groff"))) return;
+        Run shown = Run.of(new ProcessBuilder("groff", "-man", "-Tutf8", "-ww", page.toString()));
+        assertEquals("", shown.exits(0).err());
+        assertTrue(shown.out().contains("source <(watchdog completion)"), shown.out());
+        assertTrue(shown.out().contains("such as 'status == 401'"), shown.out());
+    }
+
     @Test void aCommandOfSomebodyElseIsNotOverwritten() throws Exception {
         Files.createDirectories(command.getParent());
         Files.writeString(command, "mine");
@@ -241,7 +304,8 @@ class ScheduleTest {
     }
 
     private void install(Path jar) throws IOException {
-        new Installation(command, temp.resolve(".local/share/watchdog"), List.of(jar), List.of()).install();
+        new Installation(command, temp.resolve(".local/share/watchdog"), List.of(jar), List.of(),
+            "").install();
     }
 
     private String line(String begin) throws IOException {

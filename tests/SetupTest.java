@@ -6,6 +6,8 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -84,9 +86,38 @@ class SetupTest {
         for (Path file : new Path[] {rules, secrets})
             assertEquals("rw-------", PosixFilePermissions.toString(Files.getPosixFilePermissions(file)));
         assertEquals("", home.watchdog("setup").exits(2).errs(rules + " exists, and setup never").out());
+    }
+
+    /** The secrets are what a person cannot write again; the rules can be. */
+    @Test void secretsThatExistAreKept() throws IOException {
+        home.watchdog("setup").exits(0);
+        Files.writeString(secrets, "TOKEN=mine");
         Files.delete(rules);
-        home.watchdog("setup").exits(2).errs(secrets + " exists, and setup never");
-        assertFalse(Files.exists(rules));
+        home.watchdog("setup").exits(0).says("kept     " + secrets).says("wrote    " + rules);
+        assertEquals("TOKEN=mine", Files.readString(secrets));
+    }
+
+    @Test void jsonIsOneObject() throws IOException {
+        try (var service = new TestServer((path, sent) -> new TestServer.Answer(200, "ok"))) {
+            var json = home.watchdog("setup", "--json", service.url()).exits(0).json();
+            assertEquals(List.of(secrets.toString(), rules.toString()), json.get("wrote"));
+            assertEquals(List.of(service.url() + " answers HTTP 200, 'ok'"), json.get("found"));
+            var watch = (Map<?, ?>) ((List<?>) json.get("watches")).get(0);
+            assertEquals("service healthy", watch.get("name") + " " + watch.get("verdict"));
+        }
+        Files.delete(rules);
+        var json = home.watchdog("setup", "--json", "http://me:hidden@127.0.0.1:1/?key=hidden").json();
+        assertEquals(List.of(secrets.toString()), json.get("kept"));
+        assertEquals(List.of("watchdog: http://127.0.0.1:1/?\u2026 does not answer: connection refused by "
+            + "127.0.0.1:1"), json.get("problems"));
+        assertEquals(2, home.watchdog("setup", "--json").exits(2).json().get("exit"));
+    }
+
+    @ParameterizedTest @CsvSource({"localhost:81, http://localhost:81", "10.0.0.2, http://10.0.0.2",
+        "nas:81/x, http://nas:81/x", "nas.local, http://nas.local", "x.internal, http://x.internal",
+        "example.com, https://example.com", "http://example.com, http://example.com"})
+    void aUrlWithoutASchemeIsHttpInTheLocalNetwork(String url, String address) {
+        assertEquals(address, setup.address(url));
     }
 
     @Test void aMistakeInTheUrlIsOneSentenceAndWritesNothing() {

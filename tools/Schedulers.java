@@ -16,7 +16,8 @@ import java.util.stream.Collectors;
 interface Scheduler {
     /** What `install` writes, for people. */
     String text();
-    String place();
+    /** What it has written, or would write. */
+    List<String> places();
     boolean isInstalled() throws IOException;
     /** If this fails, what was installed before is still there. */
     void install() throws IOException;
@@ -29,7 +30,7 @@ record Crontab(Job job) implements Scheduler {
     private String begin() { return "# >>> watchdog " + job.id() + " "; }
     private String end() { return "# <<< watchdog " + job.id() + "\n"; }
 
-    @Override public String place() { return "a block in your crontab"; }
+    @Override public List<String> places() { return List.of("a block in your crontab"); }
 
     /** On a Mac launchd starts cron when there is a crontab. */
     @Override public List<String> hints() {
@@ -183,8 +184,8 @@ record Units(Job job, Map<Path, String> files, String load, String unload, Strin
             + " give your terminal Full Disk Access");
     }
 
-    @Override public String place() {
-        return files.keySet().stream().map(Path::toString).collect(Collectors.joining(" and "));
+    @Override public List<String> places() {
+        return files.keySet().stream().map(Path::toString).toList();
     }
 
     @Override public String text() {

@@ -5,6 +5,9 @@
 //SOURCES ../watchdog.java
 //SOURCES Schedulers.java
 //SOURCES Installation.java
+//SOURCES HomeRulesCommand.java
+//SOURCES ManPage.java
+//SOURCES ToolOutput.java
 //SOURCES setup.java
 //SOURCES report.java
 //SOURCES drill.java
@@ -25,10 +28,14 @@ import picocli.CommandLine.Option;
 
 @Command(name = "schedule", sortOptions = false, description = {
     "Run a pass every few minutes, by cron, systemd or launchd.",
-    "Without --install and --remove: print what --install would write.",
-    "The rules are those in ~/.config/watchdog, unless --rules names others."})
-public final class schedule extends Subcommand {
-    enum Kind { cron, systemd, launchd }
+    "Without --install and --remove: print what --install would write."})
+public final class schedule extends HomeRulesCommand {
+    /** What starts the passes, and the program that this needs. */
+    enum Kind {
+        cron("crontab"), systemd("systemctl"), launchd("launchctl");
+        final String program;
+        Kind(String program) { this.program = program; }
+    }
 
     @Option(names = "--every", paramLabel = "TIME", description = "The time between two passes,"
         + " for example 10m or 1h; default: as it is installed, or else 5m.")
@@ -39,35 +46,36 @@ public final class schedule extends Subcommand {
     @Option(names = "--page", paramLabel = "FILE",
         description = "After each pass write the page of `watchdog report` to this file.")
     Path page;
-    @Option(names = "--install", description = "Write the schedule, or replace it.")
+    @Option(names = "--install", description = "Write the schedule, or replace it. Also write the"
+        + " command watchdog and its manual page.")
     boolean install;
-    @Option(names = "--remove", description = "Remove the schedule.")
+    @Option(names = "--remove", description = "Remove the schedule and the manual page.")
     boolean remove;
+    private ToolOutput output;
     private Job job;
+    private List<Scheduler> all;
 
     public static void main(String... args) {
         watchdog.main(Stream.concat(Stream.of("schedule"), Stream.of(args)).toArray(String[]::new));
     }
 
-    @Override public Integer call() {
-        setup.useDefaultRules(options);
-        return super.call();
-    }
-
     @Override int run() {
+        output = new ToolOutput(context);
         ExitException.mistakeIf(install && remove, "use either --install or --remove");
         ExitException.mistakeIf(context.isReadOnly(), "a schedule needs a writable state folder");
         String present = installed("schedule"), presentPage = installed("page");
         if (every == null) every = Text.parseDuration(present.isEmpty() ? "5m" : present + "s");
-        if (page == null && !presentPage.isEmpty()) page = Path.of(presentPage);
+        if (page != null) page = report.target(context, page);
+        else if (!presentPage.isEmpty()) page = Path.of(presentPage);
         job = Job.of(context, every, page);
-        List<Scheduler> all = List.of(new Crontab(job), Units.systemd(job), Units.launchd(job));
-        return context.orExit("cannot change the schedule", () -> {
+        all = List.of(new Crontab(job), Units.systemd(job), Units.launchd(job));
+        output.field("rules", context.rulesFile.toString());
+        output.field("every", every.toSeconds());
+        return output.end(context.orExit("cannot change the schedule", () -> {
             if (remove) return remove(as == null ? all : List.of(all.get(as.ordinal())));
             RulesLoader.read(context.rulesFile); // there must be rules to schedule
-            Scheduler chosen = all.get(kind().ordinal());
-            return install ? install(chosen, all) : print(chosen);
-        });
+            return install ? install(kind()) : print(all.get(kind().ordinal()));
+        }));
     }
 
     /** What the last --install has written into a file of the state folder, or nothing. */
@@ -79,41 +87,64 @@ public final class schedule extends Subcommand {
     private Kind kind() {
         if (as != null) return as;
         if (System.getProperty("os.name").startsWith("Mac")) return Kind.launchd;
-        return job.finds("crontab") ? Kind.cron : Kind.systemd;
+        return job.finds(Kind.cron.program) ? Kind.cron : Kind.systemd;
     }
 
     private int print(Scheduler scheduler) throws IOException {
+        boolean replaces = scheduler.isInstalled();
+        output.field("places", scheduler.places());
+        output.field("text", scheduler.text());
+        output.field("installed", replaces);
+        if (!output.isForPeople()) return 0;
         context.env.out().print(scheduler.text());
         context.printer.warn("nothing was changed; --install writes this"
-            + (scheduler.isInstalled() ? " in place of the present schedule" : ""));
+            + (replaces ? " in place of the present schedule" : ""));
         return 0;
     }
 
     private int remove(List<Scheduler> schedulers) throws IOException {
         boolean found = false;
-        for (Scheduler scheduler : schedulers) {
-            if (!scheduler.isInstalled()) continue;
-            scheduler.remove();
-            context.printer.line("removed  " + scheduler.place());
-            found = true;
-        }
-        if (!found) context.printer.line("no schedule found for " + context.rulesFile);
+        for (Scheduler scheduler : schedulers) found |= removeOne(scheduler);
+        if (!found) output.say("no schedule found for " + context.rulesFile);
+        for (Scheduler scheduler : all) if (scheduler.isInstalled()) return 0;
         Files.deleteIfExists(job.interval());
         Files.deleteIfExists(context.folder.resolve("page"));
+        if (!found || isShared()) return 0;
+        Path manual = Installation.manual(job.command());
+        if (Files.deleteIfExists(manual)) output.did("removed", manual, "");
+        output.did("kept", job.command(), ", the rules and the state");
         return 0;
     }
 
-    private int install(Scheduler chosen, List<Scheduler> all) throws IOException {
-        Installation.of(context.env, job.command()).install();
-        context.printer.line("wrote    " + job.command());
+    private boolean removeOne(Scheduler scheduler) throws IOException {
+        if (!scheduler.isInstalled()) return false;
+        scheduler.remove();
+        scheduler.places().forEach(place -> output.did("removed", place, ""));
+        return true;
+    }
+
+    /** Whether other rules have a schedule, which needs the command and its manual page too. */
+    private boolean isShared() throws IOException {
+        try (Stream<Path> folders = Files.list(context.folder.getParent())) {
+            return folders.anyMatch(folder -> Files.exists(folder.resolve("schedule")));
+        }
+    }
+
+    private int install(Kind kind) throws IOException {
+        ExitException.mistakeIf(!job.finds(kind.program), kind + " is not on this machine, since"
+            + " there is no " + kind.program + "; choose another with --as");
+        Scheduler chosen = all.get(kind.ordinal());
+        Installation.of(context.env, job.command(), new ManPage(spec.parent()).text()).install();
+        output.did("wrote", job.command(), "");
+        output.did("wrote", Installation.manual(job.command()), "");
         chosen.install();
-        context.printer.line("wrote    " + chosen.place() + ": a pass every " + Text.time(every)
-            + " with " + context.rulesFile);
-        for (Scheduler other : all) // or there would be two schedules
-            if (other != chosen && other.isInstalled()) remove(List.of(other));
+        chosen.places().forEach(place -> output.did("wrote", place, ""));
+        for (Scheduler other : all) if (other != chosen) removeOne(other); // not two schedules
         SecureFiles.write(job.interval(), String.valueOf(every.toSeconds()));
-        SecureFiles.write(context.folder.resolve("page"), page == null ? "" : job.page() + "");
-        chosen.hints().forEach(context.printer::line);
+        SecureFiles.write(context.folder.resolve("page"), page == null ? "" : page + "");
+        output.say(kind + " will run a pass every " + Text.time(every) + " with "
+            + context.rulesFile + ".");
+        chosen.hints().forEach(output::say);
         return dryRun();
     }
 
@@ -124,14 +155,19 @@ public final class schedule extends Subcommand {
         words.addAll(job.arguments());
         words.add("--dry-run");
         CommandResult result = job.run(words.toArray(String[]::new));
-        context.printer.line(result.exit() == 0 ? "A check works: everything is healthy."
-            : ("A pass would now end with exit code " + result.exit() + ".\n" + result.output())
-                .strip());
+        output.field("pass", Json.fields("exit", result.exit(), "output", result.output()));
+        output.say(result.exit() == 0 ? "A trial pass without restarts found everything healthy."
+            : ("A trial pass without restarts ended with exit code " + result.exit() + ":\n"
+                + result.output()).strip());
+        hintPath();
+        return result.exit() == 2 || result.exit() == 4 ? result.exit() : 0;
+    }
+
+    private void hintPath() {
         String bin = job.command().getParent().toString();
         String path = context.env.variables().getOrDefault("PATH", "");
-        if (!List.of(path.split(":")).contains(bin)) context.printer.line("To call watchdog by its"
-            + " name, add this line to the profile of your shell: PATH=\"" + bin + ":$PATH\"");
-        return result.exit() == 2 || result.exit() == 4 ? result.exit() : 0;
+        if (!List.of(path.split(":")).contains(bin)) output.say("To call watchdog by its name, add"
+            + " this line to the profile of your shell: export PATH=\"" + bin + ":$PATH\"");
     }
 }
 
@@ -156,8 +192,7 @@ record Job(String id, Path home, Path config, Path folder, Path command, List<St
         String path = CommandRunner.path(List.of(), env.getOrDefault("PATH", ""), env);
         return new Job(folder.getFileName().toString().replaceAll("[^\\w.-]", "_"), home,
             context.env.folder("XDG_CONFIG_HOME", ".config"), folder,
-            home.resolve(".local/bin/watchdog"), arguments,
-            page == null ? null : context.env.cwd().resolve(page), every,
+            home.resolve(".local/bin/watchdog"), arguments, page, every,
             new CommandRunner(home, folder, folder, path, env, Deadline.in(Duration.ofMinutes(5)),
                 text -> { }));
     }

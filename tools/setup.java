@@ -2,67 +2,77 @@
 //JAVA 17+
 //DESCRIPTION Writes the first rules of watchdog, as they fit this machine.
 //SOURCES ../watchdog.java
+//SOURCES HomeRulesCommand.java
+//SOURCES ToolOutput.java
 
 // setup: looks at the service and at this machine, writes rules.groovy and rules.secrets, and
 // checks them. In reading order: the command, what the service answers, how it is restarted.
 
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
+import okhttp3.HttpUrl;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Parameters;
 
 @Command(name = "setup", sortOptions = false, description = {
-    "Write the first rules, by default to ~/.config/watchdog/rules.groovy.",
-    "It requests the URL, looks for cloudflared, and proposes what fits."})
-public final class setup extends Subcommand {
+    "Write the first rules: requests the URL, looks for cloudflared, and proposes what fits.",
+    "An existing rules.groovy is not changed; an existing rules.secrets is kept."})
+public final class setup extends HomeRulesCommand {
     @Parameters(arity = "0..1", paramLabel = "URL", description = "The service to watch.")
     String url;
+    private ToolOutput output;
     private Workspace work;
 
     public static void main(String... args) {
         watchdog.main(Stream.concat(Stream.of("setup"), Stream.of(args)).toArray(String[]::new));
     }
 
-    @Override public Integer call() {
-        useDefaultRules(options);
-        return super.call();
-    }
-
     @Override int run() {
+        output = new ToolOutput(context);
         Path rules = context.rulesFile, secrets = context.secrets.file;
-        for (Path file : List.of(rules, secrets))
-            ExitException.mistakeIf(Files.exists(file), file + " exists, and setup never overwrites"
-                + " a file; edit it, or name other rules with --rules FILE");
+        ExitException.mistakeIf(Files.exists(rules), rules + " exists, and setup never overwrites"
+            + " a file; edit it, or name other rules with --rules FILE");
 
-        context.orExit("cannot write the rules", () -> {
-            Files.createDirectories(rules.getParent());
-            String text = rules();
+        context.orExit("cannot write the rules", () -> write(rules, secrets));
+        if (url != null) check();
+        output.say("Next: edit the lines marked <- in the rules. Then run `schedule --install` as"
+            + " you ran `setup`, and `watchdog tell`, which sends a test message.");
+        return output.end(0);
+    }
+
+    private Path write(Path rules, Path secrets) throws IOException {
+        Files.createDirectories(rules.getParent());
+        String text = rules();
+        if (Files.exists(secrets)) {
+            output.did("kept", secrets, "");
+        } else {
             SecureFiles.write(secrets, SECRETS);
-            return SecureFiles.write(rules, text);
-        });
-        say("wrote", rules.toString());
-        say("wrote", secrets + " (only you can read it)");
-        if (url != null) CheckCommand.check(context, List.of());
-        context.printer.line("Next: edit the lines marked <- in the rules. Then run `schedule"
-            + " --install` as you ran `setup`, and `watchdog tell`.");
-        return 0;
+            output.did("wrote", secrets, " (only you can read it)");
+        }
+        SecureFiles.write(rules, text);
+        output.did("wrote", rules, "");
+        return rules;
     }
 
-    /** Not the rules of the current folder, which may be the example of a checkout. */
-    static void useDefaultRules(watchdog options) {
-        if (options.rules == null) options.rules = options.env
-            .folder("XDG_CONFIG_HOME", ".config").resolve("watchdog/rules.groovy");
+    private void check() {
+        Workspace fresh = context.open(false);
+        Collection<WatchResult> results = new Pass(fresh, fresh.rules().watches())
+            .judge(fresh.rules().watches());
+        output.field("watches", results.stream().map(result -> Json.fields("name",
+            result.watch.name(), "verdict", result.verdict().word(), "reason",
+            result.verdict().reason())).toList());
+        if (output.isForPeople()) context.printer.results(results, fresh.problems(), 0);
     }
-
-    private void say(String word, String text) { context.printer.line(word + "  " + text); }
 
     private static final String SECRETS = """
         # The secrets of the rules, one in a line. Only you may read this file.
@@ -76,12 +86,9 @@ public final class setup extends Subcommand {
         """;
 
     private String rules() {
-        String address = url == null ? "https://plex.example.com/identity"
-            : url.contains("://") ? url
-            : (url.matches("(localhost|[\\d.]+)([:/].*)?") ? "http://" : "https://") + url;
+        String address = url == null ? "https://plex.example.com/identity" : address(url);
         Response response = request(address);
-        String host = address.replaceFirst("^\\w+://([^/:?]*).*", "$1");
-        boolean isPublic = host.matches(".*\\.[a-z]{2,}") && !host.matches(".*\\.(local|lan|home)");
+        boolean isPublic = isPublic(address);
         return """
             // The rules of watchdog. Run `watchdog validate` after each edit.
             // All words of the rules: `watchdog help rules`.
@@ -96,11 +103,26 @@ public final class setup extends Subcommand {
                 // notify ntfy(topic: 'a-name-that-nobody-can-guess')
             }
             """.formatted(isPublic ? INTERNET : "",
-            quote(isPublic ? host.replaceFirst("\\..*", "") : "service"), quote(address),
+            quote(isPublic ? host(address).replaceFirst("\\..*", "") : "service"), quote(address),
             url == null ? " // <- edit: the URL of your service" : "",
             isPublic ? "    needs 'internet' // while it is unhealthy, nothing is restarted\n" : "",
             conditions(response).stream().map(line -> "        " + line + "\n")
                 .collect(Collectors.joining()), remedy(isPublic).indent(4).stripTrailing());
+    }
+
+    static String address(String url) {
+        if (url.contains("://")) return url;
+        return (isPublic("https://" + url) ? "https://" : "http://") + url;
+    }
+
+    /** Not an address by number, and not a name of the local network. */
+    private static boolean isPublic(String address) {
+        return host(address).matches(".*\\.(?!(local|localdomain|lan|home|internal)$)[a-z]{2,}");
+    }
+
+    private static String host(String address) {
+        HttpUrl parsed = HttpUrl.parse(address);
+        return parsed == null ? "" : parsed.host();
     }
 
     private static String quote(String text) {
@@ -116,9 +138,11 @@ public final class setup extends Subcommand {
         if (url == null) return null;
         Response response = work.checker().checkOnce(rules.watches())
             .get(rules.watches().get(0)).response();
-        if (response.status() == 0) say("error", address + " does not answer: "
-            + response.failureText());
-        else say("found", address + " answers " + response.got(false).replaceFirst("; got ", ""));
+        String shown = Text.url(address);
+        if (response.status() == 0)
+            output.problem("watchdog: " + shown + " does not answer: " + response.failureText());
+        else output.did("found", shown + " answers "
+            + response.got(false).replaceFirst("; got ", ""), "");
         return response;
     }
 
@@ -161,19 +185,19 @@ public final class setup extends Subcommand {
 
     /** A tunnel matters to a public service only. */
     private String remedy(boolean isPublic) {
-        String program = output("command -v cloudflared"), user = output("id -u");
+        String program = outputOf("command -v cloudflared"), user = outputOf("id -u");
         if (program.isEmpty() || !isPublic) return """
             // <- edit: choose one, with the command of your own service, and remove the //
             // restart { run 'sudo -n systemctl restart NAME-OF-YOUR-SERVICE' }
             // restart { stop 'my-server --port 80'; start 'my-server --port 80' }
             """;
         for (String[] service : SERVICES) {
-            if (output(service[0].replace("UID", user)).isEmpty()) continue;
+            if (outputOf(service[0].replace("UID", user)).isEmpty()) continue;
             String restart = service[1].replace("UID", user);
-            say("found", program + ", which is installed as a service: " + restart);
+            output.did("found", program + ", which is installed as a service: " + restart, "");
             return restart(restart);
         }
-        say("found", program + ", which no service manager starts");
+        output.did("found", program + ", which no service manager starts", "");
         return """
             restart { // <- edit: the command that starts your tunnel
                 stop  'cloudflared tunnel'
@@ -186,12 +210,12 @@ public final class setup extends Subcommand {
         String[] words = command.split(" ", 4);
         String allow = !words[0].equals("sudo") ? "" : "    // Allow this once, with visudo: "
             + System.getProperty("user.name") + " ALL=(root) NOPASSWD: "
-            + output("command -v " + words[2]) + " " + words[3] + "\n";
+            + outputOf("command -v " + words[2]) + " " + words[3] + "\n";
         return "restart {\n" + allow + "    run '" + command + "'\n}\n";
     }
 
     /** What a command prints; empty if it fails. */
-    private String output(String command) {
+    private String outputOf(String command) {
         try {
             CommandResult result = work.runner()
                 .run(List.of("sh", "-c", command), Duration.ofSeconds(10), Map.of());
