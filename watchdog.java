@@ -56,7 +56,6 @@ import java.security.GeneralSecurityException;
 import java.security.KeyStore;
 import java.security.cert.*;
 import java.time.*;
-import java.time.format.DateTimeFormatter;
 import java.time.temporal.ChronoUnit;
 import java.util.*;
 import java.util.concurrent.*;
@@ -132,10 +131,13 @@ interface Model {
     }
 }
 
-/** One service under watch, as the rules describe it; {@code healthy} null: the default. */
+/**
+ * One service under watch, as the rules describe it; {@code healthy} null: the default;
+ * {@code missingSecret}: why it cannot be checked, or null.
+ */
 record Watch(String name, Probe probe, Expectation healthy, List<Model.Remedy> remedies,
              List<String> dependencies, CheckSettings settings, RestartPolicy policy,
-             List<Model.Hook> hooks) {
+             List<Model.Hook> hooks, String missingSecret) {
     /** The name is unique. (The equals of a record takes longer to load than a small pass.) */
     @Override public boolean equals(Object other) {
         return other instanceof Watch watch && watch.name.equals(name);
@@ -168,6 +170,11 @@ record Response(int status, Headers headers, String body, String url, String pro
             time, phases, failure, failureText);
     }
 
+    /** What is healthy by default: a connection, exit code 0 or status 2xx. */
+    boolean isGood() {
+        return protocol.matches("tcp|command") ? status == 0 : status / 100 == 2;
+    }
+
     /** What was received, for a reason: the status, if it does not show that, and the body. */
     String got(boolean showsStatus) {
         boolean command = protocol.equals("command");
@@ -193,8 +200,13 @@ interface Expectation {
     String inWords();
 }
 
-/** A condition that is not true: in one sentence, and as a diagram of its values, or null. */
-record FailedCondition(String reason, String diagram, boolean ofCertificate) { }
+/**
+ * A condition that is not true: in one sentence, and as a diagram of its values, or null.
+ * {@code unclear}: it could not be evaluated, though the response is good, so it may be wrong.
+ */
+record FailedCondition(String reason, String diagram, boolean ofCertificate, boolean unclear) {
+    FailedCondition(String reason) { this(reason, null, false, false); }
+}
 
 /** A step of a remedy. */
 sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, CallStep {
@@ -683,9 +695,9 @@ final class Context {
             CommandRunner.path(rules.path(), path, env.variables()),
             secrets.environmentOfCommands(),
             Deadline.in(rules.deadline()), printer::progress);
+        Checker checker = new Checker(runner, clients, env.clock());
         return new Workspace(this, rules, brokenRules, problems, store, runner,
-            new Checker(runner, clients, env.clock()),
-            new Notifier(this, store, runner, rules.hooks()));
+            checker, new Notifier(this, store, checker, rules.hooks()));
     }
 
     /** For when the state folder cannot be used: our own one among those of other users. */
@@ -1373,7 +1385,7 @@ final class Pass {
 // Each check opens a new connection. The watch's timeout limits its time; a body ends at 1 MiB.
 
 /** Checks watches side by side, and judges their responses by the conditions of the rules. */
-record Checker(CommandRunner runner, HttpClients http, Clock clock) {
+record Checker(CommandRunner runner, HttpClients clients, Clock clock) {
     private static final int MAX_STARTING = 64;
     private static final Duration SLOW = Duration.ofSeconds(3);
     private static final CheckResult LATE = inconclusive(
@@ -1440,6 +1452,8 @@ record Checker(CommandRunner runner, HttpClients http, Clock clock) {
     /** Each in its own thread, so that a hanging DNS lookup or condition can be abandoned. */
     private CheckResult checkWithTimeout(Watch watch) {
         if (runner.deadline().passed()) return LATE;
+        if (watch.missingSecret() != null)
+            return inconclusive("cannot be checked: " + watch.missingSecret());
         Duration limit = watch.settings().timeout();
         ExchangeTimer timer = new ExchangeTimer(limit);
         try {
@@ -1450,41 +1464,34 @@ record Checker(CommandRunner runner, HttpClients http, Clock clock) {
             var verdict = DaemonThreads.run(() -> verdict(watch, response));
             return new CheckResult(response.shortened(), DaemonThreads.get(verdict, limit,
                 new Inconclusive("the conditions took longer than " + Text.time(limit), false)));
-        } catch (RuntimeException thrown) { // a missing secret or a bug: no reason to restart
+        } catch (RuntimeException thrown) { // not the fault of the service
             return inconclusive("cannot be checked: " + Text.plain(Text.thrown(thrown), 400));
         }
     }
 
     private static Verdict verdict(Watch watch, Response response) {
-        try {
-            FailedCondition failed = firstFailure(watch, response);
-            if (failed != null) return unhealthy(watch, response, failed);
-            String result = switch (response.protocol()) {
-                case "tcp" -> "connected";
-                case "command" -> "exit code " + response.status();
-                default -> String.valueOf(response.status());
-            };
-            return new Healthy(result + " in " + Text.time(response.time()));
-        } catch (Throwable thrown) { // rules may throw anything, such as StackOverflowError
-            String reason = "a condition could not be evaluated" + RulesLoader.lineOf(thrown) + ": "
-                + Text.plain(Text.thrown(thrown), 200);
-            boolean good = !(watch.probe() instanceof HttpProbe) || response.status() / 100 == 2;
-            if (good) return new Inconclusive(reason, false); // the rule may be wrong
-            return unhealthy(watch, response,
-                new FailedCondition(reason + response.got(false), null, false));
-        }
+        FailedCondition failed = firstFailure(watch, response);
+        if (failed != null && failed.unclear()) return new Inconclusive(failed.reason(), false);
+        if (failed != null) return unhealthy(watch, response, failed);
+        String result = switch (response.protocol()) {
+            case "tcp" -> "connected";
+            case "command" -> "exit code " + response.status();
+            default -> String.valueOf(response.status());
+        };
+        return new Healthy(result + " in " + Text.time(response.time()));
     }
 
     private static FailedCondition firstFailure(Watch watch, Response response) {
-        int status = response.status();
-        if (response.failure() != Model.Failure.none)
-            return new FailedCondition(response.failureText(), null, response.failure()
-                == Model.Failure.tls && response.failureText().contains("certificate"));
+        if (response.failure() != Model.Failure.none) {
+            boolean certificate = response.failure() == Model.Failure.tls
+                && response.failureText().contains("certificate");
+            return new FailedCondition(response.failureText(), null, certificate, false);
+        }
         if (watch.healthy() != null) return watch.healthy().firstFailure(response);
-        boolean http = watch.probe() instanceof HttpProbe;
-        if (http ? status / 100 == 2 : status == 0) return null;
-        return new FailedCondition((http ? "expected status in 200..299, but status was "
-            : "expected exit code 0, but it was ") + status + response.got(true), null, false);
+        if (response.isGood()) return null;
+        return new FailedCondition((response.protocol().equals("command")
+            ? "expected exit code 0, but it was " : "expected status in 200..299, but status was ")
+            + response.status() + response.got(true));
     }
 
     /** With the remedy for this cause, or else those for any cause, to be used in turn. */
@@ -1495,7 +1502,7 @@ record Checker(CommandRunner runner, HttpClients http, Clock clock) {
             Model.Remedy remedy = watch.remedies().get(i);
             List<Integer> index = remedy.steps().isEmpty() ? List.of() : List.of(i);
             if (remedy.when() == null) usable.addAll(failed.ofCertificate() ? List.of() : index);
-            else if (matches(remedy.when(), response))
+            else if (remedy.when().firstFailure(response) == null)
                 return new Unhealthy(failed.reason(), failed.diagram(), index,
                     "your rules say not to restart for this cause");
         }
@@ -1503,31 +1510,17 @@ record Checker(CommandRunner runner, HttpClients http, Clock clock) {
             why = "a restart does not renew a certificate";
         return new Unhealthy(failed.reason(), failed.diagram(), usable, why);
     }
-
-    /** A cause that cannot be evaluated does not match. */
-    private static boolean matches(Expectation when, Response response) {
-        try {
-            return when.firstFailure(response) == null;
-        } catch (Throwable thrown) {
-            return false;
-        }
-    }
 }
 
 /** GET a URL, or the request that `method` and `send` describe. */
-record HttpProbe(Request request, RedirectPolicy redirects, Path trust, InetSocketAddress connectTo,
-                 String missingSecret) implements Probe {
+record HttpProbe(Request request, RedirectPolicy redirects, Path trust,
+                 InetSocketAddress connectTo) implements Probe {
     private static final int MAX_REDIRECTS = 10, MAX_BYTES = 1 << 20;
 
     public String inWords() { return request.method() + " " + Text.url(request.url().toString()); }
 
     public Response check(Checker checker, ExchangeTimer timer) {
-        if (missingSecret != null) throw new MissingSecretException(missingSecret);
-        return exchange(checker.http(), timer);
-    }
-
-    Response exchange(HttpClients clients, ExchangeTimer timer) {
-        OkHttpClient client = clients.client(trust);
+        OkHttpClient client = checker.clients().client(trust);
         Request next = request;
         try {
             for (int i = 0; i <= MAX_REDIRECTS; i++) {
@@ -1598,19 +1591,16 @@ record TcpProbe(InetSocketAddress address) implements Probe {
     public String inWords() { return "connect to " + Text.address(address); }
 
     public Response check(Checker checker, ExchangeTimer timer) {
-        String host = address.getHostString();
-        MissingSecretException.check(host);
-        timer.dnsStart(null, host);
+        timer.dnsStart(null, address.getHostString());
         try {
-            List<InetAddress> all = Dns.SYSTEM.lookup(host);
+            List<InetAddress> all = Dns.SYSTEM.lookup(address.getHostString());
             for (int i = 0; ; i++) {
                 var to = new InetSocketAddress(all.get(i), address.getPort());
                 timer.connectStart(null, to, null);
                 try (Socket socket = new Socket(Proxy.NO_PROXY)) {
                     long left = timer.deadline.left().toMillis();
                     socket.connect(to, (int) left / (all.size() - i) + 1);
-                    return timer.ended(0, Headers.of(), "", "tcp://" + Text.address(to), "tcp",
-                        null);
+                    return timer.ended(0, Headers.of(), "", "", "tcp", null);
                 } catch (IOException thrown) {
                     if (i == all.size() - 1) throw thrown;
                 }
@@ -1626,7 +1616,6 @@ record CommandProbe(List<String> words) implements Probe {
     public String inWords() { return "run " + Text.command(words); }
 
     public Response check(Checker checker, ExchangeTimer timer) {
-        MissingSecretException.check(words.toString());
         try {
             CommandResult result = checker.runner().run(words, timer.limit, Map.of());
             if (result.exit() == 126 || result.exit() == 127) // as a shell tells it
@@ -2498,16 +2487,16 @@ final class Notifier {
     static final Duration TIMEOUT = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
     private final Context context;
     private final StateStore store;
-    final CommandRunner runner;
+    final Checker checker;
     private final Instant started;
     private final Map<String, Model.Hook> hooks = new HashMap<>();
     private final List<String> warnings = Collections.synchronizedList(new ArrayList<>());
     private final Map<String, CompletableFuture<Void>> deliveries = new HashMap<>();
 
-    Notifier(Context context, StateStore store, CommandRunner runner, List<Model.Hook> hooks) {
+    Notifier(Context context, StateStore store, Checker checker, List<Model.Hook> hooks) {
         this.context = context;
         this.store = store;
-        this.runner = runner;
+        this.checker = checker;
         this.started = context.env.now();
         for (Model.Hook hook : hooks) this.hooks.put(hook.id(), hook);
         for (Model.Hook hook : hooks)
@@ -2551,7 +2540,7 @@ final class Notifier {
     /** Waits for deliveries to end, also after the deadline, and returns what was not delivered. */
     List<String> finish() {
         var all = CompletableFuture.allOf(deliveries.values().toArray(CompletableFuture[]::new));
-        Duration left = runner.deadline().sooner(Duration.ofSeconds(30)).left();
+        Duration left = checker.runner().deadline().sooner(Duration.ofSeconds(30)).left();
         DaemonThreads.get(all, Collections.max(List.of(left, Duration.ofSeconds(8))), null);
         for (String id : deliveries.keySet())
             if (!deliveries.get(id).isDone())
@@ -2619,8 +2608,8 @@ final class Notifier {
 
     /** A 200 may say no; of Pushover 429 means that no quota is left. */
     DeliveryResult exchange(Request request, Path trust, Instant since, boolean pushover) {
-        Response response = new HttpProbe(request, RedirectPolicy.none, trust, null, null)
-            .exchange(context.clients, new ExchangeTimer(TIMEOUT));
+        Response response = new HttpProbe(request, RedirectPolicy.none, trust, null)
+            .check(checker, new ExchangeTimer(TIMEOUT));
         if (response.failure() != Model.Failure.none)
             return DeliveryResult.failed(response.failureText());
         int code = response.status();
@@ -2744,7 +2733,7 @@ record CommandSender(List<String> words) implements Sender {
     public DeliveryResult send(Notifier notifier, Model.Event event) {
         List<String> command = new ArrayList<>(words);
         command.add(Text.cut(event.title() + ": " + event.text(), 8000).replace("\0", ""));
-        CommandResult result = notifier.runner.run(command, Notifier.TIMEOUT, Map.of(
+        CommandResult result = notifier.checker.runner().run(command, Notifier.TIMEOUT, Map.of(
             "WATCHDOG_EVENT", event.kind().name(), "WATCHDOG_WATCH", event.watch(),
             "WATCHDOG_TITLE", event.title(), "WATCHDOG_TEXT", Text.cut(event.text(), 8000),
             "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
@@ -3650,14 +3639,14 @@ interface Language extends Model {
                 + "; good cannot be more than samples");
             String missing = MissingSecretException.in("" + url + headers.values() + body + probe);
             if (missing != null) loader.reportMissing(line, missing, name + " is not checked");
-            return new Watch(name, url == null ? probe : httpProbe(missing), healthy,
+            return new Watch(name, url == null ? probe : httpProbe(), healthy,
                 List.copyOf(remedies), List.copyOf(dependencies.keySet()),
                 new CheckSettings(timeout, attempts, every, samples, good),
                 new RestartPolicy(failures, limit, per, within, remind),
-                Stream.concat(loader.globalHooks.stream(), hooks.stream()).toList());
+                Stream.concat(loader.globalHooks.stream(), hooks.stream()).toList(), missing);
         }
 
-        private Probe httpProbe(String missing) {
+        private Probe httpProbe() {
             String address = MissingSecretException.withPlaceholders(url);
             String verb = body == null ? "GET" : "POST";
             if (method != null) verb = method.toUpperCase(Locale.ROOT);
@@ -3671,7 +3660,7 @@ interface Language extends Model {
                 if (sends) content = RequestBody.create(text.getBytes(StandardCharsets.UTF_8),
                     MediaType.get(mediaType));
                 request.method(verb, content);
-                return new HttpProbe(request.build(), redirects, trust, connectTo, missing);
+                return new HttpProbe(request.build(), redirects, trust, connectTo);
             } catch (IllegalArgumentException e) {
                 refuse(HttpUrl.parse(address) != null, "cannot be requested: "
                     + uncapitalize(Text.plain(e.getMessage(), 120)));
@@ -3743,7 +3732,7 @@ interface Language extends Model {
         String explain(String condition) {
             List<String> words = seen.keySet().stream().filter(word -> !word.equals("body")
                 && condition.contains(word.split("\\(")[0])).toList();
-            boolean good = (response.status() == 0 || response.status() / 100 == 2)
+            boolean good = response.isGood()
                 && words.stream().allMatch(word -> seen.get(word) != null);
             String values = words.isEmpty() ? "" : ", but " + Text.list(words.stream()
                 .map(word -> word + " was " + (word.startsWith("json(")
@@ -3772,7 +3761,12 @@ interface Language extends Model {
                 String condition = Text.condition(failed);
                 String code = condition.replaceAll("'.*?'|\".*?\"", "");
                 return new FailedCondition(values.explain(condition),
-                    Text.diagram(failed.getMessage()), code.contains("certificate."));
+                    Text.diagram(failed.getMessage()), code.contains("certificate."), false);
+            } catch (Throwable thrown) { // rules may throw anything, such as StackOverflowError
+                return new FailedCondition("a condition could not be evaluated"
+                    + RulesLoader.lineOf(thrown) + ": " + Text.plain(Text.thrown(thrown), 200)
+                    + (response.isGood() ? "" : response.got(false)), null, false,
+                    response.isGood());
             }
         }
     }
@@ -5106,8 +5100,7 @@ final class Printer {
         }
         if (options.dryRun && result.needsRestart())
             return reason + "; would restart: " + result.remedy().inWords();
-        boolean held = result.verdict() instanceof Unhealthy && !result.needsRestart();
-        return held && !why.isEmpty() ? reason + "; " + why : reason;
+        return why.isEmpty() || why.equals(reason) ? reason : reason + "; " + why;
     }
 
     /** The diagram of the failed condition, and the time of each phase. */
@@ -5206,8 +5199,6 @@ final class Text {
     /** Control, formatting and bidirectional characters, and the line ends of Unicode. */
     static final String CONTROLS = "\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}";
     static final Instant FOREVER = Instant.parse("9999-01-01T00:00:00Z");
-    private static final DateTimeFormatter MINUTES =
-        DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm");
 
     static String time(Duration time) {
         long millis = time.toMillis(), seconds = time.plusMillis(500).toSeconds();
@@ -5233,18 +5224,17 @@ final class Text {
     }
 
     static Duration parseDuration(String text) {
-        Matcher parts = Pattern.compile("([1-9]\\d{0,5})\\s*([smhd])").matcher(text);
-        if (!parts.matches()) throw new CommandLine.TypeConversionException(
+        if (!text.matches("[1-9]\\d{0,5}[smhd]")) throw new CommandLine.TypeConversionException(
             "'" + text + "' is not a duration; use 30m, 2h or 1d");
-        String unit = parts.group(2).toUpperCase(Locale.ROOT);
-        return Duration.parse((unit.equals("D") ? "P" : "PT") + parts.group(1) + unit);
+        return Duration.parse((text.endsWith("d") ? "P" : "PT") + text);
     }
 
     /** In the local time zone, with its offset in the hour that a clock change repeats. */
     static String at(Instant time) {
         ZonedDateTime local = time.atZone(ZoneId.systemDefault());
         var offsets = local.getZone().getRules().getValidOffsets(local.toLocalDateTime());
-        return MINUTES.format(local) + (offsets.size() > 1 ? " " + local.getOffset() : "");
+        String offset = offsets.size() > 1 ? " " + local.getOffset() : "";
+        return String.format(Locale.ROOT, "%tF %<tR", local) + offset;
     }
     static String until(Instant time) {
         return "until " + (time.equals(FOREVER) ? "it is resumed" : at(time));
