@@ -759,8 +759,7 @@ record PassCommand(Context context) {
         if (judged && work.rules().heartbeat() != null)
             work.notifier().heartbeat(work.rules().heartbeat());
         List<String> undelivered = work.notifier().finish(), problems = work.problems();
-        boolean news = store.isNews(Stream.concat(problems.stream(), undelivered.stream())
-            .collect(Collectors.joining("\n")));
+        boolean news = store.isNews("problemsHash", List.of(problems, undelivered).hashCode());
         boolean silent = context.options.quiet && !news;
         store.save();
         end.cancel(true);
@@ -788,7 +787,7 @@ record PassCommand(Context context) {
     private void reportRules(Workspace work) {
         List<Model.Hook> hooks = work.rules().hooks();
         Instant now = work.now();
-        if (work.store().brokenRulesAreNew(work.brokenRules())) {
+        if (work.store().isNews("brokenRules", work.brokenRules()) && work.brokenRules()) {
             String name = context.rulesFile.getFileName().toString();
             String mistake = work.problems().get(0).lines().findFirst().orElse("");
             work.notifier().post(new Model.Event(Model.EventKind.rules_broken, name,
@@ -2507,7 +2506,7 @@ final class Notifier {
     void reassign(List<Model.Hook> present) {
         for (OutboxEntry entry : store.outbox()) {
             if (hooks.containsKey(entry.hook()) || present.isEmpty()) continue;
-            store.drop(List.of(entry));
+            store.replace(List.of(entry), List.of());
             enqueue(entry.event(), present);
         }
     }
@@ -2567,21 +2566,21 @@ final class Notifier {
      * a message ends when it is a day old.
      */
     private void deliver(Model.Hook hook, List<OutboxEntry> entries) {
+        Instant now = context.env.now();
         List<Model.Event> events = entries.stream().map(OutboxEntry::event).distinct().toList();
-        Model.Event event = MessageText.merged(events, context.env.now());
+        Model.Event event = MessageText.merged(events, now);
         Model.Hook fallback = hook.orElse();
         DeliveryResult first = attempt(hook, event);
         DeliveryResult last = first.accepted() || fallback == null ? first
             : attempt(fallback, event);
 
-        boolean rejected = first.retryAfter() == null;
-        Duration wait = rejected ? last.retryAfter() : first.retryAfter();
-        boolean again = !last.accepted() && wait != null;
-        var kept = entries.stream().filter(entry -> again && (store.isOpen(entry.event())
-            || entry.event().at().isAfter(context.env.now().minus(EXPIRY)))).toList();
-        store.drop(entries.stream().filter(entry -> !kept.contains(entry)).toList());
-        if (again) store.postpone(kept, (rejected ? fallback : hook).id(),
-            context.env.now().plus(wait));
+        boolean rejected = first.retryAfter() == null && fallback != null;
+        String next = (rejected ? fallback : hook).id();
+        Duration wait = (rejected ? last : first).retryAfter();
+        List<OutboxEntry> kept = last.accepted() || wait == null ? List.of() : events.stream()
+            .filter(each -> store.isOpen(each) || each.at().isAfter(now.minus(EXPIRY)))
+            .map(each -> new OutboxEntry(each, next, now.plus(wait))).toList();
+        store.replace(entries, kept);
 
         if (first.accepted()) return;
         String second = last == first ? "" : fallback.label() + ": " + last.text() + "; ";
@@ -2659,11 +2658,8 @@ final class MessageText {
         String cause = r.verdict().reason() + ". ", first = incident.reason() + ". ";
         String since = Text.at(incident.since()) + ": ";
         String often = "Failed " + (incident.relapses() + 1) + " times since " + since;
-        String tried = tried(r, incident), time = Text.time(incident.since(), now);
-        // Another message says that the limit is reached.
-        boolean gaveUpNext = kind != Model.EventKind.gave_up
-            && r.decision.events().contains(Model.EventKind.gave_up);
-        String plan = gaveUpNext ? "" : plan(r);
+        String tried = tried(r, incident), plan = plan(r);
+        String time = Text.time(incident.since(), now);
         return switch (kind) {
             case inconclusive -> capitalize(r.verdict().word()) + " since " + since + cause;
             case down -> cause + (r.lastHealthy == null ? ""
@@ -2760,8 +2756,8 @@ final class StateStore {
     private final Map<String, WatchState> states = new TreeMap<>();
     private final List<OutboxEntry> outbox = new ArrayList<>();
     private final Set<String> warnings = Collections.synchronizedSet(new LinkedHashSet<>());
-    private boolean brokenRules;
-    private int problemsHash;
+    private final Map<String, Object> reported =
+        new TreeMap<>(Map.of("brokenRules", false, "problemsHash", 0));
     private String saved, damage;
     private History history;
 
@@ -2788,8 +2784,8 @@ final class StateStore {
         Object format = json.get("format");
         if (format instanceof Integer && !format.equals(FORMAT))
             throw new IOException("its format is " + format + ", not " + FORMAT);
-        brokenRules = (Boolean) json.get("brokenRules");
-        problemsHash = json.get("problemsHash") instanceof Integer hash ? hash : 0;
+        if (json.get("reported") instanceof Map<?, ?> values)
+            values.forEach((name, value) -> reported.put((String) name, value));
         ((Map<?, ?>) json.get("watches")).forEach((name, state) -> readEntry(() ->
             states.put((String) name, Json.as(WatchState.class, state, env.now()))));
         ((List<?>) json.get("outbox")).forEach(entry -> readEntry(() ->
@@ -2809,10 +2805,8 @@ final class StateStore {
     private void quarantine() {
         Path renamed = SecureFiles.broken(file);
         boolean moved = writable && file.toFile().renameTo(renamed.toFile());
-        warnings.add("memory.json could not be read (" + damage + "); watchdog "
-            + (moved ? "renamed it to " + renamed + " and " : "")
-            + "goes on with what it could read"
-            + (states.isEmpty() ? ": nothing, so restart limits start from zero" : ""));
+        warnings.add("memory.json could not be read (" + damage + "), so restart limits may not"
+            + " hold" + (moved ? "; watchdog has renamed it to " + renamed : ""));
         save();
     }
 
@@ -2832,14 +2826,13 @@ final class StateStore {
     }
 
     synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
-    synchronized void drop(List<OutboxEntry> entries) { outbox.removeAll(entries); }
-
-    synchronized void postpone(List<OutboxEntry> entries, String hook, Instant until) {
-        outbox.replaceAll(entry -> !entries.contains(entry) ? entry
-            : new OutboxEntry(entry.event(), hook, until));
-    }
-
     synchronized void post(OutboxEntry entry) { outbox.add(entry); }
+
+    /** What waits longer comes before what was posted meanwhile. */
+    synchronized void replace(List<OutboxEntry> sent, List<OutboxEntry> kept) {
+        outbox.removeAll(sent);
+        outbox.addAll(0, kept);
+    }
 
     /** Forgets watches that left the rules, and returns their states; a renamed one keeps its. */
     synchronized Map<String, WatchState> forget(List<Watch> known) {
@@ -2856,18 +2849,9 @@ final class StateStore {
         return removed;
     }
 
-    /** Whether the last pass had other problems than these; --quiet prints them once. */
-    synchronized boolean isNews(String problems) {
-        boolean changed = problemsHash != problems.hashCode();
-        problemsHash = problems.hashCode();
-        return changed;
-    }
-
-    /** True in the first pass with broken rules, until they have been good again. */
-    synchronized boolean brokenRulesAreNew(boolean broken) {
-        boolean first = broken && !brokenRules;
-        brokenRules = broken;
-        return first;
+    /** Whether the last pass had another value: what stays as it is is reported once. */
+    synchronized boolean isNews(String name, Object value) {
+        return !value.equals(reported.put(name, value));
     }
 
     /** Writes nothing while nothing has changed: disks wear out, and backups notice. */
@@ -2890,8 +2874,7 @@ final class StateStore {
         states.forEach((name, state) ->
             watches.add("\n" + Json.text(name) + ": " + writer.toJson(state)));
         List<String> entries = outbox.stream().map(entry -> "\n" + Json.text(entry)).toList();
-        return "{\"format\": " + FORMAT + ", \"brokenRules\": " + brokenRules
-            + ", \"problemsHash\": " + problemsHash
+        return "{\"format\": " + FORMAT + ", \"reported\": " + Json.text(reported)
             + ", \"watches\": {" + String.join(",", watches) + "\n}, \"outbox\": ["
             + String.join(",", entries) + "\n]}\n";
     }
@@ -2945,10 +2928,9 @@ final class StateStore {
 
     /** Of the passes that are about to be dropped, the spans are kept. */
     void saveHistory(Collection<WatchResult> results) {
-        History dropped =
-            new History(isFull("history") ? lines("history.old") : List.of(), List.of());
-        for (WatchResult r : results)
-            dropped.spans(r.watch.name()).forEach(span -> append("uptime", span));
+        var dropped = new History(isFull("history") ? lines("history.old") : List.of(), List.of());
+        for (String name : states.keySet())
+            dropped.spans(name).forEach(span -> append("uptime", span));
         append("history", History.line(results, env.now()));
     }
 
@@ -2962,7 +2944,7 @@ final class StateStore {
     Collection<LogEntry> log() {
         Map<String, LogEntry> log = new LinkedHashMap<>();
         for (Model.Event event : read(Model.Event.class, "incidents"))
-            log.computeIfAbsent(event.watch() + event.since(), incident -> new LogEntry(
+            log.computeIfAbsent(event.incident(), incident -> new LogEntry(
                 isOpen(event) && !states.get(event.watch()).incident().isHealthy(),
                 new ArrayList<>())).messages().add(event);
         return log.values();
@@ -3020,7 +3002,7 @@ record Span(String watch, Instant from, Instant to, boolean up) {
 
 /** What passes saw; {@code older}: what is left of passes that were dropped. */
 final class History {
-    private static final Pattern TIME = Pattern.compile("\\{\"t\":(\\d{1,11})\\b"), SAMPLE =
+    private static final Pattern TIME = Pattern.compile("\\{\"t?\":(\\d{1,11})\\b"), SAMPLE =
         Pattern.compile("(\"(?:[^\"\\\\]|\\\\.)*+\"):\"([hruip])(\\d{1,9})(?: (-?\\d{1,6}))?\"");
     private final Map<String, List<Sample>> samples = new HashMap<>();
     private final List<Span> older;
@@ -3049,14 +3031,14 @@ final class History {
         return samples.getOrDefault(Json.text(name), List.of());
     }
 
-    /** `{"t":1795334705,"plex":"h143 62"}`: milliseconds, days until the certificate expires. */
+    /** `{"":1795334705,"plex":"h143 62"}`: milliseconds, days until the certificate expires. */
     static Map<String, Object> line(Collection<WatchResult> results, Instant now) {
-        Map<String, Object> line = new LinkedHashMap<>(Map.of("t", now.getEpochSecond()));
+        Map<String, Object> line = new LinkedHashMap<>(Map.of("", now.getEpochSecond()));
         for (WatchResult r : results) {
             X509Certificate server = r.check.response().certificate();
             String days = server == null ? ""
                 : " " + now.until(server.getNotAfter().toInstant(), ChronoUnit.DAYS);
-            line.putIfAbsent(r.watch.name(), (r.healed ? 'r' : r.verdict().word().charAt(0))
+            line.put(r.watch.name(), (r.healed ? 'r' : r.verdict().word().charAt(0))
                 + "" + r.check.response().time().toMillis() + days);
         }
         return line;
@@ -3289,7 +3271,6 @@ final class Json implements JsonGenerator.Converter {
         Map<String, Object> fields = new LinkedHashMap<>();
         try {
             for (RecordComponent component : value.getClass().getRecordComponents()) {
-                component.getAccessor().setAccessible(true);
                 Object field = component.getAccessor().invoke(value);
                 if (field != null) fields.put(component.getName(), field);
             }
@@ -3326,9 +3307,7 @@ final class Json implements JsonGenerator.Converter {
         var values = Stream.of(type.getRecordComponents())
             .map(part -> value(part.getGenericType(), json.get(part.getName()), latest)).toArray();
         try {
-            var constructor = type.getDeclaredConstructors()[0]; // our records have only one
-            constructor.setAccessible(true);
-            return constructor.newInstance(values);
+            return type.getDeclaredConstructors()[0].newInstance(values); // records have one
         } catch (ReflectiveOperationException e) {
             throw new IllegalArgumentException(e);
         }

@@ -638,7 +638,7 @@ class CommandLineTest {
         home.rules("watch('a') { command 'true' }\n");
         home.watchdog();
         String line = Files.readString(home.state().resolve("history.jsonl"));
-        long later = ((Number) json(new Run(0, line, "")).get("t")).longValue() + 300;
+        long later = ((Number) json(new Run(0, line, "")).get("")).longValue() + 300;
         home.clock = new MutableClock(Instant.ofEpochSecond(later));
         home.watchdog();
         Files.write(home.state().resolve("history.jsonl"), new byte[] {(byte) 0xff, (byte) 0xfe, '\n'},
