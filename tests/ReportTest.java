@@ -100,6 +100,15 @@ class ReportTest {
         assertBanner("watchdog is not running");
     }
 
+    @Test void aPausedWatchShowsUntilWhen() throws Exception {
+        pass();
+        home.watchdog("pause", "plex");
+        home.watchdog("pause", "disk", "--for", "2h");
+        List<String> texts = texts(page(), "p");
+        assertTrue(texts.contains("paused until it is resumed"), texts.toString());
+        assertTrue(texts.contains("paused until 10:05"), texts.toString());
+    }
+
     @Test void anOutageIsABarAndAnIncident() throws Exception {
         for (int i = 0; i < 3; i++) pass();
         plex.stop();

@@ -130,6 +130,8 @@ final class Page {
     }
 
     private String since(WatchStatus watch) {
+        Instant end = watch.pausedUntil();
+        if (end != null) return end.equals(Text.FOREVER) ? Text.until(end) : "until " + time(end);
         return watch.since() == null ? "" : "since " + time(watch.since()) + " ("
             + Text.time(watch.since(), now) + ")";
     }
@@ -163,9 +165,9 @@ final class Page {
             <dl class="facts">%s%s%s</dl></div>
             </article>
             """.formatted(text(watch.name()), watch.state(), ReportStyle.sign(watch.state()),
-                is("", watch.state()).strip(), watch.pausedUntil() == null ? since(watch)
-                    : Text.until(watch.pausedUntil()), reason, hours(spans), days(spans), uptimes,
-                latency(watch.name()), certificate(watch.name()), restart(watch.lastRestart()));
+                is("", watch.state()).strip(), since(watch), reason, hours(spans), days(spans),
+                uptimes, latency(watch.name()), certificate(watch.name()),
+                restart(watch.lastRestart()));
     }
 
     private String hours(List<Span> spans) {

@@ -45,6 +45,7 @@ final class ReportStyle {
         .inconclusive, .paused, strong { color: var(--warn) }
         span, dt, figcaption, small, footer { color: var(--dim); font-weight: 400 }
         p, small { overflow-wrap: anywhere } .reason { margin-top: .3rem }
+        time { white-space: nowrap }
         .grid { display: grid; grid-template-columns: 1fr 3fr; gap: .6rem 1.5rem;
           margin-top: .8rem }
         figure svg { display: block; width: 100%; height: 28px }
