@@ -149,7 +149,7 @@ class InstallTest {
         environment.put("PATH", temp.resolve("bin") + ":" + System.getenv("PATH"));
         environment.put("JAVA_HOME", java.toString());
         run(checkout, List.of("./jbangw", "schedule", "--install", "--rules", temp + "/rules.groovy",
-            "--page", temp + "/page.html")).exits(0).says("would restart: sh 'touch up'");
+            "--page", temp + "/page.html")).exits(0).errs("would restart: sh 'touch up'");
         Path manual = temp.resolve(".local/share/man/man1/watchdog.1");
         assertTrue(Files.readString(manual).contains("watchdog report"));
         Files.move(checkout, temp.resolve("moved"));

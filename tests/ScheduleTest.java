@@ -304,8 +304,7 @@ class ScheduleTest {
     }
 
     private void install(Path jar) throws IOException {
-        new Installation(command, temp.resolve(".local/share/watchdog"), List.of(jar), List.of(),
-            "").install();
+        new Installation(command, temp.resolve(".local/share/watchdog"), List.of(jar), List.of()).install();
     }
 
     private String line(String begin) throws IOException {

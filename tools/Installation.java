@@ -1,8 +1,7 @@
 //SOURCES ../watchdog.java
 
-// The command `watchdog` of the schedule: a script in ~/.local/bin, its manual page, and the jars
-// that it starts, in ~/.local/share/watchdog. The script finds Java, and keeps an archive of
-// classes for a fast start.
+// The command `watchdog` of the schedule: a script in ~/.local/bin, and the jars that it starts, in
+// ~/.local/share/watchdog. The script finds Java, and keeps an archive of classes for a fast start.
 
 import java.io.File;
 import java.io.IOException;
@@ -19,11 +18,10 @@ import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
 /** The command, and the copy of the running program that it starts. */
-record Installation(Path command, Path data, List<Path> jars, List<String> javaOptions,
-                    String manual) {
+record Installation(Path command, Path data, List<Path> jars, List<String> javaOptions) {
     private static final String MARK = "written by `watchdog schedule --install`";
 
-    static Installation of(Environment env, Path command, String manual) {
+    static Installation of(Environment env, Path command) {
         List<Path> jars = Stream.of(System.getProperty("java.class.path").split(File.pathSeparator))
             .map(jar -> Path.of(jar).toAbsolutePath()).distinct().toList();
         List<String> foreign =
@@ -32,12 +30,7 @@ record Installation(Path command, Path data, List<Path> jars, List<String> javaO
             .filter(option -> option.matches("-[XD].*") && !option.matches(".*(Archive|cds).*"))
             .filter(option -> !foreign.contains(option)).toList();
         return new Installation(command, env.folder("XDG_DATA_HOME", ".local/share")
-            .resolve("watchdog"), jars, options, manual);
-    }
-
-    /** Where man looks for the page of a command in ~/.local/bin that is on PATH. */
-    static Path manual(Path command) {
-        return command.getParent().resolveSibling("share/man/man1/watchdog.1");
+            .resolve("watchdog"), jars, options);
     }
 
     /** A new version stands beside the old one, which a pass may be using. */
@@ -54,8 +47,6 @@ record Installation(Path command, Path data, List<Path> jars, List<String> javaO
         Files.writeString(script, script(folder));
         Files.setPosixFilePermissions(script, PosixFilePermissions.fromString("rwxr-xr-x"));
         Files.move(script, command, StandardCopyOption.ATOMIC_MOVE);
-        Files.createDirectories(manual(command).getParent());
-        SecureFiles.write(manual(command), manual, SecureFiles.PUBLIC);
     }
 
     /** The same for the same jars, also for a copy of them: copies keep the time. */

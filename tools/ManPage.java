@@ -2,6 +2,7 @@
 
 // What `man watchdog` shows. Like --help, it is made from picocli's model of the commands.
 
+import java.nio.file.Path;
 import java.time.LocalDate;
 import java.util.Collection;
 import java.util.List;
@@ -25,6 +26,11 @@ final class ManPage {
         this.watchdog = watchdog;
         commands = watchdog.subcommands().values().stream().map(CommandLine::getCommandSpec)
             .distinct().toList();
+    }
+
+    /** Where man looks for the page of a command in a folder of PATH, such as ~/.local/bin. */
+    static Path file(Path command) {
+        return command.getParent().resolveSibling("share/man/man1/watchdog.1");
     }
 
     String text() {

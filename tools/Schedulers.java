@@ -22,7 +22,8 @@ interface Scheduler {
     /** If this fails, what was installed before is still there. */
     void install() throws IOException;
     void remove() throws IOException;
-    default List<String> hints() { return List.of(); }
+    /** What may keep the passes from running. */
+    List<String> problems();
 }
 
 /** A block in the user's crontab. Everything else in the crontab is kept to the byte. */
@@ -33,10 +34,10 @@ record Crontab(Job job) implements Scheduler {
     @Override public List<String> places() { return List.of("a block in your crontab"); }
 
     /** On a Mac launchd starts cron when there is a crontab. */
-    @Override public List<String> hints() {
+    @Override public List<String> problems() {
         boolean unknown = !job.finds("pgrep") || System.getProperty("os.name").startsWith("Mac");
         return unknown || job.run("pgrep", "-x", "crond?").exit() == 0 ? List.of()
-            : List.of("No cron daemon runs here; start it, or the schedule does nothing.");
+            : List.of("no cron daemon runs here; start it, or the schedule does nothing");
     }
 
     /** Without a PATH= line, which would change the user's other jobs; the script sets PATH. */
@@ -103,7 +104,7 @@ record Crontab(Job job) implements Scheduler {
 }
 
 /** Files that systemd or launchd reads, and the shell commands that load and unload them. */
-record Units(Job job, Map<Path, String> files, String load, String unload, String hint)
+record Units(Job job, Map<Path, String> files, String load, String unload, String problem)
     implements Scheduler {
     static Units systemd(Job job) {
         Path folder = job.config().resolve("systemd/user");
@@ -225,5 +226,7 @@ record Units(Job job, Map<Path, String> files, String load, String unload, Strin
         for (Path file : files.keySet()) Files.deleteIfExists(file);
     }
 
-    @Override public List<String> hints() { return hint.isEmpty() ? List.of() : List.of(hint); }
+    @Override public List<String> problems() {
+        return problem.isEmpty() ? List.of() : List.of(problem);
+    }
 }

@@ -32,6 +32,8 @@ final class ToolOutput {
         context.printer.problem(text);
     }
 
+    void warn(String text) { problem("watchdog: " + text); }
+
     void field(String name, Object value) { fields.put(name, value); }
 
     boolean isForPeople() { return !context.options.json; }

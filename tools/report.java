@@ -45,7 +45,7 @@ public final class report extends Subcommand {
             return SecureFiles.write(target, html, PosixFilePermissions.asFileAttribute(mode));
         });
         output.did("wrote", target, "");
-        work.store().warnings().forEach(text -> output.problem("watchdog: " + text));
+        work.store().warnings().forEach(output::warn);
         work.problems().forEach(output::problem);
         return output.end(0);
     }
@@ -57,6 +57,8 @@ public final class report extends Subcommand {
             + " for example " + target.resolve("index.html"));
         ExitException.mistakeIf(!Files.isDirectory(folder), "there is no folder " + folder
             + "; make it with mkdir, or name another file");
+        ExitException.mistakeIf(!Files.isWritable(folder), "you may not write to the folder "
+            + folder + "; name another file");
         return target;
     }
 }

@@ -110,7 +110,7 @@ public final class schedule extends HomeRulesCommand {
         Files.deleteIfExists(job.interval());
         Files.deleteIfExists(context.folder.resolve("page"));
         if (!found || isShared()) return 0;
-        Path manual = Installation.manual(job.command());
+        Path manual = ManPage.file(job.command());
         if (Files.deleteIfExists(manual)) output.did("removed", manual, "");
         output.did("kept", job.command(), ", the rules and the state");
         return 0;
@@ -134,9 +134,9 @@ public final class schedule extends HomeRulesCommand {
         ExitException.mistakeIf(!job.finds(kind.program), kind + " is not on this machine, since"
             + " there is no " + kind.program + "; choose another with --as");
         Scheduler chosen = all.get(kind.ordinal());
-        Installation.of(context.env, job.command(), new ManPage(spec.parent()).text()).install();
+        Installation.of(context.env, job.command()).install();
         output.did("wrote", job.command(), "");
-        output.did("wrote", Installation.manual(job.command()), "");
+        installManPage();
         chosen.install();
         chosen.places().forEach(place -> output.did("wrote", place, ""));
         for (Scheduler other : all) if (other != chosen) removeOne(other); // not two schedules
@@ -144,8 +144,20 @@ public final class schedule extends HomeRulesCommand {
         SecureFiles.write(context.folder.resolve("page"), page == null ? "" : page + "");
         output.say(kind + " will run a pass every " + Text.time(every) + " with "
             + context.rulesFile + ".");
-        chosen.hints().forEach(output::say);
+        chosen.problems().forEach(output::warn);
         return dryRun();
+    }
+
+    /** Without it the schedule works all the same. */
+    private void installManPage() {
+        Path file = ManPage.file(job.command());
+        try {
+            Files.createDirectories(file.getParent());
+            SecureFiles.write(file, new ManPage(spec.parent()).text(), SecureFiles.PUBLIC);
+            output.did("wrote", file, "");
+        } catch (IOException e) {
+            output.warn("cannot write the manual page: " + Text.thrown(e));
+        }
     }
 
     /** With what cron gives it. The script makes its class-data archive now, not in a pass. */
@@ -156,14 +168,14 @@ public final class schedule extends HomeRulesCommand {
         words.add("--dry-run");
         CommandResult result = job.run(words.toArray(String[]::new));
         output.field("pass", Json.fields("exit", result.exit(), "output", result.output()));
-        output.say(result.exit() == 0 ? "A trial pass without restarts found everything healthy."
-            : ("A trial pass without restarts ended with exit code " + result.exit() + ":\n"
-                + result.output()).strip());
-        hintPath();
+        if (result.exit() == 0) output.say("A trial pass without restarts found all healthy.");
+        else output.warn("a trial pass without restarts ended with exit code " + result.exit()
+            + ":\n" + result.output().strip());
+        sayHowToCall();
         return result.exit() == 2 || result.exit() == 4 ? result.exit() : 0;
     }
 
-    private void hintPath() {
+    private void sayHowToCall() {
         String bin = job.command().getParent().toString();
         String path = context.env.variables().getOrDefault("PATH", "");
         if (!List.of(path.split(":")).contains(bin)) output.say("To call watchdog by its name, add"
