@@ -115,12 +115,7 @@ interface Model {
     }
 
     /** A way to notify somebody. Two with the same settings are the same hook. */
-    record Hook(String label, String id, Sender sender, Set<EventKind> on, Hook orElse,
-                String missingSecret) {
-        Hook with(Set<EventKind> kinds, Hook fallback) {
-            return new Hook(label, id, sender, kinds, fallback, missingSecret);
-        }
-    }
+    record Hook(String label, String id, Sender sender, Set<EventKind> on, Hook orElse) { }
 
     /** Steps, and for which cause (null: any). Watches that share the steps restart once a pass. */
     record Remedy(Expectation when, List<Step> steps) {
@@ -131,13 +126,10 @@ interface Model {
     }
 }
 
-/**
- * One service under watch, as the rules describe it; {@code healthy} null: the default;
- * {@code missingSecret}: why it cannot be checked, or null.
- */
+/** One service under watch, as the rules describe it; {@code healthy} null: the default. */
 record Watch(String name, Probe probe, Expectation healthy, List<Model.Remedy> remedies,
              List<String> dependencies, CheckSettings settings, RestartPolicy policy,
-             List<Model.Hook> hooks, String missingSecret) {
+             List<Model.Hook> hooks) {
     /** The name is unique. (The equals of a record takes longer to load than a small pass.) */
     @Override public boolean equals(Object other) {
         return other instanceof Watch watch && watch.name.equals(name);
@@ -152,7 +144,7 @@ record CheckSettings(Duration timeout, int attempts, Duration every, int samples
 record RestartPolicy(int failures, int limit, Duration per, Duration within, Duration remind) { }
 
 /** What a watch checks: a URL, a port or a command. */
-sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe {
+sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe, UnusableProbe {
     Response check(Checker checker, ExchangeTimer timer);
     String inWords();
 }
@@ -1451,8 +1443,6 @@ record Checker(CommandRunner runner, HttpClients clients, Clock clock) {
     /** Each in its own thread, so that a hanging DNS lookup or condition can be abandoned. */
     private CheckResult checkWithTimeout(Watch watch) {
         if (runner.deadline().passed()) return LATE;
-        if (watch.missingSecret() != null)
-            return inconclusive("cannot be checked: " + watch.missingSecret());
         Duration limit = watch.settings().timeout();
         ExchangeTimer timer = new ExchangeTimer(limit);
         try {
@@ -3352,14 +3342,13 @@ interface Language extends Model {
     @Retention(RetentionPolicy.RUNTIME) @Target(ElementType.PARAMETER)
     @interface Named { boolean required() default false; }
 
-    /** Groovy would find these words on Object or Closure first, so their methods are renamed. */
-    Map<String, String> RENAMED = Map.of("run", "running", "notify", "notifying", "call", "calling",
-        "command", "commandHook");
+    /** Groovy would find these words on Object or Closure, so their methods have this suffix. */
+    Set<String> RENAMED = Set.of("run", "notify", "call", "command");
+    String SUFFIX = "Word";
 
     static String wordOf(String method) {
-        for (var renamed : RENAMED.entrySet())
-            if (renamed.getValue().equals(method)) return renamed.getKey();
-        return method.matches("get[A-Z].*") ? uncapitalize(method.substring(3)) : method;
+        return method.matches("get[A-Z].*") ? uncapitalize(method.substring(3))
+            : method.replaceFirst(SUFFIX + "$", "");
     }
 
     /** The words at the top of the file. */
@@ -3374,26 +3363,23 @@ interface Language extends Model {
         /** Folders to search for programs before PATH: absolute, or beginning with ~/. */
         public void path(String... folders) {
             for (String folder : folders) {
-                String full = folder.startsWith("~/") ? loader.env.home() + folder.substring(1)
-                    : folder;
-                if (full.startsWith("/") && !full.contains(":")) loader.path.add(full);
-                else loader.mistake("path '" + folder + "' is not an absolute folder; write, for"
-                    + " example, '/opt/homebrew/bin' or '~/bin'");
+                String full = folder.replaceFirst("^~/", loader.env.home() + "/");
+                loader.path.add(full);
+                loader.require("path", folder, full.matches("/[^:]*"),
+                    "an absolute folder; write, for example, '/opt/homebrew/bin' or '~/bin'");
             }
         }
         /** A URL to request at the end of each pass: a dead man's switch. */
         public void heartbeat(String url) {
-            String missing = MissingSecretException.in(url);
-            if (missing == null) loader.heartbeat = loader.url("heartbeat", url);
-            else loader.reportMissing(RulesLoader.currentLine(), missing,
-                "the heartbeat is not sent");
+            String unsent = loader.reportMissing(url, "the heartbeat is not sent");
+            loader.heartbeat = unsent == null ? loader.url("heartbeat", url) : null;
         }
         /** A file for the textfile collector of Prometheus' node exporter, written at the end of
          *  each pass over all watches; default none. Its name must end in .prom. */
         public void metrics(String file) {
             loader.metrics = loader.file.resolveSibling(file);
-            if (!file.endsWith(".prom")) loader.mistake("metrics '" + file + "' needs a name that"
-                + " ends in .prom; the node exporter ignores other files");
+            loader.require("metrics", file, file.endsWith(".prom"),
+                "a name that ends in .prom; the node exporter ignores other files");
         }
         /** How long a whole pass may take; default 4.minutes. */
         public void deadline(Duration time) { loader.deadline = loader.positive("deadline", time); }
@@ -3417,18 +3403,18 @@ interface Language extends Model {
 
         /** A hook for the watch around it, or at the top for every watch. `on:` lists the kinds of
          *  event, default all; `orElse:` is a second hook for when this one fails. */
-        public void notifying(Hook hook, @Named List<?> on, @Named Hook orElse) {
+        public void notifyWord(Hook hook, @Named List<?> on, @Named Hook orElse) {
             loader.attach(hooks, hook, on, orElse);
         }
         /** Custom Groovy code as a hook: `notify { event -> … }`. */
-        public void notifying(@ClosureParams(value = SimpleType.class, options = "Model$Event")
+        public void notifyWord(@ClosureParams(value = SimpleType.class, options = "Model$Event")
                 Closure<?> block, @Named List<?> on, @Named Hook orElse) {
-            notifying(loader.blockHook(block), on, orElse);
+            notifyWord(loader.blockHook(block), on, orElse);
         }
         /** A value from the environment, or else from the secrets file; it is never printed. */
         public String secret(String name) {
             String value = loader.secrets.get(name);
-            if (loader.isLoaded()) MissingSecretException.check(value); // in a block of conditions
+            if (loader.loaded) MissingSecretException.check(value); // in a block of conditions
             return value;
         }
         /** The name of this machine. */
@@ -3438,31 +3424,37 @@ interface Language extends Model {
         public Hook pushover(@Named(required = true) String token,
                 @Named(required = true) String user, @Named Integer priority, @Named String sound,
                 @Named String device, @Named String url) {
+            loader.setting("token", token, "\\p{Alnum}{30}", "a key of 30 letters and digits");
+            loader.setting("user", user, "(\\p{Alnum}{30},?)+", "a key of 30 letters and digits");
+            loader.setting("priority", priority, "-?[12]|0", "a number from -2 to 2");
             boolean urgent = priority != null && priority == 2; // needs to know how to insist
-            return loader.hook("pushover", url, "https://api.pushover.net", "/1/messages.json",
-                null, null, event -> Json.fields("token", token, "user", user, "priority", priority,
-                    "title", Text.cut(event.title(), 250), "message", Text.cut(event.text(), 1024),
-                    "sound", sound, "device", device, "timestamp", event.at().getEpochSecond(),
-                    "retry", urgent ? 60 : null, "expire", urgent ? 3600 : null));
+            return loader.hook("pushover", server(url, "https://api.pushover.net")
+                + "/1/messages.json", null, null, event -> Json.fields("token", token, "user",
+                    user, "priority", priority, "title", Text.cut(event.title(), 250), "message",
+                    Text.cut(event.text(), 1024), "sound", sound, "device", device, "timestamp",
+                    event.at().getEpochSecond(), "retry", urgent ? 60 : null,
+                    "expire", urgent ? 3600 : null));
         }
         /** ntfy.sh, or your own server with `url:`, `trust:` its PEM file; `priority:` 1 to 5. */
         public Hook ntfy(@Named(required = true) String topic, @Named String token,
                 @Named Integer priority, @Named List<String> tags, @Named String url,
                 @Named String trust) {
-            return loader.hook("ntfy", url, "https://ntfy.sh", "/",
+            loader.setting("topic", topic, "[\\w-]{1,64}", "1 to 64 letters, digits, _ and -");
+            loader.setting("priority", priority, "[1-5]", "a number from 1 to 5");
+            return loader.hook("ntfy", server(url, "https://ntfy.sh") + "/",
                 token == null ? null : Map.of("Authorization", "Bearer " + token), trust,
                 event -> Json.fields("topic", topic, "title", Text.cut(event.title(), 250),
                     "priority", priority, "message", Text.cut(event.text(), 1300), "tags", tags));
         }
         /** A Slack incoming webhook, or one of Mattermost; `trust:` as in ntfy. */
         public Hook slack(@Named(required = true) String url, @Named String trust) {
-            return loader.hook("slack", url, "", "", null, trust, event -> Map.of("text",
+            return loader.hook("slack", url, null, trust, event -> Map.of("text",
                 Text.cut(event.title() + "\n" + event.text(), 3000).replace("&", "&amp;")
                     .replace("<", "&lt;").replace(">", "&gt;")));
         }
         /** A Discord webhook. */
         public Hook discord(@Named(required = true) String url) {
-            return loader.hook("discord", url, "", "", null, null, event -> Map.of("content",
+            return loader.hook("discord", url, null, null, event -> Map.of("content",
                 Text.cut((event.title() + "\n" + event.text())
                     .replaceAll("[\\\\*_~`|<\\[]", "\\\\$0"), 2000),
                 "allowed_mentions", Map.of("parse", List.of())));
@@ -3470,24 +3462,28 @@ interface Language extends Model {
         /** A Telegram bot, and the chat that it writes to. */
         public Hook telegram(@Named(required = true) String token,
                 @Named(required = true) String chat, @Named String url) {
-            return loader.hook("telegram", url, "https://api.telegram.org",
-                "/bot" + token + "/sendMessage", null, null, event -> Map.of("chat_id", chat,
+            return loader.hook("telegram", server(url, "https://api.telegram.org") + "/bot" + token
+                + "/sendMessage", null, null, event -> Map.of("chat_id", chat,
                 "text", Text.cut(event.title() + "\n" + event.text(), 4096)));
         }
         /** POSTs {kind, watch, title, text, at, since} as JSON; `trust:` as in ntfy. */
         public Hook webhook(String url, @Named Map<String, String> headers, @Named String trust) {
-            return loader.hook("webhook", url, "", "", headers, trust, event -> event);
+            return loader.hook("webhook", url, headers, trust, event -> event);
         }
         /** POSTs what the block returns: `webhook(url) { event -> [text: event.title] }`. */
         public Hook webhook(String url, @ClosureParams(value = SimpleType.class,
                 options = "Model$Event") Closure<?> json, @Named Map<String, String> headers,
                 @Named String trust) {
-            return loader.hook("webhook", url, json.getClass().getName(), "", headers, trust,
-                Blocks.keepValues(json)::call);
+            Closure<?> kept = Blocks.keepValues(json); // runs only when there is a message
+            return loader.hook("webhook", url, headers, trust, event ->
+                event == RulesLoader.SAMPLE ? json.getClass() : kept.call(event));
+        }
+        private static String server(String own, String usual) {
+            return (own == null ? usual : own).replaceFirst("/+$", "");
         }
         /** Runs a command with the message as last argument, and in WATCHDOG_* variables. */
-        public Hook commandHook(String command) {
-            return RulesLoader.hook("command", command, new CommandSender(loader.words(command)));
+        public Hook commandWord(String command) {
+            return loader.hook("command", command, new CommandSender(loader.words(command)));
         }
     }
 
@@ -3497,7 +3493,7 @@ interface Language extends Model {
             sameHost = RedirectPolicy.sameHost;
         final String name;
         final int line = RulesLoader.currentLine();
-        final Map<String, Integer> dependencies = new LinkedHashMap<>(); // each with its line
+        private final Set<String> dependencies = new LinkedHashSet<>();
         private final List<Remedy> remedies = new ArrayList<>();
         private final Map<String, String> headers = new LinkedHashMap<>();
         private int targets;
@@ -3578,7 +3574,8 @@ interface Language extends Model {
         public void failures(int passes) { failures = loader.atLeastOne("failures", passes); }
         /** Watches above this one; while one of them is unhealthy, this one is not judged. */
         public void needs(String... watches) {
-            for (String watch : watches) dependencies.put(watch, RulesLoader.currentLine());
+            for (String watch : watches) loader.requireAbove(this, watch);
+            dependencies.addAll(List.of(watches));
         }
         /** The remedy. Of several the next one is used when the last did not help. `when:` a block
          *  of conditions: this remedy is only for that cause, and comes before those without. */
@@ -3610,38 +3607,36 @@ interface Language extends Model {
             refuse(targets > 1, "needs one url, tcp or command; found " + targets);
             boolean http = method != null || body != null || trust != null || !headers.isEmpty()
                 || connectTo != null;
-            refuse(url == null && http,
+            refuse(probe != null && http,
                 "has no url, so method, header, send, trust and connectTo mean nothing");
             refuse(name.isBlank() || !Text.plain(name, 60).equals(name),
                 "needs a name of one line and at most 60 characters");
             refuse(good > samples, "has samples " + samples + ", good: " + good
                 + "; good cannot be more than samples");
-            String missing = MissingSecretException.in("" + url + headers.values() + body + probe);
-            if (missing != null) loader.reportMissing(line, missing, name + " is not checked");
-            return new Watch(name, url == null ? probe : httpProbe(), healthy,
-                List.copyOf(remedies), List.copyOf(dependencies.keySet()),
+            String missing = loader.reportMissing(line, "" + url + headers.values() + body + probe,
+                name + " is not checked");
+            if (missing != null) probe = new UnusableProbe(missing);
+            else if (url != null) probe = httpProbe();
+            return new Watch(name, probe, healthy, List.copyOf(remedies),
+                List.copyOf(dependencies),
                 new CheckSettings(timeout, attempts, every, samples, good),
                 new RestartPolicy(failures, limit, per, within, remind),
-                Stream.concat(loader.globalHooks.stream(), hooks.stream()).toList(), missing);
+                Stream.concat(loader.globalHooks.stream(), hooks.stream()).toList());
         }
 
         private Probe httpProbe() {
-            String address = MissingSecretException.withPlaceholders(url);
-            String verb = body == null ? "GET" : "POST";
+            String verb = body == null ? "GET" : "POST", text = body == null ? "" : body;
             if (method != null) verb = method.toUpperCase(Locale.ROOT);
             boolean sends = body != null || Set.of("POST", "PUT", "PATCH").contains(verb);
-            String text = body == null ? "" : MissingSecretException.withPlaceholders(body);
             RequestBody content = null;
             try {
-                Request.Builder request = new Request.Builder().url(address);
-                headers.forEach((header, value) ->
-                    request.header(header, MissingSecretException.withPlaceholders(value)));
                 if (sends) content = RequestBody.create(text.getBytes(StandardCharsets.UTF_8),
                     MediaType.get(mediaType));
-                request.method(verb, content);
-                return new HttpProbe(request.build(), redirects, trust, connectTo);
+                Request request = new Request.Builder().url(url).headers(Headers.of(headers))
+                    .method(verb, content).build();
+                return new HttpProbe(request, redirects, trust, connectTo);
             } catch (IllegalArgumentException e) {
-                refuse(HttpUrl.parse(address) != null, "cannot be requested: "
+                refuse(HttpUrl.parse(url) != null, "cannot be requested: "
                     + uncapitalize(Text.plain(e.getMessage(), 120)));
                 return null;
             }
@@ -3777,7 +3772,7 @@ interface Language extends Model {
         }
         /** Runs a command to its end. It fails if the exit code is not 0, or if it takes longer
          *  than `timeout:`, default 1.minute. */
-        public void running(Object command, @Named Duration timeout) {
+        public void runWord(Object command, @Named Duration timeout) {
             List<String> words = ShellWords.of(command);
             add(new RunStep("run", Text.command(words), words, orSeconds(timeout, 60)));
         }
@@ -3789,7 +3784,7 @@ interface Language extends Model {
         /** Waits. Rarely needed: after the last step watchdog waits for the service anyway. */
         public void pause(Duration time) { add(new PauseStep(time)); }
         /** Custom Groovy code, run as a step in its turn. */
-        public void calling(Closure<?> code) { add(new CallStep(Blocks.keepValues(code)::call)); }
+        public void callWord(Closure<?> code) { add(new CallStep(Blocks.keepValues(code)::call)); }
 
         private void add(Step step) {
             if (steps.size() >= 100) throw new IllegalArgumentException(
@@ -3863,7 +3858,7 @@ record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Path
 final class RulesLoader {
     static final String SCRIPT = "rules"; // a fixed class name: rules cannot shadow a class of ours
     private static final Duration MAX_LOADING = Duration.ofSeconds(10);
-    private static final Model.Event SAMPLE = new Model.Event(Model.EventKind.test, "", "", "",
+    static final Model.Event SAMPLE = new Model.Event(Model.EventKind.test, "", "", "",
         Instant.EPOCH, Instant.EPOCH);
     final Secrets secrets;
     final List<Model.Hook> globalHooks = new ArrayList<>();
@@ -3878,7 +3873,7 @@ final class RulesLoader {
     private final Map<String, Model.Hook> hooks = new LinkedHashMap<>();
     private final List<String> warnings = new ArrayList<>();
     private int blockHooks;
-    private boolean loaded;
+    boolean loaded; // true in blocks that run later, such as those of conditions
 
     private RulesLoader(Path file, String text, Environment env, Secrets secrets) {
         this.file = file;
@@ -3886,9 +3881,6 @@ final class RulesLoader {
         this.secrets = secrets;
         mistakes = new Mistakes(file.getFileName().toString(), text, secrets);
     }
-
-    /** True in blocks that run later, such as those of conditions. */
-    boolean isLoaded() { return loaded; }
 
     static Path find(Path option, Environment env) {
         if (option != null) return env.cwd().resolve(option).normalize();
@@ -3901,7 +3893,8 @@ final class RulesLoader {
     /** Reads the bytes once, so that what was checked is what is compiled. */
     static String read(Path file) {
         if (!Files.exists(file)) throw ExitException.mistake("watchdog: there is no rules file "
-            + file + "; write it, or name another with --rules FILE");
+            + file + "; to write one: watchdog setup URL (or: jbang setup@catalog URL); to use"
+            + " another: --rules FILE");
         ExitException.mistakeIf(!Files.isRegularFile(file), file + " is not a file");
         try {
             String text = Files.readString(SecureFiles.trusted(file));
@@ -3957,7 +3950,6 @@ final class RulesLoader {
             throw ExitException.mistake(file.getFileName() + ": the rules were still running after "
                 + Text.time(MAX_LOADING) + "; is there an endless loop?");
         if (thrown != null) mistakeAt(lineIn(thrown), describe(thrown));
-        checkDependencies();
         List<Watch> built = watches.values().stream().map(Language.WatchSpec::build).toList();
         if (built.isEmpty() && mistakes.isEmpty())
             mistakeAt(0, "there is no watch; write at least watch('name') { url 'https://…' }");
@@ -3982,17 +3974,10 @@ final class RulesLoader {
     }
 
     /** A watch can only depend on one above it, so there are no circles. */
-    private void checkDependencies() {
-        Set<String> above = new HashSet<>();
-        for (Language.WatchSpec watch : watches.values()) {
-            watch.dependencies.forEach((name, line) -> {
-                if (!above.contains(name)) mistakeAt(line, "watch '" + watch.name + "' needs '"
-                    + name + "', and no watch above it has that name"
-                    + (watches.containsKey(name) ? "; move that watch above this one"
-                    : Text.didYouMean(name, watches.keySet())));
-            });
-            above.add(watch.name);
-        }
+    void requireAbove(Language.WatchSpec watch, String needed) {
+        if (!watches.containsKey(needed)) mistake("watch '" + watch.name + "' needs '" + needed
+            + "', and no watch above it has that name"
+            + Text.didYouMean(needed, watches.keySet()));
     }
 
     List<Step> steps(Closure<?> block) {
@@ -4011,20 +3996,17 @@ final class RulesLoader {
         }
     }
 
-    /** A hook that POSTs JSON to {@code url}, or else to the service's own server. */
-    Model.Hook hook(String label, String url, String server, String path,
-                    Map<String, String> given, String trust, Function<Model.Event, ?> json) {
-        if (url != null && MissingSecretException.in(url) == null) url(label, url);
-        String address = path.isEmpty() ? url
-            : (url == null ? server : url).replaceFirst("/+$", "") + path;
+    /** A hook that POSTs JSON; {@code given}: headers, or null. */
+    Model.Hook hook(String label, String url, Map<String, String> given, String trust,
+                    Function<Model.Event, ?> json) {
+        String address = url(label, url);
         Map<String, String> headers = given == null ? Map.of() : given;
-        // A block of the rules runs only when there is a message: its class stands for it.
-        Object sample = label.equals("webhook") ? server : json.apply(SAMPLE);
         Path authorities = certificates(trust);
-        return hook(label, address + headers + sample, (notifier, event) -> notifier.exchange(
-            new Request.Builder().url(address).headers(Headers.of(headers)).post(RequestBody.create(
-                Json.text(json.apply(event)), MediaType.get("application/json"))).build(),
-            authorities, event.at(), label.equals("pushover")));
+        return hook(label, address + headers + json.apply(SAMPLE), (notifier, event) ->
+            notifier.exchange(new Request.Builder().url(address).headers(Headers.of(headers))
+                .post(RequestBody.create(Json.text(json.apply(event)),
+                    MediaType.get("application/json"))).build(),
+                authorities, event.at(), label.equals("pushover")));
     }
 
     Path certificates(String name) {
@@ -4045,70 +4027,77 @@ final class RulesLoader {
         });
     }
 
-    /** Hooks with the same settings are the same hook, also in the next pass. */
-    static Model.Hook hook(String label, String settings, Sender sender) {
+    /** The same settings make the same hook, also in the next pass; null: a secret is missing. */
+    Model.Hook hook(String label, String settings, Sender sender) {
+        if (reportMissing(settings, label + " sends nothing") != null) return null;
         String id = label + "-" + Text.hash(settings).substring(0, 8);
-        String missing = MissingSecretException.in(settings);
-        return new Model.Hook(label, id, sender, EnumSet.allOf(Model.EventKind.class), null,
-            missing);
+        return new Model.Hook(label, id, sender, EnumSet.allOf(Model.EventKind.class), null);
     }
 
-    /** A hook whose secret is missing is left out, and reported by each pass. */
     void attach(List<Model.Hook> here, Model.Hook hook, List<?> on, Model.Hook orElse) {
-        for (Model.Hook each : orElse == null ? List.of(hook) : List.of(hook, orElse))
-            if (each.missingSecret() != null) reportMissing(currentLine(), each.missingSecret(),
-                each.label() + " sends nothing");
-        if (hook.missingSecret() != null) return;
-        boolean usable = orElse != null && orElse.missingSecret() == null;
-        Model.Hook attached = hook.with(on == null ? hook.on() : kinds(on), usable ? orElse : null);
-        hooks.merge(attached.id(), attached, (a, b) -> a.orElse() == null ? b : a);
+        if (hook == null) return;
+        Set<Model.EventKind> kinds = EnumSet.of(Model.EventKind.test);
+        for (Object kind : on == null ? hook.on() : on) {
+            require("on:", kind, kind instanceof Model.EventKind, "a kind such as gave_up");
+            if (kind instanceof Model.EventKind known) kinds.add(known);
+        }
+        var attached = new Model.Hook(hook.label(), hook.id(), hook.sender(), kinds, orElse);
+        hooks.merge(hook.id(), attached, (a, b) -> a.orElse() == null ? b : a);
         here.add(attached);
     }
 
-    private Set<Model.EventKind> kinds(List<?> on) {
-        Set<Model.EventKind> kinds = EnumSet.of(Model.EventKind.test);
-        for (Object kind : on) {
-            if (kind instanceof Model.EventKind known) kinds.add(known);
-            else mistake("on: needs kinds such as [healed, gave_up]; found " + Text.value(kind));
-        }
-        return kinds;
+    /** A mistake unless the value is {@code right}; {@code what}: what would be right. */
+    <T> T require(String word, T value, boolean right, String what) {
+        if (!right) mistake(word + " " + Text.value(value) + " is not " + what);
+        return value;
+    }
+
+    /** An option of a hook, as its service accepts it; a missing secret is reported anyway. */
+    void setting(String option, Object value, String pattern, String what) {
+        String text = String.valueOf(value);
+        require(option + ":", value, value == null || MissingSecretException.in(text) != null
+            || text.matches(pattern), what);
     }
 
     String url(String word, String url) {
-        HttpUrl parsed = HttpUrl.parse(MissingSecretException.withPlaceholders(url));
+        HttpUrl parsed = HttpUrl.parse(url);
         if (parsed != null) secrets.hide(parsed.password());
-        else mistake(word + " '" + Text.plain(url, 80) + "' is not a URL; write, for example, "
-            + "'https://plex.example.com/identity'");
-        return url;
+        boolean right = parsed != null || MissingSecretException.in(url) != null;
+        return require(word, url, right,
+            "a URL; write, for example, 'https://plex.example.com/identity'");
     }
 
     InetSocketAddress address(String word, String text) {
         Matcher parts = Pattern.compile("(.+):(\\d{1,5})").matcher(text);
         int port = parts.matches() ? Integer.parseInt(parts.group(2)) : 99_999;
-        if (port <= 65_535) return InetSocketAddress.createUnresolved(parts.group(1), port);
-        mistake(word + " '" + text + "' needs a port, as in 'localhost:32400'");
-        return null;
+        require(word, text, port <= 65_535, "a host and a port, as in 'localhost:32400'");
+        return port > 65_535 ? null : InetSocketAddress.createUnresolved(parts.group(1), port);
     }
 
     Duration positive(String word, Duration time) {
-        if (time.isZero() || time.isNegative() || time.toDays() > 3650)
-            mistake(word + " needs a duration above zero, for example 10.seconds");
-        return time;
+        return require(word, time, time.compareTo(Duration.ZERO) > 0 && time.toDays() <= 3650,
+            "a duration above zero, for example 10.seconds");
     }
 
     int atLeastOne(String word, int number) {
-        if (number < 1 || number > 1000)
-            mistake(word + " needs a whole number from 1 to 1000; found " + number);
-        return number;
+        return require(word, number, number >= 1 && number <= 1000,
+            "a whole number from 1 to 1000");
     }
 
     List<String> words(String command) {
         return valid(() -> ShellWords.of(command), List.of("?"));
     }
 
-    void reportMissing(int line, String missing, String effect) {
-        warnings.add(file.getFileName() + ":" + line + ": " + missing + ", so " + effect + "; "
-            + secrets.whereToPut());
+    String reportMissing(String text, String effect) {
+        return reportMissing(currentLine(), text, effect);
+    }
+
+    /** The secrets of a text that are missing, in words; null: none. */
+    String reportMissing(int line, String text, String effect) {
+        String missing = MissingSecretException.in(text);
+        if (missing != null) warnings.add(file.getFileName() + ":" + line + ": " + missing + ", so "
+            + effect + "; " + secrets.whereToPut());
+        return missing;
     }
 
     void mistake(String text) { mistakeAt(currentLine(), text); }
@@ -4367,6 +4356,13 @@ final class Secrets {
     }
 }
 
+/** A check that needs a value that `secret` did not find. */
+record UnusableProbe(String inWords) implements Probe {
+    public Response check(Checker checker, ExchangeTimer timer) {
+        throw new MissingSecretException(inWords);
+    }
+}
+
 /** Thrown where a value is needed that `secret` did not find. */
 final class MissingSecretException extends RuntimeException {
     private static final Pattern MARKER = Pattern.compile("\uE000(\\w*)\uE001");
@@ -4381,10 +4377,6 @@ final class MissingSecretException extends RuntimeException {
             .toList();
         return names.isEmpty() ? null : names.size() == 1 ? "the secret " + names.get(0)
             + " is missing" : "the secrets " + Text.list(names) + " are missing";
-    }
-
-    static String withPlaceholders(String text) {
-        return MARKER.matcher(text).replaceAll("missing");
     }
 
     static void check(String text) {
@@ -4897,8 +4889,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         call.setArguments(byPlace(word, arguments, call));
         // `command` is a check as a line of watch { }, and a hook anywhere else.
         boolean probe = word.equals("command") && block == Block.watch && call == line;
-        if (!probe) call.setMethod(new ConstantExpression(
-            Language.RENAMED.getOrDefault(word, word)));
+        if (Language.RENAMED.contains(word) && !probe)
+            call.setMethod(new ConstantExpression(word + Language.SUFFIX));
     }
 
     private void checkUnknown(MethodCallExpression call, String word, List<Expression> arguments) {

@@ -185,7 +185,8 @@ class CostTest {
                 limit 3, per: 1.hour
                 restart(when: { error == unknownHost || status in [403, 429] }) { }
                 restart touch
-                notify pushover(token: 'T', user: 'U', url: base), on: [healed, gave_up]
+                notify pushover(token: 'a1'.multiply(15), user: 'u2'.multiply(15), url: base),
+                    on: [healed, gave_up]
                 notify { event -> println "$event.title at $port" }
                 notify webhook(base) { [text: it.title, port: port] }
             }

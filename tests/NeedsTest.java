@@ -43,9 +43,8 @@ class NeedsTest {
         "internet unclear", "needs internet, which is inconclusive",
         "dns down", "needs dns, which is unhealthy",
         "plex unclear", "needs plex, which is inconclusive",
-        "below", "watch 'a' needs 'b', and no watch above it has that name"
-            + "; move that watch above this one",
-        "itself", "watch 'c' needs 'c', and no watch above it has that name; move that watch above this one",
+        "below", "watch 'a' needs 'b', and no watch above it has that name",
+        "itself", "watch 'c' needs 'c', and no watch above it has that name; did you mean 'a'?",
         "unknown",
             "watch 'plex' needs 'internt', and no watch above it has that name; did you mean 'internet'?");
 

@@ -109,7 +109,8 @@ class NotifyTest {
 
     @Test void eachServiceGetsItsOwnPathHeadersAndJson() {
         watched("""
-            notify pushover(token: 'app', user: 'me', priority: 1, sound: 'siren', device: 'a', url: '@/po')
+            notify pushover(token: 'a1'.multiply(15), user: 'u2'.multiply(15), priority: 1, sound: 'siren',
+                device: 'a', url: '@/po')
             notify ntfy(topic: 'home', token: 'tk_1', priority: 4, tags: ['house'], url: '@/ntfy/')
             notify slack(url: '@/slack/T0/B0')
             notify discord(url: '@/discord/1')
@@ -122,8 +123,9 @@ class NotifyTest {
         whenTold(() -> inbox.requests.size() >= 7);
         assertEquals(0, pass().exit());
         String down = sentence("down"), both = "plex is down\n" + down;
-        assertJson("/po/1/messages.json", Map.of("token", "app", "user", "me", "title", "plex is down",
-            "message", down, "timestamp", 1772352000, "priority", 1, "sound", "siren", "device", "a"));
+        assertJson("/po/1/messages.json", Map.of("token", "a1".repeat(15), "user", "u2".repeat(15),
+            "title", "plex is down", "message", down, "timestamp", 1772352000, "priority", 1, "sound", "siren",
+            "device", "a"));
         assertJson("/ntfy/", Map.of("topic", "home", "title", "plex is down", "message", down, "priority", 4,
             "tags", List.of("house")));
         assertJson("/slack/T0/B0", Map.of("text", both));
@@ -148,7 +150,7 @@ class NotifyTest {
     }
 
     @Test void priority2OfPushoverSaysHowOftenToRepeat() {
-        watched("notify pushover(token: 'app', user: 'me', priority: 2, url: '@')");
+        watched("notify pushover(token: 'a1'.multiply(15), user: 'u2'.multiply(15), priority: 2, url: '@')");
         pass();
         Map<?, ?> sent = json(last("/1/messages.json"));
         assertEquals(2, sent.get("priority"));
@@ -217,7 +219,7 @@ class NotifyTest {
             watches.append("watch('w%02d %s') { tcp '127.0.0.1:1'; attempts 1 }\n"
                 .formatted(i, "é".repeat(50)));
         home.rules("""
-            notify pushover(token: 'a', user: 'u', url: '@/pushover')
+            notify pushover(token: 'a1'.multiply(15), user: 'u2'.multiply(15), url: '@/pushover')
             notify ntfy(topic: 't', url: '@/ntfy')
             notify slack(url: '@/slack')
             notify discord(url: '@/discord')
@@ -507,14 +509,14 @@ class NotifyTest {
     @Test void pushoversUsedUpQuotaIsARejection() {
         String body = "{\"status\":0,\"errors\":[\"monthly limit\"]}";
         answer("/1/messages.json", 429, body);
-        watched("notify pushover(token: 'a', user: 'u', url: '@')", "");
+        watched("notify pushover(token: 'a1'.multiply(15), user: 'u2'.multiply(15), url: '@')", "");
         assertEquals(sentence("rejected", "pushover", "429 " + body), pass().err());
         assertEquals("", pass().err());
     }
 
     @Test void a200OfPushoverThatSaysNoIsARejection() {
         answer("/1/messages.json", 200, "{\"status\":0}");
-        watched("notify pushover(token: 'a', user: 'u', url: '@')", "");
+        watched("notify pushover(token: 'a1'.multiply(15), user: 'u2'.multiply(15), url: '@')", "");
         assertEquals(sentence("rejected", "pushover", "200 {\"status\":0}"), pass().err());
     }
 

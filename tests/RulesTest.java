@@ -344,23 +344,22 @@ class RulesTest {
         in("watch('n8') { url 'http://x/'; tcp 'x:1' }", "watch 'n8' needs one url, tcp or command; found 2"),
         in("watch('n9') { tcp 'x:1'; header 'A', 'b' }",
             "watch 'n9' has no url, so method, header, send, trust and connectTo mean nothing"),
-        in("watch('n10') { tcp 'localhost' }", "tcp 'localhost' needs a port, as in 'localhost:32400'"),
-        in("watch('n11') { tcp 'x:99999' }", "tcp 'x:99999' needs a port, as in 'localhost:32400'"),
+        in("watch('n10') { tcp 'localhost' }", "tcp 'localhost' is not a host and a port, as in 'localhost:32400'"),
+        in("watch('n11') { tcp 'x:99999' }", "tcp 'x:99999' is not a host and a port, as in 'localhost:32400'"),
         in("watch('n12') { tcp 'x:1'; timeout 0.seconds }",
-            "timeout needs a duration above zero, for example 10.seconds"),
-        in("watch('n13') { tcp 'x:1'; attempts 0 }", "attempts needs a whole number from 1 to 1000; found 0"),
+            "timeout 0 ms is not a duration above zero, for example 10.seconds"),
+        in("watch('n13') { tcp 'x:1'; attempts 0 }", "attempts 0 is not a whole number from 1 to 1000"),
         in("watch('n14') { tcp 'x:1'; failures(-1) }",
-            "failures needs a whole number from 1 to 1000; found -1"),
+            "failures -1 is not a whole number from 1 to 1000"),
         in("watch('n15') { tcp 'x:1'; samples 2, good: 3 }",
             "watch 'n15' has samples 2, good: 3; good cannot be more than samples"),
         in("watch('plex') { tcp 'x:1' }", null),
         in("watch('n18') { tcp 'x:1'; needs 'plxe' }",
             "watch 'n18' needs 'plxe', and no watch above it has that name; did you mean 'plex'?"),
         in("watch('n19') { tcp 'x:1'; needs 'n20' }",
-            "watch 'n19' needs 'n20', and no watch above it has that name; move that watch above this one"),
+            "watch 'n19' needs 'n20', and no watch above it has that name"),
         in("watch('early') { tcp 'x:1'; needs 'internt' }",
-            "watch 'early' needs 'internt', and no watch above it"
-            + " has that name; did you mean 'internet'?"),
+            "watch 'early' needs 'internt', and no watch above it has that name"),
         in("watch('internet') { tcp 'x:1' }", null),
         in("watch('n20') { tcp 'x:1'; restart { run \"it's\" } }",
             "the command \"it's\" has a quote that is not closed"),
@@ -377,12 +376,31 @@ class RulesTest {
         in("path 'bin'",
             "path 'bin' is not an absolute folder; write, for example, '/opt/homebrew/bin' or '~/bin'"),
         in("heartbeat 'hc-ping.com/x'", "heartbeat 'hc-ping.com/x' is not a URL"),
-        in("metrics '/tmp/watchdog'", "metrics '/tmp/watchdog' needs a name that ends in .prom; "
+        in("metrics '/tmp/watchdog'", "metrics '/tmp/watchdog' is not a name that ends in .prom; "
             + "the node exporter ignores other files"),
-        in("deadline 0.minutes", "deadline needs a duration above zero, for example 10.seconds"),
-        in("notify slack(url: 'https://x/'), on: ['down']",
-            "on: needs kinds such as [healed, gave_up]; found 'down'"),
-        in("notify webhook('x')", "webhook 'x' is not a URL"));
+        in("deadline 0.minutes", "deadline 0 ms is not a duration above zero, for example 10.seconds"),
+        in("notify slack(url: 'https://x/'), on: ['down']", "on: 'down' is not a kind such as gave_up"),
+        in("notify webhook('x')", "webhook 'x' is not a URL"),
+        in("notify ntfy(topic: 'two words')", "topic: 'two words' is not 1 to 64 letters, digits, _ and -"),
+        in("notify ntfy(topic: 'x', priority: 6)", "priority: 6 is not a number from 1 to 5"),
+        in("notify pushover(token: 'x'.multiply(29), user: 'u'.multiply(30))",
+            "token: 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxx' is not a key of 30 letters and digits"),
+        in("notify pushover(token: 'x'.multiply(30), user: 'me@example.com')",
+            "user: 'me@example.com' is not a key of 30 letters and digits"),
+        in("notify pushover(token: 'x'.multiply(30), user: 'u'.multiply(30), priority: -3)",
+            "priority: -3 is not a number from -2 to 2"));
+
+    @Test void theSettingsThatAServiceAcceptsAreGood() {
+        Run run = home("""
+            String key = 'aZ9'.multiply(10)
+            notify pushover(token: key, user: "$key,$key", priority: -2)
+            notify ntfy(topic: '-_aZ9'.padRight(64, 'x'), priority: 5)
+            notify pushover(token: secret('NONE'), user: key)
+            watch('a') { command 'true' }
+            """).watchdog("validate");
+        assertEquals(1, run.err().lines().count(), run.err());
+        says(run.err(), "rules.groovy:4: the secret NONE is missing, so pushover sends nothing");
+    }
 
     @TestFactory Stream<DynamicTest> missingAndContradictorySettingsAreToldTogether() {
         String told = refused(numbered(CONTRARY.size(), n -> CONTRARY.get(n).line()));
@@ -431,7 +449,8 @@ class RulesTest {
         Run run = new TestFolder(folder).watchdog("check");
         assertEquals(2, run.exit());
         assertEquals("watchdog: there is no rules file " + folder.resolve("rules.groovy")
-            + "; write it, or name another with --rules FILE\n", run.err());
+            + "; to write one: watchdog setup URL (or: jbang setup@catalog URL); to use another: "
+            + "--rules FILE\n", run.err());
     }
 
     @Test void anEmptyFileIsToldWhatTheLeastIs() {
@@ -871,9 +890,7 @@ class RulesTest {
 
     private static String word(Method method) {
         String name = method.getName();
-        if (!name.matches("get[A-Z].*")) return Map.of("notifying", "notify", "running", "run", "calling",
-            "call", "commandHook", "command")
-            .getOrDefault(name, name);
+        if (!name.matches("get[A-Z].*")) return name.replaceFirst("Word$", "");
         return Character.toLowerCase(name.charAt(3)) + name.substring(4);
     }
 
