@@ -200,15 +200,10 @@ record FailedCondition(String reason, String diagram, boolean ofCertificate, boo
     FailedCondition(String reason) { this(reason, null, false, false); }
 }
 
-/** A step of a remedy. */
-sealed interface Step permits StopStep, StartStep, RunStep, PauseStep, CallStep {
-    String inWords();
-
-    /** Returns what was done, or throws a StepFailedException that says why it could not be. */
-    String run(CommandRunner runner, RestartRun restart);
-
-    /** The command that it runs, for `validate`; empty: none. */
-    default List<String> command() { return List.of(); }
+/** A step of a remedy; {@code command}: the words that it runs or stops, or none. */
+record Step(String verb, String text, List<String> command, Function<RestartRun, String> action) {
+    String inWords() { return verb + " " + text; }
+    boolean isStop() { return verb.equals("stop"); }
 }
 
 /** How a hook sends a message. */
@@ -678,25 +673,23 @@ final class Context {
 
     /** {@code brokenRules}: the file has mistakes, and these are the last working rules. */
     Workspace open(Rules rules, boolean brokenRules, List<String> problems, boolean writable) {
-        // With less than 1 MiB free the output of a command could not be kept.
-        boolean full = readOnly || folder.toFile().getUsableSpace() < 1 << 20;
-        Path temp = full ? tempFolder() : folder;
         StateStore store = new StateStore(folder, writable && !readOnly, env, secrets);
-        String path = env.variables().getOrDefault("PATH", CommandRunner.CRON_PATH);
-        CommandRunner runner = new CommandRunner(rulesFile.getParent(), folder, temp,
-            CommandRunner.path(rules.path(), path, env.variables()),
-            secrets.environmentOfCommands(),
-            Deadline.in(rules.deadline()), printer::progress);
+        CommandRunner runner = runner(rules,
+            env.variables().getOrDefault("PATH", CommandRunner.CRON_PATH));
         Checker checker = new Checker(runner, clients, env.clock());
         return new Workspace(this, rules, brokenRules, problems, store, runner,
             checker, new Notifier(this, store, checker, rules.hooks()));
     }
 
-    /** For when the state folder cannot be used: our own one among those of other users. */
-    private Path tempFolder() {
-        Path temp = Path.of(System.getProperty("java.io.tmpdir"))
-            .resolve("watchdog-" + System.getProperty("user.name"));
-        return SecureFiles.orElse(() -> SecureFiles.folder(temp), e -> Path.of("/dev/null"));
+    CommandRunner runner(Rules rules, String path) {
+        Map<String, String> variables = secrets.environmentOfCommands();
+        variables.put("PATH", String.join(":", rules.path()) + ":" + path);
+        // With less than 1 MiB free the output of a command could not be kept.
+        boolean full = readOnly || folder.toFile().getUsableSpace() < 1 << 20;
+        Path temp = !full ? folder : SecureFiles.orElse(() ->
+            SecureFiles.trusted(Path.of(System.getProperty("java.io.tmpdir"))), e -> folder);
+        return new CommandRunner(rulesFile.getParent(), folder, temp, variables,
+            Deadline.in(rules.deadline()));
     }
 
     /** For what only a person can mend. */
@@ -897,12 +890,13 @@ final class ValidateCommand extends Subcommand {
     private static final String OF_SHELL = "if|for|while|until|case|cd|exec|export|set|trap|ulimit"
         + "|umask|eval|exit|read|wait|command|unset|\\.|:";
     private final List<String> problems = new ArrayList<>();
-    private Rules rules;
+    private CommandRunner runner; // with cron's PATH, not with that of this terminal
 
     @Override int run() {
         Path file = context.rulesFile;
-        rules = RulesLoader.load(file, RulesLoader.read(context.namedFile), context.env,
+        Rules rules = RulesLoader.load(file, RulesLoader.read(context.namedFile), context.env,
             context.secrets, new CompiledRules(Path.of("/dev/null/none")));
+        runner = context.runner(rules, CommandRunner.CRON_PATH);
         problems.addAll(rules.warnings());
         rules.watches().forEach(this::validate);
         int exit = problems.isEmpty() ? 0 : 2;
@@ -911,34 +905,43 @@ final class ValidateCommand extends Subcommand {
     }
 
     private void validate(Watch watch) {
+        String place = watch.name() + ": ";
         for (Model.Remedy remedy : watch.remedies()) {
             String missing = MissingSecretException.in(remedy.inWords());
-            if (missing != null) report(watch, missing + ", so its restart would fail; "
+            if (missing != null) report(place, missing + ", so its restart would fail; "
                 + context.secrets.whereToPut());
-            for (Step step : remedy.steps()) validate(watch, step.inWords(), step.command());
+            for (Step step : remedy.steps()) {
+                validate(place + step.inWords() + ": ", step.command(), !step.isStop());
+                if (step.isStop()) context.printer.progress(place + step.inWords()
+                    + ProcessStopper.of(runner, watch, step.command()).preview());
+            }
         }
         if (watch.probe() instanceof CommandProbe probe)
-            validate(watch, probe.inWords(), probe.words());
+            validate(place + probe.inWords() + ": ", probe.words(), true);
         for (Model.Hook hook : watch.hooks())
             if (hook.sender() instanceof CommandSender sender)
-                validate(watch, "notify command", sender.words());
+                validate(place + "notify command: ", sender.words(), true);
     }
 
-    private void report(Watch watch, String problem) {
-        problems.add(context.rulesFile.getFileName() + ": " + watch.name() + ": " + problem);
+    private void report(String place, String problem) {
+        problems.add(context.rulesFile.getFileName() + ": " + place + problem);
     }
 
-    private void validate(Watch watch, String step, List<String> command) {
-        if (command.isEmpty()) return;
+    private void validate(String place, List<String> command, boolean runs) {
         boolean shell = command.size() == 3 && command.get(1).equals("-c")
             && Text.program(command).endsWith("sh");
+        for (String word : command)
+            if (!shell && word.matches("[|&;<>]+|2>(&1)?|.+;|~(/.*)?|[$]\\w+(/.*)?"))
+                report(place, "no shell runs here, so '" + word + "' stays as it is; for a shell"
+                    + " begin the command with sh -c");
         List<String> words = shell ? firstProgram(command.get(2)) : command;
-        for (String word : words)
-            if (!shell && word.matches("[|&;<>]+|2>(&1)?|.+;|~(/.*)?|[$]\\w+(/.*)?")) report(watch,
-                step + ": no shell runs here, so '" + word + "' stays as it is; for a shell begin"
-                + " the command with sh -c");
-        if (words.isEmpty() || find(watch, step, words.get(0)) == null) return;
-        if (Text.program(words).equals("sudo")) validateSudo(watch, step, words);
+        try {
+            if (!runs || words.isEmpty()) return;
+            runner.resolve(words.get(0));
+            if (Text.program(words).equals("sudo")) validateSudo(place, words);
+        } catch (StepFailedException e) {
+            report(place, "under cron, " + e.getMessage());
+        }
     }
 
     /** The words of a shell script up to the first sign of the shell; empty: no program. */
@@ -950,26 +953,15 @@ final class ValidateCommand extends Subcommand {
         return program ? words : List.of();
     }
 
-    /** On the PATH that cron has, not on the one of this terminal; null: reported. */
-    private Path find(Watch watch, String step, String program) {
-        try {
-            return CommandRunner.resolve(program, context.rulesFile.getParent(), CommandRunner
-                .path(rules.path(), CommandRunner.CRON_PATH, context.env.variables()));
-        } catch (StepFailedException e) {
-            report(watch, step + ": under cron, " + e.getMessage());
-            return null;
-        }
-    }
-
     /** Under cron nobody can type a password. */
-    private void validateSudo(Watch watch, String step, List<String> words) {
+    private void validateSudo(String place, List<String> words) {
         List<String> command = words.stream().skip(1).dropWhile(word -> word.startsWith("-"))
             .toList();
-        Path program = command.isEmpty() ? null : find(watch, step, command.get(0));
-        if (program == null) return;
+        if (command.isEmpty()) return;
+        Path program = runner.resolve(command.get(0));
         if (!words.get(1).equals("-n"))
-            report(watch, step + ": sudo would ask for a password; write sudo -n");
-        context.printer.progress(step + " needs in sudoers: " + System.getProperty("user.name")
+            report(place, "sudo would ask for a password; write sudo -n");
+        context.printer.progress(place + "add to sudoers: " + System.getProperty("user.name")
             + " ALL=(root) NOPASSWD: " + program + " "
             + String.join(" ", command.subList(1, command.size())));
     }
@@ -1270,7 +1262,8 @@ final class Pass {
     private void runRestart(WatchResult result, Model.Remedy remedy) {
         Consumer<String> progress = work.context().printer::progress;
         progress.accept(result.watch.name() + ": restarting");
-        result.restart = work.runner().run(result.watch, remedy.steps());
+        result.restart = new RestartRun(work.runner(), result.watch)
+            .run(remedy.steps(), progress);
         if (!result.restart.hasFailed()) progress.accept(result.watch.name()
             + ": checking until it is healthy, for up to "
             + Text.time(result.watch.policy().within()));
@@ -1914,66 +1907,89 @@ record Paused(String reason) implements Verdict {
 // === 7. Restarts and processes =================================================================
 // The only section that runs processes. A command is a list of words; only `sh` starts a shell.
 
-record StopStep(List<String> words, Duration grace) implements Step {
-    StopStep {
-        if (Text.command(words).length() < 3) throw new IllegalArgumentException("stop '"
-            + Text.command(words) + "' is too short to be safe; write at least 3 characters");
-    }
-
-    public String inWords() { return "stop '" + Text.command(words) + "'"; }
-    public String run(CommandRunner runner, RestartRun restart) {
-        Path program = CommandRunner.find(words.get(0), runner.folder(), runner.path());
-        return new ProcessStopper(runner, restart.watch, words, program).stop(grace, restart);
-    }
-}
-
-record StartStep(List<String> command, String log) implements Step {
-    public String inWords() { return "start '" + Text.command(command) + "'"; }
-    public String run(CommandRunner runner, RestartRun restart) {
-        restart.stopped.forEach(ProcessStopper::requireStopped);
-        restart.stopped.clear(); // what is started now may have the same words
-        RunningCommand started = runner.start(restart.watch, command, log);
-        restart.started.add(started);
-        boolean noLog = log != null && started.file().equals(CommandRunner.NO_LOG);
-        return "started " + Text.program(command) + " (pid " + started.process().pid() + ")"
-            + (noLog ? ", without its log: " + log + " cannot be written" : "");
-    }
-}
-
-/** {@code verb}: run or sh; {@code text}: the command as it is shown. */
-record RunStep(String verb, String text, List<String> command, Duration timeout) implements Step {
-    public String inWords() { return verb + " '" + text + "'"; }
-    public String run(CommandRunner runner, RestartRun restart) {
-        CommandResult result = runner.run(command, timeout, Map.of());
-        if (result.exit() == 0) return "ran '" + text + "'";
-        throw new StepFailedException("the command `" + text + "` failed with "
-            + result.failure());
-    }
-}
-
-record PauseStep(Duration time) implements Step {
-    public String inWords() { return "pause " + Text.time(time); }
-    public String run(CommandRunner runner, RestartRun restart) {
-        runner.deadline().sleep(time);
-        return "waited " + Text.time(time);
-    }
-}
-
-record CallStep(Runnable code) implements Step {
-    public String inWords() { return "call { … }"; }
-    public String run(CommandRunner runner, RestartRun restart) {
-        code.run();
-        return "ran custom Groovy code";
-    }
-}
-
 /** A step that failed; its message is for people. */
 final class StepFailedException extends RuntimeException {
     StepFailedException(String message) { super(message, null, false, false); }
 }
 
+/** A remedy at work: what it has done so far, and why it failed. */
+final class RestartRun {
+    final long began = System.nanoTime();
+    private final CommandRunner runner;
+    private final Watch watch;
+    private final List<ProcessStopper> stopped = new ArrayList<>(); // not by `start`
+    private final List<RunningCommand> started = new ArrayList<>();
+    private final List<String> actions = new ArrayList<>();
+    private String failedStep;
+
+    RestartRun(CommandRunner runner, Watch watch) {
+        this.runner = runner;
+        this.watch = watch;
+    }
+
+    /** All steps, in order; the first that fails ends the remedy. */
+    RestartRun run(List<Step> steps, Consumer<String> progress) {
+        try {
+            for (Step step : steps) // first, or it would stop what it cannot start
+                MissingSecretException.check(step.inWords() + step.command());
+            for (Step step : steps) {
+                if (runner.deadline().passed()) throw new StepFailedException(
+                    "the pass reached its deadline before " + step.inWords());
+                progress.accept("  " + step.inWords());
+                actions.add(step.action().apply(this));
+            }
+        } catch (StepFailedException | MissingSecretException e) {
+            failedStep = e.getMessage();
+        } catch (Throwable thrown) { // custom Groovy code may throw anything
+            failedStep = "call failed" + RulesLoader.lineOf(thrown) + ": "
+                + Text.plain(Text.thrown(thrown), 200);
+        }
+        return this;
+    }
+
+    String stop(List<String> words, Duration grace) {
+        return ProcessStopper.of(runner, watch, words).stop(grace, stopped);
+    }
+
+    String start(List<String> words, String log) {
+        stopped.forEach(ProcessStopper::requireStopped);
+        stopped.clear(); // what is started now may have the same words
+        RunningCommand running = runner.start(watch, words, log);
+        started.add(running);
+        boolean noLog = log != null && running.file().equals(CommandRunner.NO_LOG);
+        return "started " + Text.program(words) + " (pid " + running.process().pid() + ")"
+            + (noLog ? ", without its log: " + log + " cannot be written" : "");
+    }
+
+    String run(String text, List<String> words, Duration timeout) {
+        CommandResult result = runner.run(words, timeout, Map.of());
+        if (result.exit() == 0) return "ran '" + text + "'";
+        throw new StepFailedException("the command `" + text + "` failed with "
+            + result.failure());
+    }
+
+    String pause(Duration time) {
+        runner.deadline().sleep(time);
+        return "waited " + Text.time(time);
+    }
+
+    /** Why a step failed, or a process ended after its start; null: neither. */
+    String failure() {
+        return failedStep != null ? failedStep : started.stream().map(RunningCommand::failure)
+            .filter(Objects::nonNull).findFirst().orElse(null);
+    }
+
+    boolean hasFailed() { return failure() != null; }
+    String result() { return hasFailed() ? failure() : RestartRecord.USELESS; }
+
+    String inWords() {
+        String text = String.join("; ", actions), failure = failure();
+        return failure == null ? text : text + (text.isEmpty() ? "" : ", then ") + failure;
+    }
+}
+
 /** A process, and its output: a file from {@code begin} on. */
-record RunningCommand(List<String> words, Process process, File file, long begin) {
+record RunningCommand(List<String> words, File file, long begin, Process process) {
     private static final int MAX_KEPT = 16 << 10;
 
     /** At most the last 16 KiB. */
@@ -2005,176 +2021,35 @@ record CommandResult(int exit, String output) {
     }
 }
 
-/** What a remedy has done so far; {@code stopped}: what something else may start again. */
-final class RestartRun {
-    final long began = System.nanoTime();
-    final Watch watch;
-    final List<ProcessStopper> stopped = new ArrayList<>();
-    final List<String> actions = new ArrayList<>();
-    final List<RunningCommand> started = new ArrayList<>();
-    String failedStep;
-
-    RestartRun(Watch watch) { this.watch = watch; }
-
-    /** Why a step failed, or a process ended after its start; null: neither. */
-    String failure() {
-        return failedStep != null ? failedStep : started.stream().map(RunningCommand::failure)
-            .filter(Objects::nonNull).findFirst().orElse(null);
-    }
-
-    boolean hasFailed() { return failure() != null; }
-    String result() { return hasFailed() ? failure() : RestartRecord.USELESS; }
-
-    String inWords() {
-        String text = String.join("; ", actions), failure = failure();
-        return failure == null ? text : text + (text.isEmpty() ? "" : ", then ") + failure;
-    }
-}
-
-/** Runs commands in the rules' folder. */
-record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path,
-                     Map<String, String> env, Deadline deadline, Consumer<String> progress) {
+/** Runs commands in the rules' folder; {@code temp}: where their output is kept meanwhile. */
+record CommandRunner(Path folder, Path state, Path temp, Map<String, String> env,
+                     Deadline deadline) {
     static final File NO_LOG = new File("/dev/null");
     static final String CRON_PATH = "/usr/bin:/bin", OUTPUT = ".log";
-    /** The begin of a record's name, because pids and start times begin anew with each boot. */
+    /** Part of a record, because pids and start times begin anew with each boot. */
     private static final String BOOT = Text.hash(SecureFiles.orElse(() ->
-        Files.readString(Path.of("/proc/sys/kernel/random/boot_id")), noProc -> ""))
-        .substring(0, 8) + "-";
+        Files.readString(Path.of("/proc/sys/kernel/random/boot_id")), noProc -> ""));
     private static final int MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20;
 
-    /** All steps, in order; the first that fails ends the remedy. */
-    RestartRun run(Watch watch, List<Step> steps) {
-        RestartRun run = new RestartRun(watch);
-        try {
-            for (Step step : steps) // first, or it would stop what it cannot start
-                MissingSecretException.check(step.inWords() + step.command());
-            for (Step step : steps) {
-                if (deadline.passed()) throw new StepFailedException(
-                    "the pass reached its deadline before " + step.inWords());
-                progress.accept("  " + step.inWords());
-                run.actions.add(step.run(this, run));
-            }
-        } catch (StepFailedException | MissingSecretException e) {
-            run.failedStep = e.getMessage();
-        } catch (Throwable thrown) { // custom Groovy code may throw anything
-            run.failedStep = "call failed" + RulesLoader.lineOf(thrown) + ": "
-                + Text.plain(Text.thrown(thrown), 200);
-        }
-        return run;
-    }
-
-    /** Without pipes to us, so that it survives this pass and cron's job. */
-    RunningCommand start(Watch watch, List<String> words, String log) {
-        String name = recordName(watch, words);
-        SecureFiles.orElse(() -> SecureFiles.folder(started()), e -> null);
-        File file = writable(log != null ? folder.resolve(log)
-            : started().resolve(name + OUTPUT), true);
-        // A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept.
-        if (file.length() > MAX_LOG) file.renameTo(new File(file + ".old"));
-        try {
-            RunningCommand started = launch(words, Map.of(), file);
-            ProcessHandle process = started.process().toHandle();
-            SecureFiles.orElse(() -> SecureFiles.write(started().resolve(name), process.pid()
-                + " " + ProcessStat.of(process).start()), e -> null); // a full disk
-            Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
-            if (started.failure() != null) throw new StepFailedException(started.failure());
-            return started;
-        } catch (IOException | OutOfMemoryError e) { // a failed fork is either
-            throw cannotRun(words, e);
-        }
-    }
-
-    /** On a full disk a service is better started without its log than not at all. */
-    private static File writable(Path log, boolean append) {
-        return SecureFiles.orElse(() -> {
-            new FileOutputStream(log.toFile(), append).close();
-            return log.toFile();
-        }, e -> NO_LOG);
-    }
-
-    private Path started() { return stateFolder.resolve("started"); }
-
-    private File[] startedFiles(Predicate<String> name) {
-        File[] files = started().toFile().listFiles((folder, file) -> name.test(file));
-        return files == null ? new File[0] : files;
-    }
-
-    private static String recordName(Watch watch, List<String> words) {
-        return BOOT + Text.hash(watch.name()) + "-" + Text.hash("" + words);
-    }
-
-    /** Services without a log print for their last words only: each pass cuts what is long. */
-    void cutOutput() {
-        for (File old : startedFiles(name -> !name.startsWith(BOOT))) old.delete();
-        for (File file : startedFiles(name -> name.endsWith(OUTPUT)))
-            writable(file.toPath(), file.length() <= MAX_LOG);
-    }
-
-    /** The sessions that `start` began with these words, or with words that are edited since. */
-    Set<Long> startedBy(Watch watch, List<String> words) {
-        List<String> current = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
-            .map(step -> recordName(watch, step.command())).toList();
-        Set<Long> pids = new HashSet<>();
-        for (File file : startedFiles(name -> name.startsWith(BOOT)
-                && (name.endsWith(Text.hash("" + words)) || !current.contains(name)
-                && name.startsWith(BOOT + Text.hash(watch.name()))))) {
-            Matcher record = Pattern.compile("([1-9]\\d{1,17}) (.*)").matcher(
-                SecureFiles.orElse(() -> SecureFiles.read(file.toPath(), 99), e -> ""));
-            if (!record.matches()) continue;
-            // The session has the number of its first process, also when that has ended.
-            long pid = Long.parseLong(record.group(1));
-            boolean other = ProcessHandle.of(pid).filter(process ->
-                !ProcessStat.of(process).start().equals(record.group(2))).isPresent();
-            if (!other) pids.add(pid);
-        }
-        return pids;
+    /** Programs are found in the folders of PATH, and then in the usual ones. */
+    CommandRunner {
+        String all = env.get("PATH") + ":/usr/local/bin:/opt/homebrew/bin:/usr/sbin:/sbin:"
+            + env.getOrDefault("HOME", "") + "/.local/bin";
+        env = new HashMap<>(env);
+        env.put("PATH", Stream.of(all.split(":")).filter(place -> !place.isEmpty()).distinct()
+            .collect(Collectors.joining(":")));
     }
 
     /** Its output goes to a file: a daemon that it leaves behind would keep a pipe open. */
     CommandResult run(List<String> words, Duration timeout, Map<String, String> extraEnv) {
+        File output = SecureFiles.orElse(() ->
+            Files.createTempFile(temp, "run-", ".tmp").toFile(), full -> NO_LOG);
         try {
-            String prefix = "run-" + ProcessHandle.current().pid() + "-";
-            File output = SecureFiles.orElse(() ->
-                Files.createTempFile(tempFolder, prefix, ".tmp").toFile(), full -> NO_LOG);
             RunningCommand running = launch(words, extraEnv, output);
-            try {
-                return DaemonThreads.onSignal(running::kill, () -> waitFor(running, timeout));
-            } finally {
-                if (!output.equals(NO_LOG)) output.delete();
-            }
-        } catch (IOException | OutOfMemoryError e) {
-            throw cannotRun(words, e);
+            return DaemonThreads.onSignal(running::kill, () -> waitFor(running, timeout));
+        } finally {
+            if (!output.equals(NO_LOG)) output.delete();
         }
-    }
-
-    private static StepFailedException cannotRun(List<String> words, Throwable cause) {
-        return new StepFailedException(
-            "cannot run '" + Text.command(words) + "': " + Text.thrown(cause));
-    }
-
-    private RunningCommand launch(List<String> words, Map<String, String> extraEnv, File output)
-            throws IOException {
-        List<String> command = new ArrayList<>(ownSession());
-        command.add(resolve(words.get(0), folder, path).toString());
-        command.addAll(words.subList(1, words.size()));
-        ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile())
-            .redirectInput(NO_LOG).redirectErrorStream(true)
-            .redirectOutput(Redirect.appendTo(output));
-        Map<String, String> variables = builder.environment();
-        variables.clear();
-        variables.putAll(env);
-        variables.put("PATH", path);
-        extraEnv.forEach((name, value) -> variables.put(name, value.replace("\0", "")));
-        long begin = output.length();
-        return new RunningCommand(words, builder.start(), output, begin);
-    }
-
-    /** A new session links a process to all that it starts, and to nothing of cron's. */
-    private List<String> ownSession() {
-        if (find("setsid", folder, path) != null) return List.of("setsid");
-        if (find("perl", folder, path) != null) return List.of("perl", "-MPOSIX", "-e",
-            "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!"); // macOS has no setsid
-        return List.of("/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh");
     }
 
     private CommandResult waitFor(RunningCommand running, Duration timeout) {
@@ -2188,20 +2063,98 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
             + " and was killed" + Text.lastWords(running.output()));
     }
 
-    /** Where programs are found: `path` of the rules, PATH, and the usual folders. */
-    static String path(List<String> first, String path, Map<String, String> env) {
-        String usual = "/usr/local/bin:/opt/homebrew/bin:/usr/sbin:/sbin:";
-        String all = String.join(":", first) + ":" + path + ":" + usual
-            + env.getOrDefault("HOME", "") + "/.local/bin";
-        return Stream.of(all.split(":")).filter(folder -> !folder.isEmpty()).distinct()
-            .collect(Collectors.joining(":"));
+    /** Without pipes to us, so that it survives this pass and cron's job. */
+    RunningCommand start(Watch watch, List<String> words, String log) {
+        Path record = started().resolve(recordName(watch, words));
+        SecureFiles.orElse(() -> SecureFiles.folder(started()), e -> null);
+        File file = log != null ? folder.resolve(log).toFile() : new File(record + OUTPUT);
+        // A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept.
+        if (file.length() > MAX_LOG) file.renameTo(new File(file + ".old"));
+        RunningCommand started = launch(words, Map.of(), writable(file, true));
+        ProcessHandle process = started.process().toHandle();
+        SecureFiles.orElse(() -> SecureFiles.write(record, process.pid() + " " + BOOT + " "
+            + ProcessStat.of(process).start()), e -> null); // a full disk
+        Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
+        if (started.failure() != null) throw new StepFailedException(started.failure());
+        return started;
+    }
+
+    /** On a full disk a service is better started without its log than not at all. */
+    private static File writable(File log, boolean append) {
+        return SecureFiles.orElse(() -> {
+            new FileOutputStream(log, append).close();
+            return log;
+        }, e -> NO_LOG);
+    }
+
+    private Path started() { return state.resolve("started"); }
+
+    private List<File> startedFiles(Predicate<String> name) {
+        File[] files = started().toFile().listFiles((folder, file) -> name.test(file));
+        return files == null ? List.of() : List.of(files);
+    }
+
+    private static String recordName(Watch watch, List<String> words) {
+        return Text.hash(watch.name()) + "-" + Text.hash("" + words);
+    }
+
+    /** Services without a log print for their last words only: each pass cuts what is long. */
+    void cutOutput() {
+        for (File file : startedFiles(name -> name.endsWith(OUTPUT)))
+            writable(file, file.length() <= MAX_LOG);
+    }
+
+    /** The sessions that `start` began with these words, or with words that are edited since. */
+    Set<Long> startedBy(Watch watch, List<String> words) {
+        List<String> current = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
+            .map(step -> recordName(watch, step.command())).toList();
+        Set<Long> pids = new HashSet<>();
+        for (File file : startedFiles(name -> name.endsWith(Text.hash("" + words))
+                || name.startsWith(Text.hash(watch.name())) && !current.contains(name))) {
+            Matcher record = Pattern.compile("([1-9]\\d{1,17}) " + BOOT + " (.*)").matcher(
+                SecureFiles.orElse(() -> SecureFiles.read(file.toPath(), 200), e -> ""));
+            if (!record.matches()) continue;
+            // The session has the number of its first process, also when that has ended.
+            long pid = Long.parseLong(record.group(1));
+            boolean other = ProcessHandle.of(pid).filter(process ->
+                !ProcessStat.of(process).start().equals(record.group(2))).isPresent();
+            if (!other) pids.add(pid);
+        }
+        return pids;
+    }
+
+    private RunningCommand launch(List<String> words, Map<String, String> extraEnv, File output) {
+        List<String> command = new ArrayList<>(ownSession());
+        command.add(resolve(words.get(0)).toString());
+        command.addAll(words.subList(1, words.size()));
+        ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile())
+            .redirectInput(NO_LOG).redirectErrorStream(true)
+            .redirectOutput(Redirect.appendTo(output));
+        builder.environment().clear();
+        builder.environment().putAll(env);
+        builder.environment().putAll(extraEnv);
+        try {
+            return new RunningCommand(words, output, output.length(), builder.start());
+        } catch (IOException | OutOfMemoryError e) { // a failed fork is either
+            throw new StepFailedException(
+                "cannot run '" + Text.command(words) + "': " + Text.thrown(e));
+        }
+    }
+
+    /** A new session links a process to all that it starts, and to nothing of cron's. */
+    private List<String> ownSession() {
+        Path setsid = find("setsid"), perl = find("perl"); // macOS has no setsid
+        if (setsid != null) return List.of(setsid.toString());
+        return perl != null ? List.of(perl.toString(), "-MPOSIX", "-e",
+            "POSIX::setsid(); exec { $ARGV[0] } @ARGV or die $!")
+            : List.of("/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh");
     }
 
     /** The file that a command's first word names, or a sentence about what is wrong with it. */
-    static Path resolve(String program, Path folder, String path) {
-        Path file = find(program, folder, path);
-        if (file == null) throw new StepFailedException("no program '" + program + "' in " + path
-            + "; name its folder: path '/opt/...'");
+    Path resolve(String program) {
+        Path file = find(program);
+        if (file == null) throw new StepFailedException("no program '" + program + "' in "
+            + env.get("PATH") + "; name its folder: path '/opt/...'");
         if (!Files.isRegularFile(file)) throw new StepFailedException(
             file + (Files.exists(file) ? " is not a file" : " does not exist"));
         if (!Files.isExecutable(file)) throw new StepFailedException(
@@ -2210,9 +2163,10 @@ record CommandRunner(Path folder, Path stateFolder, Path tempFolder, String path
     }
 
     /** Null: no folder of the path has such a program. */
-    static Path find(String program, Path folder, String path) {
+    Path find(String program) {
         if (program.contains("/")) return folder.resolve(program).normalize();
-        return Stream.of(path.split(":")).map(place -> folder.resolve(place).resolve(program))
+        return Stream.of(env.get("PATH").split(":"))
+            .map(place -> folder.resolve(place).resolve(program))
             .filter(file -> Files.isRegularFile(file) && Files.isExecutable(file))
             .findFirst().orElse(null);
     }
@@ -2234,14 +2188,13 @@ record ProcessStat(boolean ended, long parent, long session, String start) {
 
     /** Of a file in /proc; empty where there is none. */
     static String text(ProcessHandle process, String file) {
-        Path path = Path.of("/proc/" + process.pid(), file);
         return SecureFiles.orElse(() ->
-            new String(Files.readAllBytes(path), StandardCharsets.UTF_8), e -> "");
+            SecureFiles.read(Path.of("/proc/" + process.pid(), file), 4 << 20), e -> "");
     }
 }
 
 /** Ends the processes that run these words, and the sessions that `start` began with them. */
-record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Path program) {
+record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, List<String> files) {
     private static final Pattern INTERPRETER = Pattern.compile("(?i)(([bdkz]?a|fi|[kz])?sh|[gm]?awk"
         + "|perl|python|ruby|node(js)?|php|lua|tclsh|rscript)[-.\\d]*");
     private static final int MAX_PROCESSES = 5;
@@ -2251,16 +2204,19 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Pat
         Stream.iterate(ProcessHandle.current(), Objects::nonNull, p -> p.parent().orElse(null))
             .collect(Collectors.toSet());
 
+    static ProcessStopper of(CommandRunner runner, Watch watch, List<String> words) {
+        Path file = runner.find(words.get(0)); // a name may lead to it: `python3` is python3.11
+        return new ProcessStopper(runner, watch, words,
+            file == null ? List.of() : List.of(file.toString(), real(file)));
+    }
+
     /** Returns what was done, in words. */
-    String stop(Duration grace, RestartRun restart) {
+    String stop(Duration grace, List<ProcessStopper> stopped) {
         Set<Long> pids = runner.startedBy(watch, words);
-        List<ProcessHandle> others = find().stream()
-            .filter(process -> !pids.contains(ProcessStat.of(process).session())).toList();
-        refuseIfUnsafe(others);
-        others.forEach(process -> pids.add(process.pid()));
+        boolean others = pids.addAll(others(pids));
         List<ProcessHandle> tree = tree(pids);
         if (tree.isEmpty()) return "no process runs '" + command() + "', so nothing was stopped";
-        if (!others.isEmpty()) restart.stopped.add(this);
+        if (others) stopped.add(this);
         String roots = named(roots(tree));
         if (end(pids, ProcessHandle::destroy, runner.deadline().sooner(grace)))
             return "stopped " + roots;
@@ -2268,15 +2224,26 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Pat
         throw new StepFailedException("cannot stop " + named(tree(pids)));
     }
 
+    /** What it finds now, in words. */
+    String preview() {
+        Set<Long> pids = runner.startedBy(watch, words);
+        find().forEach(process -> pids.add(process.pid()));
+        List<ProcessHandle> roots = roots(tree(pids));
+        return roots.isEmpty() ? " matches no process now" : " now matches " + named(roots);
+    }
+
     private String command() { return Text.cut(Text.command(words), 200); }
 
-    /** Words that match many processes, or those of another user, say too little. */
-    private void refuseIfUnsafe(List<ProcessHandle> found) {
+    /** Refused are words that match many processes, or another user's: they say too little. */
+    private List<Long> others(Set<Long> sessions) {
+        List<ProcessHandle> found = find().stream()
+            .filter(process -> !sessions.contains(ProcessStat.of(process).session())).toList();
         boolean foreign = found.stream()
             .anyMatch(process -> !process.info().user().orElse(USER).equals(USER));
         if (foreign || found.size() > MAX_PROCESSES) throw new StepFailedException("stop '"
             + command() + "' matches " + named(found) + ", but watchdog stops at most "
             + MAX_PROCESSES + " processes, and only those of user " + USER);
+        return found.stream().map(ProcessHandle::pid).toList();
     }
 
     private String named(List<ProcessHandle> processes) {
@@ -2296,37 +2263,31 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Pat
         return end(pids, ProcessHandle::destroyForcibly, Deadline.in(Duration.ofSeconds(2)));
     }
 
-    /** False: not all of the tree has ended in time. */
+    /** False: too slow. What joins the tree may be cleaning up: it comes after the others. */
     private static boolean end(Set<Long> pids, Consumer<ProcessHandle> signal, Deadline deadline) {
-        Set<ProcessHandle> signalled = new HashSet<>();
-        return deadline.await(() -> {
-            List<ProcessHandle> tree = tree(pids);
-            // What joins later may be cleaning up: its turn comes when the others have ended.
-            if (Collections.disjoint(tree, signalled)) {
-                signalled.addAll(tree);
-                tree.forEach(signal);
-            }
-            return tree.isEmpty();
-        });
+        List<ProcessHandle> tree = tree(pids);
+        tree.forEach(signal);
+        return tree.isEmpty() || deadline.await(() -> Collections.disjoint(tree(pids), tree))
+            && end(pids, signal, deadline);
     }
 
     /** The pids grow by children, and by sessions that they lead: each may outlive its parent. */
     private static List<ProcessHandle> tree(Set<Long> pids) {
         int known = pids.size();
-        List<ProcessHandle> tree = others(process -> pids.contains(process.pid())
+        List<ProcessHandle> tree = running(process -> pids.contains(process.pid())
             || ProcessStat.of(process).isBelow(pids));
         tree.forEach(process -> pids.add(process.pid()));
         return pids.size() > known ? tree(pids) : tree;
     }
 
-    private static List<ProcessHandle> others(Predicate<ProcessHandle> wanted) {
+    private static List<ProcessHandle> running(Predicate<ProcessHandle> wanted) {
         return ProcessHandle.allProcesses().filter(process -> !OURS.contains(process)
             && wanted.test(process) && !ProcessStat.of(process).ended()).toList();
     }
 
     /** Not those of containers. A server and its workers, which may run the same, count once. */
     private List<ProcessHandle> find() {
-        return roots(others(process -> runsCommand(process) && !ProcessStat
+        return roots(running(process -> runsCommand(process) && !ProcessStat
             .text(process, "status").matches("(?s).*\nNSpid:\t\\d+\t.*")));
     }
 
@@ -2338,42 +2299,38 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Pat
     private boolean runsCommand(ProcessHandle process) {
         String shown = ProcessStat.text(process, "cmdline"); // Java omits arguments beyond 4 KiB
         ProcessHandle.Info info = process.info();
-        String file = info.command().orElse("").replace(" (deleted)", "");
         List<String> line = new ArrayList<>(List.of(shown.split("\0", -1)));
         if (shown.isEmpty()) line.addAll(List.of(info.arguments().orElse(new String[0])));
-        String name = Text.program(words), link = Text.fileName(line.get(0).split(" ", 2)[0]);
-        // One file may be many programs, as busybox is: the link by which it runs says which.
-        boolean program = isProgram(line.get(0)) || isProgram(file)
-            && (Text.fileName(file).startsWith(name) || link.startsWith(name));
-        int at = 0;
-        if (!program) {
-            do at++; // a script stands behind its interpreter and the flags of that
-            while (at < line.size() && line.get(at).startsWith("-"));
-            if (at >= line.size() || !interprets(process, line.get(0), line.get(at))) return false;
-        }
+        String file = info.command().orElse("").replace(" (deleted)", "");
+        String title = line.get(0) + " ";
+        int at = isProgram(title.split(" ", 2)[0], file) ? 0 : script(process, line);
+        if (at < 0) return false;
         // A title may show the words: `nginx: master process nginx -c file`.
-        String wanted = String.join(" ", words) + " ", title = line.get(0) + " ";
+        String wanted = String.join(" ", words) + " ";
         line.set(at, words.get(0));
         return (String.join(" ", line.subList(at, line.size())) + " ").startsWith(wanted)
-            || program && title.contains(wanted.substring(words.get(0).length()));
+            || at == 0 && title.contains(wanted.substring(words.get(0).length()));
     }
 
-    /** By name, or by the file that the name leads to: `python3` runs as python3.11. */
-    private boolean isProgram(String running) {
-        return Text.fileName(running).equals(words.get(0)) || program != null
-            && (running.equals(program.toString()) || running.equals(real(program)));
+    /** One file may be many programs, as busybox is: the link by which it runs says which. */
+    private boolean isProgram(String shown, String file) {
+        return Stream.of(shown, file).anyMatch(path -> files.contains(path)
+            || Text.fileName(path).equals(words.get(0))) && Stream.of(shown, file)
+            .anyMatch(path -> Text.fileName(path).startsWith(Text.program(words)));
+    }
+
+    /** Behind an interpreter and its flags; `vim cloudflared` only names the script. -1: none. */
+    private int script(ProcessHandle process, List<String> line) {
+        int at = 1;
+        while (at < line.size() && line.get(at).startsWith("-")) at++;
+        boolean interpreted = INTERPRETER.matcher(Text.fileName(line.get(0))).matches();
+        if (!interpreted || at >= line.size()) return -1;
+        Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(line.get(at));
+        return Files.exists(script) && isProgram(line.get(at), real(script)) ? at : -1;
     }
 
     private static String real(Path file) {
         return SecureFiles.orElse(() -> file.toRealPath(), missing -> file).toString();
-    }
-
-    /** `vim cloudflared` only names the script. */
-    private boolean interprets(ProcessHandle process, String running, String name) {
-        if (!INTERPRETER.matcher(Text.fileName(running)).matches()
-            || !Text.fileName(name).equals(Text.program(words))) return false;
-        Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(name);
-        return Files.exists(script) && isProgram(real(script));
     }
 }
 
@@ -3764,27 +3721,46 @@ interface Language extends Model {
         /** Ends your processes that run these words or were started by them, with all that they
          *  started: SIGTERM, then SIGKILL after `grace:`, default 10.seconds. None is fine. */
         public void stop(Object command, @Named Duration grace) {
-            add(new StopStep(ShellWords.of(command), orSeconds(grace, 10)));
+            List<String> words = ShellWords.of(command);
+            if (Text.command(words).length() < 3) throw new IllegalArgumentException("stop '"
+                + Text.command(words) + "' is too short to be safe; write at least 3 characters");
+            add("stop", words, restart -> restart.stop(words, orSeconds(grace, 10)));
         }
         /** Starts a program that outlives the pass; `log:` a file for its output. */
         public void start(Object command, @Named String log) {
-            add(new StartStep(ShellWords.of(command), log));
+            List<String> words = ShellWords.of(command);
+            add("start", words, restart -> restart.start(words, log));
         }
         /** Runs a command to its end. It fails if the exit code is not 0, or if it takes longer
          *  than `timeout:`, default 1.minute. */
         public void runWord(Object command, @Named Duration timeout) {
             List<String> words = ShellWords.of(command);
-            add(new RunStep("run", Text.command(words), words, orSeconds(timeout, 60)));
+            String text = Text.command(words);
+            add("run", words, restart -> restart.run(text, words, orSeconds(timeout, 60)));
         }
         /** Like run, but by /bin/sh: for pipes and variables. */
         public void sh(String script, @Named Duration timeout) {
-            List<String> command = List.of("/bin/sh", "-c", script);
-            add(new RunStep("sh", Text.plain(script, 200), command, orSeconds(timeout, 60)));
+            List<String> words = List.of("/bin/sh", "-c", script);
+            String text = Text.plain(script, 200);
+            add(new Step("sh", "'" + text + "'", words,
+                restart -> restart.run(text, words, orSeconds(timeout, 60))));
         }
         /** Waits. Rarely needed: after the last step watchdog waits for the service anyway. */
-        public void pause(Duration time) { add(new PauseStep(time)); }
+        public void pause(Duration time) {
+            add(new Step("pause", Text.time(time), List.of(), restart -> restart.pause(time)));
+        }
         /** Custom Groovy code, run as a step in its turn. */
-        public void callWord(Closure<?> code) { add(new CallStep(Blocks.keepValues(code)::call)); }
+        public void callWord(Closure<?> code) {
+            Closure<?> kept = Blocks.keepValues(code);
+            add(new Step("call", "{ … }", List.of(), restart -> {
+                kept.call();
+                return "ran custom Groovy code";
+            }));
+        }
+
+        private void add(String verb, List<String> words, Function<RestartRun, String> action) {
+            add(new Step(verb, "'" + Text.command(words) + "'", words, action));
+        }
 
         private void add(Step step) {
             if (steps.size() >= 100) throw new IllegalArgumentException(

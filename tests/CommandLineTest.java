@@ -425,9 +425,11 @@ class CommandLineTest {
         "sh \"$SHELL -c true\" => is good", "run \"tail -c conf\" => is good",
         "run \"sleep 3; echo x\" => no shell runs here, so \"3;\"",
         "run \"sudo true a b\" => sudo would ask for a password; write sudo -n",
-        "run \"sudo -n true a\" => \"sudo -n true a\" needs in sudoers: "
+        "run \"sudo -n true a\" => \"sudo -n true a\": add to sudoers: "
             + "USER ALL=(root) NOPASSWD: /usr/bin/true a",
-        "sh \"sudo -n true | cat\" => USER ALL=(root) NOPASSWD: /usr/bin/true",
+        "stop \"~/bin/nosuch run\" => no shell runs here, so \"~/bin/nosuch\"",
+        "stop \"nosuch\" => stop \"nosuch\" matches no process now",
+        "stop \"nosuch\" => is good", "sh \"sudo -n true | cat\" => USER ALL=(root) NOPASSWD: /usr/bin/true",
         "run \"sudo -n nosuch\" => no program \"nosuch\" in"})
     void validateLooksIntoShellAndSudo(String step, String sentence) {
         home.script("sudo", "exit 1").rules("path '" + folder + "'\nwatch('a') { tcp 'localhost:1'; "

@@ -445,17 +445,21 @@ class StateTest {
         });
     }
 
-    /** The output of commands goes to our own folder, never to one of other users. */
+    /** The output of commands then goes to new files of ours, unless others could replace those. */
     @Test void withAReadOnlyFolderNothingIsReadFromTheTempFolderOfOthers() throws Exception {
         onDisk(disk -> {
             command("mount", "-o", "remount,ro", disk.toString());
-            passOn("disk");
-            Path temp = Path.of(System.getProperty("java.io.tmpdir")).resolve("watchdog-root");
-            assertEquals("rwx------", mode(temp));
-            command("chown", "nobody", temp.toString());
-            plex.stop();
-            assertTrue(passOn("disk").out().startsWith("plex  healed "), "also without one");
-            assertEquals(0, temp.toFile().list().length);
+            Path temp = Path.of(System.getProperty("java.io.tmpdir"));
+            home.rules(Files.readString(folder.resolve("rules.groovy"))
+                + "watch('w') { command 'echo seen'; attempts 1; healthy { body == 'x' } }\n");
+            for (String mode : List.of("755", "1777", "777")) {
+                command("chmod", mode, temp.toString());
+                plex.stop();
+                Run run = passOn("disk");
+                assertTrue(run.out().startsWith("plex  healed "), "also without one");
+                assertEquals(!mode.equals("777"), run.out().contains("seen"), mode);
+                assertEquals(0, temp.toFile().list().length);
+            }
         });
     }
 

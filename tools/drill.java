@@ -5,9 +5,10 @@
 
 // drill: is there something to stop, stop it, does the check notice, does a normal pass heal it.
 
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
-import java.util.stream.Collectors;
+import java.util.Set;
 import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -28,8 +29,9 @@ public final class drill extends Subcommand {
     @Override int run() {
         work = context.open(false);
         Watch watch = work.rules().get(name);
+        Set<String> words = new LinkedHashSet<>();
         List<Step> stops = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
-            .filter(StopStep.class::isInstance).distinct().toList();
+            .filter(step -> step.isStop() && words.add(step.inWords())).toList();
         ExitException.mistakeIf(stops.isEmpty(), name + " has no stop in its restart, so a drill "
             + "cannot stop it");
         ExitException.mistakeIf(work.store().pausedUntil(name) != null, name + " is paused, so "
@@ -39,8 +41,7 @@ public final class drill extends Subcommand {
             >= watch.policy().limit(), name + " has reached its restart limit, so nothing would"
             + " restart it; try again later");
         ExitException.mistakeIf(!yes, "a drill stops " + name + " on purpose: "
-            + stops.stream().map(Step::inWords).collect(Collectors.joining(", "))
-            + "; to go on, add --yes");
+            + String.join(", ", words) + "; to go on, add --yes");
         return new PassLock(context).hold(() -> stopAndHeal(watch, stops) ? 0 : 1);
     }
 
@@ -82,7 +83,8 @@ public final class drill extends Subcommand {
     }
 
     private void stop(Watch watch, List<Step> stops) {
-        RestartRun stopping = work.runner().run(watch, stops);
+        RestartRun stopping = new RestartRun(work.runner(), watch)
+            .run(stops, context.printer::progress);
         timeline(stopping.inWords());
         ExitException.mistakeIf(stopping.hasFailed()
             || stopping.inWords().endsWith("so nothing was stopped"),

@@ -201,12 +201,10 @@ record Job(String id, Path home, Path config, Path folder, Path command, List<St
         if (!folder.getParent().equals(home.resolve(".local/state/watchdog")))
             arguments.addAll(List.of("--state", folder.getParent().toString()));
         Map<String, String> env = context.env.variables();
-        String path = CommandRunner.path(List.of(), env.getOrDefault("PATH", ""), env);
         return new Job(folder.getFileName().toString().replaceAll("[^\\w.-]", "_"), home,
             context.env.folder("XDG_CONFIG_HOME", ".config"), folder,
             home.resolve(".local/bin/watchdog"), arguments, page, every,
-            new CommandRunner(home, folder, folder, path, env, Deadline.in(Duration.ofMinutes(5)),
-                text -> { }));
+            new CommandRunner(home, folder, folder, env, Deadline.in(Duration.ofMinutes(5))));
     }
 
     String user() { return System.getProperty("user.name"); }
@@ -225,7 +223,7 @@ record Job(String id, Path home, Path config, Path folder, Path command, List<St
 
     boolean finds(String program) {
         try {
-            return CommandRunner.resolve(program, home, runner.path()) != null;
+            return runner.resolve(program) != null;
         } catch (StepFailedException missing) {
             return false;
         }
