@@ -2596,30 +2596,23 @@ final class MessageText {
                 : " cannot be judged";
             default -> " is still " + down;
         };
-        String text = text(kind, r, incident, now).strip();
+        String text = text(kind, r, incident).strip();
         return new Model.Event(kind, name, name + title, text, now, incident.since());
     }
 
-    private static String text(Model.EventKind kind, WatchResult r, Incident incident,
-                               Instant now) {
-        String cause = r.verdict().reason() + ". ", first = incident.reason() + ". ";
-        String since = Text.at(incident.since()) + ": ";
-        String often = "Failed " + (incident.relapses() + 1) + " times since " + since;
-        String tried = tried(r, incident), plan = plan(r);
-        String time = Text.time(incident.since(), now);
+    private static String text(Model.EventKind kind, WatchResult r, Incident incident) {
+        String cause = r.verdict().reason() + ". ", since = Text.at(incident.since()) + ": ";
+        String found = (incident.relapses() == 0 ? "Found down at "
+            : "Failed " + (incident.relapses() + 1) + " times since ") + since;
         return switch (kind) {
             case inconclusive -> capitalize(r.verdict().word()) + " since " + since + cause;
             case down -> cause + (r.lastHealthy == null ? ""
-                : "Last seen healthy at " + Text.at(r.lastHealthy) + ". ") + plan;
-            case flapping -> often + cause + plan + "The message that it is healthy again "
+                : "Last seen healthy at " + Text.at(r.lastHealthy) + ". ") + plan(r);
+            case flapping -> found + cause + plan(r) + "The message that it is healthy again "
                 + "comes after " + Text.time(Incident.OVER) + " without a failure.";
-            case still_down -> tried + "Still unhealthy: " + cause;
-            case gave_up -> "Found down at " + since + cause + tried + plan;
-            case healed, recovered -> incident.relapses() > 0 ? often + first + tried
-                + "Healthy since " + Text.at(incident.healthySince()) + "."
-                : (incident.restarts() > 0 ? tried : "Recovered without a restart. ")
-                + "Found down at " + since + first + "Healthy " + time + " later.";
-            default -> "Unhealthy for " + time + ": " + cause + tried + plan;
+            case healed, recovered -> found + incident.reason() + ". " + tried(r, incident)
+                + "Healthy " + Text.time(incident.since(), incident.healthySince()) + " later.";
+            default -> found + cause + tried(r, incident) + plan(r);
         };
     }
 

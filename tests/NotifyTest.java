@@ -43,8 +43,8 @@ class NotifyTest {
     private static final Map<String, String> SENTENCES = Map.ofEntries(
         entry("down", "expected status == 200, but status was 530; got 'error code: 1033'. "
             + "Restarting it: run 'touch plex.up'."),
-        entry("healed", "Ran 'touch plex.up'. Found down at 2026-03-01 08:00: expected status == 200, "
-            + "but status was 530; got 'error code: 1033'. Healthy 0 ms later."),
+        entry("healed", "Found down at 2026-03-01 08:00: expected status == 200, but status was 530; "
+            + "got 'error code: 1033'. Ran 'touch plex.up'. Healthy 0 ms later."),
         entry("gave up, title", "plex is still down; watchdog has stopped restarting it"),
         entry("gave up, both", "a is still down; watchdog has stopped restarting it and b is still down; "
             + "watchdog has stopped restarting it"),
@@ -52,10 +52,10 @@ class NotifyTest {
             + "got '<h1>Unauthorized</h1>'. Restarted 3 times, last at 2026-03-01 08:10: run 'true' "
             + "(did not help). No restart now: the restart limit of 3 per 1 h is reached; the next restart "
             + "is possible at 2026-03-01 09:10."),
-        entry("recovered", "Restarted at 2026-03-01 08:00: run 'true' (healthy only later). Found down at "
-            + "2026-03-01 08:00: expected status == 200, but status was 530; got 'error code: 1033'. "
+        entry("recovered", "Found down at 2026-03-01 08:00: expected status == 200, but status was 530; got "
+            + "'error code: 1033'. Restarted at 2026-03-01 08:00: run 'true' (healthy only later). "
             + "Healthy 15 min later."),
-        entry("recovered by itself", "Recovered without a restart. Found down at 2026-03-01 08:00: "
+        entry("recovered by itself", "Found down at 2026-03-01 08:00: "
             + "expected status == 200, but status was 530; got 'error code: 1033'. Healthy 5 min later."),
         entry("late", "At 2026-03-01 08:00: %s"),
         entry("waits", "watchdog: %s: not accepted: %s; watchdog will send it again\n"),
