@@ -249,6 +249,13 @@ class ScheduleTest {
             Run.of(new ProcessBuilder("plutil", "-lint", file.toString())).exits(0);
     }
 
+    /** launchd needs some seconds to unload the old agent. */
+    @Test void anAgentIsLoadedAgainUntilLaunchdAcceptsIt() throws Exception {
+        home.script("bin/launchctl", "echo $1 >>\"$0.log\"; [ $(wc -l <\"$0.log\") = 3 ]");
+        Units.launchd(job(TEN)).install();
+        assertEquals(List.of("bootout", "bootstrap", "bootstrap"), home.lines("bin/launchctl.log"));
+    }
+
     @Test void unitsThatCannotBeLoadedLeaveTheOldOnes() throws Exception {
         Units old = Units.systemd(job(TEN));
         refuse();
@@ -259,6 +266,9 @@ class ScheduleTest {
         refuse();
         assertThrows(ExitException.class, () -> Units.systemd(job(FIVE)).install());
         for (Path file : old.files().keySet()) assertEquals(old.files().get(file), Files.readString(file));
+        String load = "--user daemon-reload";
+        List<String> log = home.lines("bin/systemctl.log");
+        assertEquals(load + load, log.get(log.size() - 2) + log.get(log.size() - 1), "the old ones, too");
         old.remove();
         assertFalse(old.isInstalled());
     }

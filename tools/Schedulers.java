@@ -179,9 +179,10 @@ record Units(Job job, Map<Path, String> files, String load, String unload, Strin
             </plist>
             """.formatted(label, words, job.every().toSeconds());
         String unload = "launchctl bootout gui/$(id -u)/" + label;
-        return new Units(job, Map.of(file, plist), unload + " 2>/dev/null; launchctl bootstrap"
-            + " gui/$(id -u) ~/Library/LaunchAgents/" + label + ".plist", unload,
-            "launchd runs this only while you are logged in; to run it always, use --as cron, and"
+        // For some seconds after bootout, bootstrap fails with "5: Input/output error".
+        String load = unload + " 2>/dev/null; for pause in 0 1 2 4 8; do sleep $pause; launchctl"
+            + " bootstrap gui/$(id -u) ~/Library/LaunchAgents/" + label + ".plist && break; done";
+        return new Units(job, Map.of(file, plist), load, unload, "launchd runs this only while you are logged in; to run it always, use --as cron, and"
             + " give your terminal Full Disk Access");
     }
 
@@ -209,6 +210,7 @@ record Units(Job job, Map<Path, String> files, String load, String unload, Strin
         if (loaded.exit() == 0) return;
         for (Path file : files.keySet()) Files.delete(file);
         write(old);
+        if (!old.isEmpty()) job.run("sh", "-c", load);
         throw ExitException.failure("watchdog: the schedule is as it was, because this failed: "
             + load + Text.lastWords(loaded.output()));
     }
