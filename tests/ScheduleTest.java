@@ -101,8 +101,8 @@ class ScheduleTest {
         "--every often | 'often' is not a duration; use 30m, 2h or 1d",
         "--as anacron | expected one of [cron, systemd, launchd]",
         "--install --remove | use either --install or --remove",
-        "--install | .config/watchdog/rules.groovy; write it, or name another with --rules FILE",
-        "--install --rules none.groovy | none.groovy; write it, or name another with --rules FILE",
+        "--install | there is no rules file HOME/.config/watchdog/rules.groovy; to write one: watchdog setup",
+        "--install --rules none.groovy | there is no rules file HOME/none.groovy; to write one",
         "--page none/i.html | there is no folder HOME/none; make it with mkdir, or name another file",
         "--page . | HOME is a folder; name a file, for example HOME/index.html",
         "--instal | unknown option: '--instal'; did you mean --install?"})
