@@ -3078,26 +3078,26 @@ final class SecureFiles {
     private static Path follow(Path path) throws IOException {
         Path file = path.getParent() == null ? path
             : follow(path.getParent()).resolve(path.getFileName());
-        String fault = fault(file);
-        if (fault != null) throw new IOException(fault);
+        check(file);
         return !Files.isSymbolicLink(file) ? file
             : follow(file.resolveSibling(Files.readSymbolicLink(file)).normalize());
     }
 
-    /** How another user could change a file, or the content of a folder; null: in no way. */
-    static String fault(Path file) throws IOException {
+    /** Throws when another user could change the file, or the content of the folder. */
+    private static void check(Path file) throws IOException {
         var is = Files.readAttributes(file, "unix:uid,owner,group,mode", LinkOption.NOFOLLOW_LINKS);
-        Object owner = is.get("owner");
-        if (!OWNERS.contains(is.get("uid"))) return file + " belongs to user " + owner
-            + ", who could change it; fix it with: chown " + UID + " '" + file + "'";
+        String owner = is.get("owner").toString();
+        if (!OWNERS.contains(is.get("uid"))) throw new IOException(file + " belongs to user "
+            + owner + ", who could change it; fix it with: chown " + UID + " '" + file + "'");
 
         int mode = (Integer) is.get("mode");
-        boolean privateGroup = is.get("group").toString().equals(owner.toString()); // umask 002
+        boolean privateGroup = is.get("group").toString().equals(owner); // umask 002
         boolean open = (mode & 002) != 0 || (mode & 020) != 0 && !privateGroup;
         boolean sticky = Files.isDirectory(file) && (mode & 01000) != 0;
-        if (!open || sticky || Files.isSymbolicLink(file)) return null;
-        return "other users can change " + file + (UID == 0 || is.get("uid").equals(UID)
-            ? "; fix it with: chmod go-w '" + file + "'" : "; use a folder of your own");
+        if (open && !sticky && !Files.isSymbolicLink(file))
+            throw new IOException("other users can change " + file + (UID == 0
+                || is.get("uid").equals(UID) ? "; fix it with: chmod go-w '" + file + "'"
+                : "; use a folder of your own"));
     }
 
     /** Made if it is missing; throws when others can change it, or when we cannot write to it. */
@@ -3120,10 +3120,8 @@ final class SecureFiles {
     }
 
     static Path write(Path file, String text, FileAttribute<?> mode) throws IOException {
-        Path temporary = file.resolveSibling(
-            "." + file.getFileName() + "." + ProcessHandle.current().pid() + ".tmp");
-        Files.deleteIfExists(temporary);
-        Files.createFile(temporary, mode);
+        Path temporary =
+            Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp", mode);
         try (FileChannel channel = FileChannel.open(temporary, WRITING);
              FileChannel folder = FileChannel.open(file.getParent())) {
             write(channel, text);
@@ -4147,16 +4145,18 @@ final class Mistakes {
     }
 }
 
-/** The compiled classes of the rules, in a folder with the text that they come from. */
+/** The compiled classes of the rules, and the text that they come from. */
 final class CompiledRules {
-    private final Path folder;
+    private final Path folder, lastGood;
 
-    CompiledRules(Path folder) { this.folder = folder; }
+    CompiledRules(Path folder) {
+        this.folder = folder;
+        this.lastGood = folder.resolve("last-good.groovy");
+    }
 
     /** The class of the script, or null if it must be compiled (again). */
     Class<?> load(String text) {
         Path classes = folder.resolve(key(text));
-        if (!Files.isDirectory(classes)) return null;
         try (Stream<Path> files = Files.list(classes)) {
             ClassLoader loader = new URLClassLoader(new URL[] {classes.toUri().toURL()},
                 CompiledRules.class.getClassLoader());
@@ -4186,10 +4186,10 @@ final class CompiledRules {
     void keep(String text, Path classes) {
         if (classes == null) return;
         try {
-            SecureFiles.write(classes.resolve("rules.groovy"), text);
+            SecureFiles.write(lastGood, text);
             for (File file : classes.toFile().listFiles())
                 Files.setPosixFilePermissions(file.toPath(), SecureFiles.PRIVATE.value());
-            for (File old : folder.toFile().listFiles())
+            for (File old : folder.toFile().listFiles(File::isDirectory))
                 if (!old.toPath().equals(classes)) delete(old.toPath());
             Files.move(classes, folder.resolve(key(text)), StandardCopyOption.ATOMIC_MOVE);
         } catch (IOException e) {
@@ -4198,18 +4198,10 @@ final class CompiledRules {
     }
 
     /** The text that was compiled last, for when an edit has mistakes; null if there is none. */
-    String lastGood() {
-        try (Stream<Path> folders = Files.list(folder)) {
-            Path newest = folders.map(path -> path.resolve("rules.groovy")).filter(Files::exists)
-                .max(Comparator.comparing(path -> path.toFile().lastModified())).orElse(folder);
-            return Files.readString(newest);
-        } catch (IOException none) {
-            return null;
-        }
-    }
+    String lastGood() { return SecureFiles.orElse(() -> Files.readString(lastGood), none -> null); }
 
     static void delete(Path tree) {
-        if (tree == null || !Files.exists(tree)) return;
+        if (tree == null) return;
         try (Stream<Path> files = Files.walk(tree)) {
             files.sorted(Comparator.reverseOrder()).map(Path::toFile).forEach(File::delete);
         } catch (IOException | UncheckedIOException e) {
