@@ -201,9 +201,15 @@ record FailedCondition(String reason, String diagram, boolean ofCertificate, boo
 }
 
 /** A step of a remedy; {@code command}: the words that it runs or stops, or none. */
-record Step(String verb, String text, List<String> command, Function<RestartRun, String> action) {
-    String inWords() { return verb + " " + text; }
+record Step(String verb, String text, List<String> command,
+            BiFunction<RestartRun, Step, String> action) {
+    Step {
+        if (verb.equals("stop") && text.length() < 3) throw new IllegalArgumentException("stop '"
+            + text + "' is too short to be safe; write at least 3 characters");
+    }
+
     boolean isStop() { return verb.equals("stop"); }
+    String inWords() { return verb + (command.isEmpty() ? " " + text : " '" + text + "'"); }
 }
 
 /** How a hook sends a message. */
@@ -1936,7 +1942,7 @@ final class RestartRun {
                 if (runner.deadline().passed()) throw new StepFailedException(
                     "the pass reached its deadline before " + step.inWords());
                 progress.accept("  " + step.inWords());
-                actions.add(step.action().apply(this));
+                actions.add(step.action().apply(this, step));
             }
         } catch (StepFailedException | MissingSecretException e) {
             failedStep = e.getMessage();
@@ -1947,24 +1953,24 @@ final class RestartRun {
         return this;
     }
 
-    String stop(List<String> words, Duration grace) {
-        return ProcessStopper.of(runner, watch, words).stop(grace, stopped);
+    String stop(Step step, Duration grace) {
+        return ProcessStopper.of(runner, watch, step.command()).stop(grace, stopped);
     }
 
-    String start(List<String> words, String log) {
+    String start(Step step, String log) {
         stopped.forEach(ProcessStopper::requireStopped);
         stopped.clear(); // what is started now may have the same words
-        RunningCommand running = runner.start(watch, words, log);
+        RunningCommand running = runner.start(watch, step.command(), log);
         started.add(running);
         boolean noLog = log != null && running.file().equals(CommandRunner.NO_LOG);
-        return "started " + Text.program(words) + " (pid " + running.process().pid() + ")"
+        return "started " + Text.program(step.command()) + " (pid " + running.process().pid() + ")"
             + (noLog ? ", without its log: " + log + " cannot be written" : "");
     }
 
-    String run(String text, List<String> words, Duration timeout) {
-        CommandResult result = runner.run(words, timeout, Map.of());
-        if (result.exit() == 0) return "ran '" + text + "'";
-        throw new StepFailedException("the command `" + text + "` failed with "
+    String run(Step step, Duration timeout) {
+        CommandResult result = runner.run(step.command(), timeout, Map.of());
+        if (result.exit() == 0) return "ran '" + step.text() + "'";
+        throw new StepFailedException("the command `" + step.text() + "` failed with "
             + result.failure());
     }
 
@@ -2206,8 +2212,8 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
 
     static ProcessStopper of(CommandRunner runner, Watch watch, List<String> words) {
         Path file = runner.find(words.get(0)); // a name may lead to it: `python3` is python3.11
-        return new ProcessStopper(runner, watch, words,
-            file == null ? List.of() : List.of(file.toString(), real(file)));
+        return new ProcessStopper(runner, watch, words, file == null ? List.of() : List.of(
+            file.toString(), SecureFiles.orElse(file::toRealPath, gone -> file).toString()));
     }
 
     /** Returns what was done, in words. */
@@ -2301,15 +2307,25 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
         ProcessHandle.Info info = process.info();
         List<String> line = new ArrayList<>(List.of(shown.split("\0", -1)));
         if (shown.isEmpty()) line.addAll(List.of(info.arguments().orElse(new String[0])));
+        String wanted = arguments(words), title = line.get(0) + " ";
         String file = info.command().orElse("").replace(" (deleted)", "");
-        String title = line.get(0) + " ";
-        int at = isProgram(title.split(" ", 2)[0], file) ? 0 : script(process, line);
-        if (at < 0) return false;
         // A title may show the words: `nginx: master process nginx -c file`.
-        String wanted = String.join(" ", words) + " ";
-        line.set(at, words.get(0));
-        return (String.join(" ", line.subList(at, line.size())) + " ").startsWith(wanted)
-            || at == 0 && title.contains(wanted.substring(words.get(0).length()));
+        if (isProgram(title.split(" ", 2)[0], file))
+            return arguments(line).startsWith(wanted) || title.contains(" " + wanted);
+
+        // A script stands behind its interpreter and flags; `vim cloudflared` only names it.
+        List<String> script = line.stream().skip(1).dropWhile(word -> word.startsWith("-"))
+            .toList();
+        if (script.isEmpty() || !INTERPRETER.matcher(Text.fileName(line.get(0))).matches())
+            return false;
+        Path path = Path.of("/proc/" + process.pid() + "/cwd").resolve(script.get(0));
+        Path real = SecureFiles.orElse(path::toRealPath, missing -> null);
+        return real != null && isProgram(script.get(0), real.toString())
+            && arguments(script).startsWith(wanted);
+    }
+
+    private static String arguments(List<String> line) {
+        return line.stream().skip(1).map(word -> word + " ").collect(Collectors.joining());
     }
 
     /** One file may be many programs, as busybox is: the link by which it runs says which. */
@@ -2317,20 +2333,6 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
         return Stream.of(shown, file).anyMatch(path -> files.contains(path)
             || Text.fileName(path).equals(words.get(0))) && Stream.of(shown, file)
             .anyMatch(path -> Text.fileName(path).startsWith(Text.program(words)));
-    }
-
-    /** Behind an interpreter and its flags; `vim cloudflared` only names the script. -1: none. */
-    private int script(ProcessHandle process, List<String> line) {
-        int at = 1;
-        while (at < line.size() && line.get(at).startsWith("-")) at++;
-        boolean interpreted = INTERPRETER.matcher(Text.fileName(line.get(0))).matches();
-        if (!interpreted || at >= line.size()) return -1;
-        Path script = Path.of("/proc/" + process.pid() + "/cwd").resolve(line.get(at));
-        return Files.exists(script) && isProgram(line.get(at), real(script)) ? at : -1;
-    }
-
-    private static String real(Path file) {
-        return SecureFiles.orElse(() -> file.toRealPath(), missing -> file).toString();
     }
 }
 
@@ -3712,45 +3714,40 @@ interface Language extends Model {
         /** Ends your processes that run these words or were started by them, with all that they
          *  started: SIGTERM, then SIGKILL after `grace:`, default 10.seconds. None is fine. */
         public void stop(Object command, @Named Duration grace) {
-            List<String> words = ShellWords.of(command);
-            if (Text.command(words).length() < 3) throw new IllegalArgumentException("stop '"
-                + Text.command(words) + "' is too short to be safe; write at least 3 characters");
-            add("stop", words, restart -> restart.stop(words, orSeconds(grace, 10)));
+            add("stop", command, (restart, step) -> restart.stop(step, orSeconds(grace, 10)));
         }
         /** Starts a program that outlives the pass; `log:` a file for its output. */
         public void start(Object command, @Named String log) {
-            List<String> words = ShellWords.of(command);
-            add("start", words, restart -> restart.start(words, log));
+            add("start", command, (restart, step) -> restart.start(step, log));
         }
         /** Runs a command to its end. It fails if the exit code is not 0, or if it takes longer
          *  than `timeout:`, default 1.minute. */
         public void runWord(Object command, @Named Duration timeout) {
-            List<String> words = ShellWords.of(command);
-            String text = Text.command(words);
-            add("run", words, restart -> restart.run(text, words, orSeconds(timeout, 60)));
+            add("run", command, (restart, step) -> restart.run(step, orSeconds(timeout, 60)));
         }
         /** Like run, but by /bin/sh: for pipes and variables. */
         public void sh(String script, @Named Duration timeout) {
-            List<String> words = List.of("/bin/sh", "-c", script);
-            String text = Text.plain(script, 200);
-            add(new Step("sh", "'" + text + "'", words,
-                restart -> restart.run(text, words, orSeconds(timeout, 60))));
+            add(new Step("sh", Text.plain(script, 200), List.of("/bin/sh", "-c", script),
+                (restart, step) -> restart.run(step, orSeconds(timeout, 60))));
         }
         /** Waits. Rarely needed: after the last step watchdog waits for the service anyway. */
         public void pause(Duration time) {
-            add(new Step("pause", Text.time(time), List.of(), restart -> restart.pause(time)));
+            add(new Step("pause", Text.time(time), List.of(),
+                (restart, step) -> restart.pause(time)));
         }
         /** Custom Groovy code, run as a step in its turn. */
         public void callWord(Closure<?> code) {
             Closure<?> kept = Blocks.keepValues(code);
-            add(new Step("call", "{ … }", List.of(), restart -> {
+            add(new Step("call", "{ … }", List.of(), (restart, step) -> {
                 kept.call();
                 return "ran custom Groovy code";
             }));
         }
 
-        private void add(String verb, List<String> words, Function<RestartRun, String> action) {
-            add(new Step(verb, "'" + Text.command(words) + "'", words, action));
+        private void add(String verb, Object command,
+                         BiFunction<RestartRun, Step, String> action) {
+            List<String> words = ShellWords.of(command);
+            add(new Step(verb, Text.command(words), words, action));
         }
 
         private void add(Step step) {
