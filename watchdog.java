@@ -4477,18 +4477,11 @@ final class RulesCompiler {
         println print log              -> call { println '…' }
         retries retry tries            -> attempts 3, every: 2.seconds
         every interval schedule cron   -> the times of the passes into the crontab
-        cooldown throttle              -> limit 3, per: 1.hour
-        expect assert                  -> healthy { status == 200 }
-        check get http uri address     -> url 'https://…'
-        ping port                      -> tcp 'host:port'
-        alert email mail               -> notify command('/usr/bin/mail …')
-        depends dependsOn requires     -> needs '…'
         """;
     /** What is wrong in a line that is not Groovy; $1 is the first group. */
     private static final String SLIPS = """
         ^[^'"/]*?\\b(https?://\\S*) -> a text needs quotes: '$1'
-        ^(?:[^'"/]|'.*?'|".*?")*?\\s(and)\\s -> write && instead of $1
-        ^(?:[^'"/]|'.*?'|".*?")*?\\s(or)\\s -> write || instead of $1
+        ^(?:[^'"/]|'.*?'|".*?")*?\\s(and|or)\\s -> write && for and, || for or
         [\\w)]\\s*(=)(?!=) -> a comparison is written with ==
         """;
 
@@ -4520,17 +4513,12 @@ final class RulesCompiler {
         } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
             if (e instanceof MultipleCompilationErrorsException errors)
                 errors.getErrorCollector().getErrors().forEach(error -> add(error, mistakes));
-            if (mistakes.isEmpty()) mistakes.add(0, 0, cannotCompile(e));
+            if (mistakes.isEmpty()) mistakes.add(0, 0, "Groovy cannot compile so"
+                + " much; write similar watches with a loop or a function ("
+                + Text.plain(Text.thrown(e), 100) + ")");
         }
         mistakes.throwIfAny();
         return script;
-    }
-
-    private static String cannotCompile(Throwable thrown) {
-        String text = Text.thrown(thrown);
-        return text.contains("Method too large")
-            ? "there are too many lines for Groovy; write similar watches with a loop or a function"
-            : "cannot be compiled: " + Text.plain(text, 200);
     }
 
     private static CompilationCustomizer transformer(Mistakes mistakes) {
@@ -4582,19 +4570,13 @@ final class RulesCompiler {
 
     /** Says mistakes in the words of the rules. Groovy calls its public constructor. */
     public static final class RulesChecker extends AbstractTypeCheckingExtension {
-        private static final String REPORTED = "reported";
-
         public RulesChecker(StaticTypeCheckingVisitor visitor) { super(visitor); }
 
+        /** What follows from another mistake in the same line is none. */
         private void mistake(ASTNode node, String text) {
             Mistakes mistakes = context.getSource().getAST().getNodeMetaData(Mistakes.class);
-            if (block() != Block.unknown)
+            if (block() != Block.unknown && !mistakes.isOnLine(node.getLineNumber()))
                 mistakes.add(node.getLineNumber(), node.getColumnNumber(), text);
-            node.putNodeMetaData(REPORTED, true);
-        }
-
-        private static boolean isReported(ASTNode node) {
-            return node.getNodeMetaData(REPORTED) != null;
         }
 
         /** The innermost of watchdog's blocks around the code that is checked now. */
@@ -4609,13 +4591,8 @@ final class RulesCompiler {
             boolean implicit = call instanceof MethodCallExpression m && m.isImplicitThis();
             boolean isWord = implicit
                 && context.getEnclosingClassNode().getDeclaredMethods(name).isEmpty();
-            String word = Language.wordOf(name);
-            boolean unknown = isWord && !block().declares(word);
-            // A mistake in an argument is the cause.
-            if (unknown || arguments.getExpressions().stream().noneMatch(RulesChecker::isReported))
-                mistake((ASTNode) call, (isWord ? block().mistake(word)
-                    : noSuchMethod(receiver, name, types)) + untyped(receiver, types));
-            ((ASTNode) call).putNodeMetaData(REPORTED, true);
+            mistake((ASTNode) call, (isWord ? block().mistake(Language.wordOf(name))
+                : noSuchMethod(receiver, name, types)) + untyped(receiver, types));
             for (Expression argument : arguments) // a block of a wrong call cannot be judged
                 if (argument instanceof ClosureExpression)
                     argument.putNodeMetaData(Block.class, Block.unknown);
@@ -4651,12 +4628,10 @@ final class RulesCompiler {
 
         @Override public boolean handleUnresolvedProperty(PropertyExpression property) {
             String name = property.getPropertyAsString();
-            Expression object = property.getObjectExpression();
-            String hint = DslTransformer.nanos(name) == null
+            String type = typeName(getType(property.getObjectExpression()));
+            mistake(property, type + " has no '" + name + "'" + (DslTransformer.nanos(name) == null
                 ? Text.didYouMean(name, DslTransformer.UNITS.keySet())
-                : "; for a variable write Duration.ofSeconds(…)";
-            if (!isReported(object))
-                mistake(property, typeName(getType(object)) + " has no '" + name + "'" + hint);
+                : "; for a variable write Duration.ofSeconds(…)"));
             makeDynamic(property);
             return true;
         }
@@ -4729,8 +4704,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
 
     private static boolean loopsOrCounts(Expression e) {
         return e instanceof PostfixExpression || e instanceof PrefixExpression
-            || e instanceof BinaryExpression b && b.getOperation().getText().matches("[-+*/]?=")
-            || e instanceof MethodCallExpression call
+            || isAssignment(e) || e instanceof MethodCallExpression call
             && call.getArguments() instanceof TupleExpression arguments
             && arguments.getExpressions().stream().anyMatch(ClosureExpression.class::isInstance);
     }
@@ -4745,9 +4719,16 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         if (e instanceof PropertyExpression property && duration(property) != null)
             return duration(property);
         if (e instanceof ClosureExpression closure) return visitBlock(closure);
-        if (e instanceof BinaryExpression binary) checkAssignment(binary);
+        if (isAssignment(e) && !(e instanceof DeclarationExpression)) {
+            String name = ((BinaryExpression) e).getLeftExpression().getText();
+            if (block.declares(name)) mistake(e, block.mistake(name));
+        }
         if (word(e) != null) transformCall((MethodCallExpression) e, word(e));
         return super.transform(e);
+    }
+
+    private static boolean isAssignment(Expression e) {
+        return e instanceof BinaryExpression b && b.getOperation().getText().matches("[-+*/]?=");
     }
 
     private Expression duration(PropertyExpression e) {
@@ -4798,7 +4779,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
 
     private Statement condition(ExpressionStatement line) {
         Expression e = line.getExpression();
-        if (e instanceof BinaryExpression b && b.getOperation().getText().equals("=")) return line;
+        if (isAssignment(e)) return line;
         checkCondition(e);
         BooleanExpression truth = new BooleanExpression(e);
         truth.setSourcePosition(e);
@@ -4809,27 +4790,19 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
 
     /** A condition that is always true, or never. */
     private void checkCondition(Expression e) {
-        String word = word(e) == null ? e.getText() : word(e);
-        if (e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean)
-            || word(e) != null && block.declares(word) && block.losesValue(word))
+        boolean always = e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean)
+            || e instanceof VariableExpression && block.declares(e.getText())
+            || word(e) != null && block.declares(word(e)) && block.losesValue(word(e));
+        if (always)
             mistake(e, "this is always true; write a comparison, for example status == 200");
-        else if (e instanceof VariableExpression && block.declares(word))
-            mistake(e, block.mistake(word));
         if (!(e instanceof BinaryExpression b) || !block.declares(b.getLeftExpression().getText()))
             return;
-        word = b.getLeftExpression().getText();
-        Object value = b.getRightExpression() instanceof ConstantExpression c ? c.getValue() : null;
-        if (block.type(word) == int.class && value instanceof String)
+        String word = b.getLeftExpression().getText(), value = b.getRightExpression().getText();
+        Object right = b.getRightExpression() instanceof ConstantExpression c ? c.getValue() : null;
+        if (block.type(word) == int.class && right instanceof String)
             mistake(b.getRightExpression(), word + " is a whole number; write: " + value);
-        if (block.type(word) == String.class && value instanceof Number)
+        if (block.type(word) == String.class && right instanceof Number)
             mistake(b.getRightExpression(), word + " is a text; write: '" + value + "'");
-    }
-
-    private void checkAssignment(BinaryExpression e) {
-        String name = e.getLeftExpression().getText();
-        boolean assigns = e.getOperation().getText().equals("=")
-            && !(e instanceof DeclarationExpression);
-        if (assigns && block.declares(name)) mistake(e, block.mistake(name));
     }
 
     private void transformCall(MethodCallExpression call, String word) {
@@ -4856,7 +4829,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         // Groovy takes the name in `watch 'plex' { }` for a function.
         if (name.getLastColumnNumber() - name.getColumnNumber() > word.length())
             mistake(call, "write parentheses before a block: watch('" + word + "') { … }");
-        else if (Block.isWord(word) || block == Block.restart && call == line)
+        else if (type.isScript() && Block.isWord(word) || block == Block.restart && call == line)
             mistake(call, block.mistake(word));
         nameBlocks(arguments, Block.unknown);
     }
