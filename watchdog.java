@@ -3308,7 +3308,7 @@ interface Language extends Model {
         /** A service to watch; its name is unique, on one line, up to 60 characters. */
         public void watch(String name,
                 @DelegatesTo(value = WatchSpec.class, strategy = DELEGATE_FIRST) Closure<?> block) {
-            loader.add(Blocks.run(block, new WatchSpec(loader, name)));
+            loader.add(Blocks.run(block, new WatchSpec(loader, name)).build());
         }
         /** Folders to search for programs before PATH: absolute, or beginning with ~/. */
         public void path(String... folders) {
@@ -3441,8 +3441,7 @@ interface Language extends Model {
     class WatchSpec extends SharedWords {
         public final RedirectPolicy none = RedirectPolicy.none, any = RedirectPolicy.any,
             sameHost = RedirectPolicy.sameHost;
-        final String name;
-        final int line = RulesLoader.currentLine();
+        private final String name;
         private final Set<String> dependencies = new LinkedHashSet<>();
         private final List<Remedy> remedies = new ArrayList<>();
         private final Map<String, String> headers = new LinkedHashMap<>();
@@ -3481,7 +3480,7 @@ interface Language extends Model {
         /** Where to send the same request instead, as 'host:port', for example past a tunnel. */
         public void connectTo(String address) { connectTo = loader.address("connectTo", address); }
         /** The HTTP method; default GET, or POST with send. */
-        public void method(String verb) { method = verb; }
+        public void method(String verb) { method = verb.toUpperCase(Locale.ROOT); }
         /** A request header. */
         public void header(String name, String value) { headers.put(name, value); }
         /** User and password for HTTP basic authentication. */
@@ -3496,6 +3495,7 @@ interface Language extends Model {
         /** The body of the request; `type:` its media type, default application/json. */
         public void send(String text, @Named String type) {
             body = text;
+            if (method == null) method = "POST";
             if (type != null) mediaType = type;
         }
         /** A PEM file with your own certificate authorities, trusted beside the system's. */
@@ -3524,7 +3524,7 @@ interface Language extends Model {
         public void failures(int passes) { failures = loader.atLeastOne("failures", passes); }
         /** Watches above this one; while one of them is unhealthy, this one is not judged. */
         public void needs(String... watches) {
-            for (String watch : watches) loader.requireAbove(this, watch);
+            for (String watch : watches) loader.requireAbove(watch);
             dependencies.addAll(List.of(watches));
         }
         /** The remedy. Of several the next one is used when the last did not help. `when:` a block
@@ -3548,7 +3548,7 @@ interface Language extends Model {
         /** After how much silence to report again that it is still down; default 1.day. */
         public void remind(Duration time) { remind = loader.positive("remind", time); }
         private void refuse(boolean wrong, String why) {
-            if (wrong) loader.mistakeAt(line, "watch '" + Text.plain(name, 60) + "' " + why);
+            if (wrong) loader.mistake("watch '" + Text.plain(name, 60) + "' " + why);
         }
 
         /** Reports everything that is missing or contradictory, not only the first mistake. */
@@ -3563,25 +3563,22 @@ interface Language extends Model {
                 "needs a name of one line and at most 60 characters");
             refuse(good > samples, "has samples " + samples + ", good: " + good
                 + "; good cannot be more than samples");
-            String missing = loader.reportMissing(line, "" + url + headers.values() + body + probe,
+            String missing = loader.reportMissing("" + url + headers.values() + body + probe,
                 name + " is not checked");
             if (missing != null) probe = new UnusableProbe(missing);
             else if (url != null) probe = httpProbe();
             return new Watch(name, probe, healthy, List.copyOf(remedies),
                 List.copyOf(dependencies),
                 new CheckSettings(timeout, attempts, every, samples, good),
-                new RestartPolicy(failures, limit, per, within, remind),
-                Stream.concat(loader.globalHooks.stream(), hooks.stream()).toList());
+                new RestartPolicy(failures, limit, per, within, remind), hooks);
         }
 
         private Probe httpProbe() {
-            String verb = body == null ? "GET" : "POST", text = body == null ? "" : body;
-            if (method != null) verb = method.toUpperCase(Locale.ROOT);
+            String verb = method == null ? "GET" : method, text = body == null ? "" : body;
             boolean sends = body != null || Set.of("POST", "PUT", "PATCH").contains(verb);
-            RequestBody content = null;
             try {
-                if (sends) content = RequestBody.create(text.getBytes(StandardCharsets.UTF_8),
-                    MediaType.get(mediaType));
+                RequestBody content = !sends ? null : RequestBody.create(
+                    text.getBytes(StandardCharsets.UTF_8), MediaType.get(mediaType));
                 Request request = new Request.Builder().url(url).headers(Headers.of(headers))
                     .method(verb, content).build();
                 return new HttpProbe(request, redirects, trust, connectTo);
@@ -3833,7 +3830,7 @@ final class RulesLoader {
     final Environment env;
     final List<String> path = new ArrayList<>();
     private final Mistakes mistakes;
-    private final Map<String, Language.WatchSpec> watches = new LinkedHashMap<>();
+    private final Map<String, Watch> watches = new LinkedHashMap<>();
     private final Map<String, Model.Hook> hooks = new LinkedHashMap<>();
     private final List<String> warnings = new ArrayList<>();
     private int blockHooks;
@@ -3913,35 +3910,28 @@ final class RulesLoader {
         if (thrown instanceof TimeoutException)
             throw ExitException.mistake(file.getFileName() + ": the rules were still running after "
                 + Text.time(MAX_LOADING) + "; is there an endless loop?");
-        if (thrown != null) mistakeAt(lineIn(thrown), describe(thrown));
-        List<Watch> built = watches.values().stream().map(Language.WatchSpec::build).toList();
-        if (built.isEmpty() && mistakes.isEmpty())
+        if (thrown != null) mistakeAt(lineIn(thrown), thrown instanceof AssertionError failed
+            ? "this is not true: " + Text.condition(failed) : Text.plain(Text.thrown(thrown), 200));
+        if (watches.isEmpty() && mistakes.isEmpty())
             mistakeAt(0, "there is no watch; write at least watch('name') { url 'https://…' }");
         mistakes.throwIfAny();
         loaded = true;
-        return new Rules(built, List.copyOf(hooks.values()), heartbeat, metrics, deadline,
-            List.copyOf(path), List.copyOf(warnings));
-    }
-
-    private static String describe(Throwable thrown) {
-        if (thrown instanceof AssertionError failed)
-            return "this is not true: " + Text.condition(failed);
-        return Text.plain(Text.thrown(thrown), 200);
+        watches.values().forEach(watch -> watch.hooks().addAll(0, globalHooks));
+        return new Rules(List.copyOf(watches.values()), List.copyOf(hooks.values()), heartbeat,
+            metrics, deadline, List.copyOf(path), List.copyOf(warnings));
     }
 
     // -- called by the words of the rules
 
-    void add(Language.WatchSpec watch) {
-        var first = watches.putIfAbsent(watch.name, watch);
-        if (first != null) mistakeAt(watch.line, "there are two watches with the name '"
-            + watch.name + "'; the first is in line " + first.line);
+    void add(Watch watch) {
+        if (watches.putIfAbsent(watch.name(), watch) != null)
+            mistake("there are two watches with the name '" + watch.name() + "'");
     }
 
     /** A watch can only depend on one above it, so there are no circles. */
-    void requireAbove(Language.WatchSpec watch, String needed) {
-        if (!watches.containsKey(needed)) mistake("watch '" + watch.name + "' needs '" + needed
-            + "', and no watch above it has that name"
-            + Text.didYouMean(needed, watches.keySet()));
+    void requireAbove(String watch) {
+        require("needs", watch, watches.containsKey(watch),
+            "the name of a watch above this one" + Text.didYouMean(watch, watches.keySet()));
     }
 
     List<Step> steps(Closure<?> block) {
@@ -3977,8 +3967,8 @@ final class RulesLoader {
         Path pem = name == null ? null : file.resolveSibling(name);
         try {
             if (pem != null) HttpClients.trust(new OkHttpClient(), pem);
-        } catch (IllegalStateException e) { // the other watches go on
-            warnings.add(file.getFileName() + ":" + currentLine() + ": " + e.getMessage());
+        } catch (IllegalStateException e) {
+            warn(e.getMessage());
         }
         return pem;
     }
@@ -4052,16 +4042,16 @@ final class RulesLoader {
         return valid(() -> ShellWords.of(command), List.of("?"));
     }
 
+    /** The secrets of a text that are missing, in words; null: none. */
     String reportMissing(String text, String effect) {
-        return reportMissing(currentLine(), text, effect);
+        String missing = MissingSecretException.in(text);
+        if (missing != null) warn(missing + ", so " + effect + "; " + secrets.whereToPut());
+        return missing;
     }
 
-    /** The secrets of a text that are missing, in words; null: none. */
-    String reportMissing(int line, String text, String effect) {
-        String missing = MissingSecretException.in(text);
-        if (missing != null) warnings.add(file.getFileName() + ":" + line + ": " + missing + ", so "
-            + effect + "; " + secrets.whereToPut());
-        return missing;
+    /** The rest of the rules works all the same. */
+    private void warn(String text) {
+        warnings.add(file.getFileName() + ":" + currentLine() + ": " + text);
     }
 
     void mistake(String text) { mistakeAt(currentLine(), text); }
@@ -4214,23 +4204,23 @@ final class Secrets {
     private static final Pattern LINE = Pattern.compile("\\s*(?:export\\s+)?(\\w+)\\s*=\\s*"
         + "('[^']*'|\"[^\"]*\"|.*?)\\s*(?:\\s#.*)?");
     final Path file;
-    private final Map<String, String> env;
+    private final Map<String, String> env, fromFile = new HashMap<>();
     private final Set<String> fromEnv = ConcurrentHashMap.newKeySet();
     private final Map<String, Pattern> hidden = new ConcurrentSkipListMap<>( // longest first
         Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder()));
-    private Map<String, String> fromFile;
     private String problem = "";
 
     Secrets(Map<String, String> env, Path rules) {
         this.env = env;
         String name = rules.getFileName().toString().replaceFirst("\\.groovy$", "");
         this.file = rules.resolveSibling(name + ".secrets");
+        if (Files.exists(file)) readFile();
     }
 
     /** The value, or a marker for a missing one, so that the rest of the rules still works. */
     String get(String name) {
         String value = env.getOrDefault(name, "");
-        if (value.isEmpty()) value = file().getOrDefault(name, "");
+        if (value.isEmpty()) value = fromFile.getOrDefault(name, "");
         else fromEnv.add(name);
         if (value.strip().length() < MIN_LENGTH) return MissingSecretException.marker(name);
         hide(value);
@@ -4249,10 +4239,7 @@ final class Secrets {
             + " (chmod 600) or into the environment";
     }
 
-    private synchronized Map<String, String> file() {
-        if (fromFile != null) return fromFile;
-        fromFile = new HashMap<>();
-        if (!Files.exists(file)) return fromFile;
+    private void readFile() {
         try {
             Path trusted = SecureFiles.trusted(file);
             String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(trusted));
@@ -4260,10 +4247,9 @@ final class Secrets {
                 SecureFiles.read(trusted, 1 << 20).lines().forEach(this::readLine);
             else problem = "other users can read " + file + "; fix it with: chmod 600 '" + file
                 + "'; ";
-        } catch (IOException e) {
+        } catch (IOException | UnsupportedOperationException e) {
             problem = "cannot use " + file + ": " + Text.thrown(e) + "; ";
         }
-        return fromFile;
     }
 
     private void readLine(String line) {

@@ -43,10 +43,10 @@ class NeedsTest {
         "internet unclear", "needs internet, which is inconclusive",
         "dns down", "needs dns, which is unhealthy",
         "plex unclear", "needs plex, which is inconclusive",
-        "below", "watch 'a' needs 'b', and no watch above it has that name",
-        "itself", "watch 'c' needs 'c', and no watch above it has that name; did you mean 'a'?",
+        "below", "needs 'b' is not the name of a watch above this one",
+        "itself", "needs 'c' is not the name of a watch above this one; did you mean 'a'?",
         "unknown",
-            "watch 'plex' needs 'internt', and no watch above it has that name; did you mean 'internet'?");
+            "needs 'internt' is not the name of a watch above this one; did you mean 'internet'?");
 
     @TempDir Path folder;
     private TestFolder home;
