@@ -136,7 +136,7 @@ class CommandLineTest {
         "check --quite | watchdog: unknown option: '--quite'; did you mean --quiet?",
         "-x | watchdog: unknown option: '-x'",
         "--rules | watchdog: missing required parameter for option '--rules' (FILE)",
-        "--rules ruls.groovy | ruls.groovy; write it, or name another with --rules FILE",
+        "--rules ruls.groovy | ruls.groovy; to write one: watchdog setup URL",
         "--state | watchdog: missing required parameter for option '--state' (DIR)",
         "pause | watchdog: missing required parameter: 'NAME'",
         "pause plx | watchdog: no watch and no command is called 'plx'; did you mean 'plex'?",
