@@ -235,7 +235,7 @@ record RestartRecord(Instant at, int remedy, String what, String result) {
  * healthy for an hour. {@code healthySince}: null while it is unhealthy; {@code relapses}: how
  * often it failed again.
  */
-record Incident(Instant since, String reason, int restarts, int relapses, Instant healthySince,
+record Incident(Instant since, String reason, int relapses, Instant healthySince,
                 List<Model.EventKind> reported, Instant lastReport) {
     static final Duration LASTED = Duration.ofMinutes(10), OVER = Duration.ofHours(1);
 
@@ -244,7 +244,7 @@ record Incident(Instant since, String reason, int restarts, int relapses, Instan
     }
 
     static Incident open(Instant since, String reason, Instant now) {
-        return new Incident(since, reason, 0, 0, null, List.of(), now);
+        return new Incident(since, reason, 0, null, List.of(), now);
     }
 
     boolean isHealthy() { return healthySince != null; }
@@ -252,19 +252,18 @@ record Incident(Instant since, String reason, int restarts, int relapses, Instan
         return isHealthy() && !now.isBefore(healthySince.plus(time));
     }
 
-    Incident restarted() { return with(restarts + 1, relapses, healthySince); }
-    Incident relapsed() { return with(restarts, relapses + 1, null); }
-    Incident healthy(Instant now) { return with(restarts, relapses, now); }
+    Incident relapsed() {
+        return new Incident(since, reason, relapses + 1, null, reported, lastReport);
+    }
 
-    private Incident with(int nextRestarts, int nextRelapses, Instant healthy) {
-        return new Incident(since, reason, nextRestarts, nextRelapses, healthy, reported,
-            lastReport);
+    Incident healthy(Instant now) {
+        return new Incident(since, reason, relapses, now, reported, lastReport);
     }
 
     Incident withReport(Model.EventKind kind, Instant now) {
         List<Model.EventKind> kinds = new ArrayList<>(reported);
         kinds.add(kind);
-        return new Incident(since, reason, restarts, relapses, healthySince, kinds, now);
+        return new Incident(since, reason, relapses, healthySince, kinds, now);
     }
 }
 
@@ -275,13 +274,12 @@ record Incident(Instant since, String reason, int restarts, int relapses, Instan
  */
 record WatchState(String probe, String state, Instant since, String recent,
                   boolean reportedInconclusive, Incident incident, List<RestartRecord> restarts) {
+    private static final int KEPT = 100; // of restarts beyond the limit, for messages that count
     static final WatchState NEW =
         new WatchState("", "new", Instant.EPOCH, "", false, null, List.of());
 
     WatchState {
         Stream.of(state, since, recent, restarts).forEach(Objects::requireNonNull);
-        if (incident != null && incident.restarts() > 0 && restarts.isEmpty())
-            throw new IllegalArgumentException("the restarts of the incident are missing");
     }
 
     /** With one pass more, of which the last 2k-1 judged ones count for a threshold of k. */
@@ -323,19 +321,19 @@ record WatchState(String probe, String state, Instant since, String recent,
         return restarts.isEmpty() ? null : restarts.get(restarts.size() - 1);
     }
 
-    int restartsInWindow(RestartPolicy policy, Instant now) {
-        Instant begin = now.minus(policy.per());
-        return (int) counted().stream().filter(restart -> restart.at().isAfter(begin)).count();
+    /** Those that count for the limit. */
+    List<RestartRecord> restartsSince(Instant begin) {
+        return restarts.stream().filter(restart -> !restart.at().isBefore(begin)
+            && restart.remedy() != RestartRecord.ON_REQUEST).toList();
     }
 
-    private List<RestartRecord> counted() {
-        return restarts.stream().filter(restart -> restart.remedy() != RestartRecord.ON_REQUEST)
-            .toList();
+    int restartsInWindow(RestartPolicy policy, Instant now) {
+        return restartsSince(now.minus(policy.per()).plusMillis(1)).size();
     }
 
     /** The limit holds in any window; beyond it the pause doubles while no restart lasts. */
     Instant nextRestart(RestartPolicy policy) {
-        List<RestartRecord> counted = counted();
+        List<RestartRecord> counted = restartsSince(Instant.EPOCH);
         int limit = policy.limit(), extra = useless().size() - limit;
         Instant next = counted.size() < limit ? Instant.EPOCH
             : counted.get(counted.size() - limit).at().plus(policy.per());
@@ -354,31 +352,25 @@ record WatchState(String probe, String state, Instant since, String recent,
 
     /** The restarts of this incident after the last one that lasted. */
     private List<RestartRecord> useless() {
-        List<RestartRecord> counted = counted();
-        int first = counted.size();
-        while (first > 0 && !counted.get(first - 1).hasLasted()
-            && !counted.get(first - 1).at().isBefore(incident.since())) first--;
-        return counted.subList(first, counted.size());
+        List<RestartRecord> all = restartsSince(incident.since());
+        int first = all.size();
+        while (first > 0 && !all.get(first - 1).hasLasted()) first--;
+        return all.subList(first, all.size());
     }
 
-    /** Adds a restart. Without a result it is the watch's own, which counts for its incident. */
     WatchState withRestart(RestartRecord restart, RestartPolicy policy) {
-        List<RestartRecord> kept = new ArrayList<>(restarts);
-        while (kept.size() >= policy.limit() + 10) kept.remove(0);
-        kept.add(restart);
-        boolean own = restart.result() == null;
-        WatchState next = withRestarts(kept);
-        return own ? next.withIncident(incident.restarted()) : next;
+        List<RestartRecord> all = new ArrayList<>(restarts);
+        all.add(restart);
+        int dropped = Math.max(0, all.size() - policy.limit() - KEPT);
+        return withRestarts(all.subList(dropped, all.size()));
     }
 
     /** The result of the last restart of this incident, if there was one. */
     WatchState withLastResult(String result) {
-        int last = restarts.size() - 1;
-        if (last < 0 || restarts.get(last).at().isBefore(incident.since())
-            || restarts.get(last).remedy() == RestartRecord.ON_REQUEST) return this;
-        List<RestartRecord> changed = new ArrayList<>(restarts);
-        changed.set(last, changed.get(last).withResult(result));
-        return withRestarts(changed);
+        List<RestartRecord> all = restartsSince(incident.since());
+        RestartRecord last = all.isEmpty() ? null : all.get(all.size() - 1);
+        return withRestarts(restarts.stream()
+            .map(restart -> restart == last ? restart.withResult(result) : restart).toList());
     }
 }
 
@@ -1832,7 +1824,8 @@ record Healthy(String reason) implements Verdict {
             : List.of(Model.EventKind.recovered), state.withIncident(null));
         if (open == null || open.isHealthy()) return Decision.none(Action.nothing, "", state);
 
-        boolean restartHelped = open.restarts() > 0 && state.lastRestart().isPending();
+        RestartRecord last = state.lastRestart();
+        boolean restartHelped = last != null && last.isPending();
         Decision healthy = Decision.none(Action.nothing, "", state.withIncident(open.healthy(now))
             .withLastResult(restartHelped ? RestartRecord.HELPED : RestartRecord.LATE));
         return open.relapses() > 0 ? healthy : healthy.report(
@@ -2477,11 +2470,7 @@ final class Notifier {
     void send() {
         for (String id : new HashSet<>(store.outbox().stream().map(OutboxEntry::hook).toList())) {
             var previous = deliveries.getOrDefault(id, CompletableFuture.completedFuture(null));
-            deliveries.put(id, previous.thenRunAsync(() -> deliverTo(id), DaemonThreads::begin)
-                .exceptionally(thrown -> {
-                    warnings.add(Text.hook(id) + ": " + Text.thrown(thrown.getCause()));
-                    return null;
-                }));
+            deliveries.put(id, previous.thenRunAsync(() -> deliverTo(id), DaemonThreads::begin));
         }
     }
 
@@ -2621,10 +2610,10 @@ final class MessageText {
     /** What this pass did, or else the restarts of the incident, with the result of the last. */
     private static String tried(WatchResult r, Incident incident) {
         if (!r.actions.isEmpty()) return capitalize(r.actions) + ". ";
-        int restarts = incident.restarts();
-        if (restarts == 0) return "";
-        RestartRecord last = r.decision.state().lastRestart();
-        return "Restarted " + (restarts == 1 ? "at " : restarts + " times, last at ")
+        List<RestartRecord> all = r.decision.state().restartsSince(incident.since());
+        if (all.isEmpty()) return "";
+        RestartRecord last = all.get(all.size() - 1);
+        return "Restarted " + (all.size() == 1 ? "at " : all.size() + " times, last at ")
             + Text.at(last.at()) + ": " + last.inWords() + ". ";
     }
 
