@@ -177,6 +177,11 @@ class InstallTest {
             for (String tool : watchdog.TOOLS)
                 run(temp, List.of(command.toString(), tool, "--help")).exits(0).says("Usage: watchdog " + tool);
             environment.put("JAVA_HOME", JAVA.toString());
+            var json = run(temp, List.of(command.toString(), "schedule", "--install", "--json", "--rules",
+                "rules.groovy")).exits(0).json();
+            assertEquals(List.of(command.toString(), manual.toString(), "a block in your crontab"),
+                json.get("wrote"));
+            assertEquals(0, ((Map<?, ?>) json.get("pass")).get("exit"));
             run(temp, List.of(command.toString(), "schedule", "--remove", "--rules", "rules.groovy"))
                 .exits(0).says("removed  a block");
             assertEquals(List.of(), home.lines("crontab"));

@@ -108,8 +108,8 @@ class SetupTest {
         Files.delete(rules);
         var json = home.watchdog("setup", "--json", "http://me:hidden@127.0.0.1:1/?key=hidden").json();
         assertEquals(List.of(secrets.toString()), json.get("kept"));
-        assertEquals(List.of("watchdog: http://127.0.0.1:1/?\u2026 does not answer: connection refused by "
-            + "127.0.0.1:1"), json.get("problems"));
+        assertEquals(List.of("watchdog: the request to http://127.0.0.1:1/?\u2026 failed: connection refused "
+            + "by 127.0.0.1:1"), json.get("problems"));
         assertEquals(2, home.watchdog("setup", "--json").exits(2).json().get("exit"));
     }
 

@@ -140,7 +140,7 @@ public final class setup extends HomeRulesCommand {
             .get(rules.watches().get(0)).response();
         String shown = Text.url(address);
         if (response.status() == 0)
-            output.warn(shown + " does not answer: " + response.failureText());
+            output.warn("the request to " + shown + " failed: " + response.failureText());
         else output.did("found", shown + " answers "
             + response.got(false).replaceFirst("; got ", ""), "");
         return response;
