@@ -757,7 +757,7 @@ record PassCommand(Context context) {
 
     /** Ends the program from outside: no child, response or script can hold it longer. */
     private Future<?> endAt(Duration deadline) {
-        return DaemonThreads.run(() -> {
+        return DaemonThreads.POOL.submit(() -> {
             Thread.sleep(deadline.plusSeconds(20).toMillis());
             context.env.err().println("watchdog: the pass was still running after its deadline of "
                 + Text.time(deadline) + ", so watchdog ended it");
@@ -1390,7 +1390,7 @@ record Checker(CommandRunner runner, HttpClients clients, Clock clock) {
         Map<Watch, CompletableFuture<CheckResult>> running = new LinkedHashMap<>();
         for (Watch watch : all) running.put(watch, new CompletableFuture<>());
         running.forEach((watch, result) -> places.submit(() -> DaemonThreads.get(
-            result.completeAsync(() -> check.apply(watch), DaemonThreads::begin), SLOW, null)));
+            result.completeAsync(() -> check.apply(watch), DaemonThreads.POOL), SLOW, null)));
         places.shutdown();
 
         Instant began = clock.instant();
@@ -1437,11 +1437,11 @@ record Checker(CommandRunner runner, HttpClients clients, Clock clock) {
         Duration limit = watch.settings().timeout();
         ExchangeTimer timer = new ExchangeTimer(limit);
         try {
-            var probe = DaemonThreads.run(() -> watch.probe().check(this, timer));
+            var probe = DaemonThreads.POOL.submit(() -> watch.probe().check(this, timer));
             Duration longer = limit.plusSeconds(5); // for a command that must be killed
             Response ended = DaemonThreads.get(probe, longer, null);
             Response response = ended == null ? timer.failed(new SocketTimeoutException()) : ended;
-            var verdict = DaemonThreads.run(() -> verdict(watch, response));
+            var verdict = DaemonThreads.POOL.submit(() -> verdict(watch, response));
             return new CheckResult(response.shortened(), DaemonThreads.get(verdict, limit,
                 new Inconclusive("the conditions took longer than " + Text.time(limit), false)));
         } catch (RuntimeException thrown) { // not the fault of the service
@@ -1712,7 +1712,7 @@ final class ExchangeTimer extends EventListener {
 final class HttpClients {
     /** Loaded in the background from the start: it takes longer to load than all the rest. */
     private final CompletableFuture<OkHttpClient> client =
-        CompletableFuture.supplyAsync(HttpClients::load, DaemonThreads::begin);
+        CompletableFuture.supplyAsync(HttpClients::load, DaemonThreads.POOL);
 
     private static OkHttpClient load() {
         // Under load OkHttp warns of leaked connections: harmless here, but cron would mail it.
@@ -2111,13 +2111,12 @@ record CommandRunner(Path folder, Path state, Path temp, Map<String, String> env
         for (File file : startedFiles(name -> name.endsWith(Text.hash("" + words))
                 || name.startsWith(Text.hash(watch.name())) && !current.contains(name))) {
             Matcher record = Pattern.compile("([1-9]\\d{1,17}) " + BOOT + " (.*)").matcher(
-                SecureFiles.orElse(() -> SecureFiles.read(file.toPath(), 200), e -> ""));
+                SecureFiles.orElse(() -> SecureFiles.read(file.toPath(), 200), gone -> ""));
             if (!record.matches()) continue;
             // The session has the number of its first process, also when that has ended.
             long pid = Long.parseLong(record.group(1));
-            boolean other = ProcessHandle.of(pid).filter(process ->
-                !ProcessStat.of(process).start().equals(record.group(2))).isPresent();
-            if (!other) pids.add(pid);
+            if (ProcessHandle.of(pid).stream().allMatch(process ->
+                ProcessStat.of(process).start().equals(record.group(2)))) pids.add(pid);
         }
         return pids;
     }
@@ -2172,18 +2171,14 @@ record CommandRunner(Path folder, Path state, Path temp, Map<String, String> env
 }
 
 /** What the system tells of a process. A clock that is set does not change its start. */
-record ProcessStat(boolean ended, long parent, long session, String start) {
+record ProcessStat(boolean ended, long session, String start) {
     static ProcessStat of(ProcessHandle process) {
         String stat = text(process, "stat");
-        if (stat.isEmpty()) return new ProcessStat(process.info().command().isEmpty(),
-            process.parent().map(ProcessHandle::pid).orElse(0L), 0,
+        if (stat.isEmpty()) return new ProcessStat(process.info().command().isEmpty(), 0,
             "" + process.info().startInstant()); // no /proc, or it has ended
         String[] fields = stat.substring(stat.lastIndexOf(')') + 2).split(" ");
-        return new ProcessStat(fields[0].equals("Z"), Long.parseLong(fields[1]),
-            Long.parseLong(fields[3]), fields[19]);
+        return new ProcessStat(fields[0].equals("Z"), Long.parseLong(fields[3]), fields[19]);
     }
-
-    boolean isBelow(Set<Long> pids) { return pids.contains(parent) || pids.contains(session); }
 
     /** Of a file in /proc; empty where there is none. */
     static String text(ProcessHandle process, String file) {
@@ -2274,7 +2269,8 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
     private static List<ProcessHandle> tree(Set<Long> pids) {
         int known = pids.size();
         List<ProcessHandle> tree = running(process -> pids.contains(process.pid())
-            || ProcessStat.of(process).isBelow(pids));
+            || pids.contains(ProcessStat.of(process).session())
+            || process.parent().filter(parent -> pids.contains(parent.pid())).isPresent());
         tree.forEach(process -> pids.add(process.pid()));
         return pids.size() > known ? tree(pids) : tree;
     }
@@ -2357,11 +2353,7 @@ record Deadline(long nanos) {
 
 /** Threads that never keep the program from ending. */
 final class DaemonThreads {
-    private static final ExecutorService POOL =
-        Executors.newCachedThreadPool(DaemonThreads::thread);
-
-    static <T> Future<T> run(Callable<T> work) { return POOL.submit(work); }
-    static void begin(Runnable work) { POOL.execute(work); }
+    static final ExecutorService POOL = Executors.newCachedThreadPool(DaemonThreads::thread);
 
     static Thread thread(Runnable work) {
         Thread thread = new Thread(work, "watchdog");
@@ -2470,7 +2462,7 @@ final class Notifier {
     void send() {
         for (String id : new HashSet<>(store.outbox().stream().map(OutboxEntry::hook).toList())) {
             var previous = deliveries.getOrDefault(id, CompletableFuture.completedFuture(null));
-            deliveries.put(id, previous.thenRunAsync(() -> deliverTo(id), DaemonThreads::begin));
+            deliveries.put(id, previous.thenRunAsync(() -> deliverTo(id), DaemonThreads.POOL));
         }
     }
 
@@ -2531,7 +2523,7 @@ final class Notifier {
     DeliveryResult attempt(Model.Hook hook, Model.Event event) {
         var late = DeliveryResult.failed("no answer within " + Text.time(TIMEOUT));
         return CompletableFuture
-            .supplyAsync(() -> hook.sender().send(this, event), DaemonThreads::begin)
+            .supplyAsync(() -> hook.sender().send(this, event), DaemonThreads.POOL)
             .exceptionally(thrown -> DeliveryResult.failed(Text.thrown(thrown.getCause())))
             .completeOnTimeout(late, TIMEOUT.toSeconds() + 1, TimeUnit.SECONDS).join();
     }
@@ -3879,7 +3871,7 @@ final class RulesLoader {
 
     /** Runs the script in its own thread, as it may never end. Returns what it threw, or null. */
     private Throwable run(Class<?> type) {
-        Future<Throwable> run = DaemonThreads.run(() -> {
+        Future<Throwable> run = DaemonThreads.POOL.submit(() -> {
             try {
                 var script = (Language.RulesScript) type.getDeclaredConstructor().newInstance();
                 script.loader = this;
