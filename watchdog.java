@@ -59,6 +59,7 @@ import java.time.*;
 import java.time.temporal.ChronoUnit;
 import java.util.*;
 import java.util.concurrent.*;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.*;
 import java.util.regex.*;
@@ -153,9 +154,6 @@ sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe, UnusableProbe 
 record Response(int status, Headers headers, String body, String url, String protocol,
                 X509Certificate certificate, Duration time, Map<String, Duration> phases,
                 Model.Failure failure, String failureText) {
-    static final Response NONE = new Response(0, Headers.of(), "", "", "", null, Duration.ZERO,
-        Map.of(), Model.Failure.none, "");
-
     /** Once it is judged: hundreds of whole bodies would not fit into memory. */
     Response shortened() {
         return new Response(status, headers, Text.cut(body, 1 << 14), url, protocol, certificate,
@@ -572,9 +570,12 @@ record Environment(Map<String, String> variables, Path cwd, Clock clock, PrintSt
 
     Instant now() { return clock.instant().truncatedTo(ChronoUnit.MILLIS); }
 
-    static String host() {
-        return SecureFiles.orElse(() -> InetAddress.getLocalHost().getHostName(),
-            unknown -> "localhost");
+    /** The lookup of a name may hang. */
+    String host() {
+        if (variables.containsKey("WATCHDOG_HOST")) return variables.get("WATCHDOG_HOST");
+        var name = DaemonThreads.POOL.submit(() -> SecureFiles.orElse(
+            () -> InetAddress.getLocalHost().getHostName(), unknown -> "localhost"));
+        return DaemonThreads.get(name, Duration.ofSeconds(2), "localhost");
     }
 }
 
@@ -625,7 +626,7 @@ final class Context {
         namedFile = RulesLoader.find(options.rules, env);
         rulesFile = SecureFiles.orElse(namedFile::toRealPath, missing -> namedFile);
         secrets = new Secrets(env.variables(), rulesFile);
-        printer = new Printer(env, options, secrets);
+        printer = new Printer(env, options, secrets, new AtomicBoolean());
         folder = stateFolder();
     }
 
@@ -747,7 +748,7 @@ record PassCommand(Context context) {
         store.save();
         end.cancel(true);
 
-        boolean failed = context.printer.hasWarned || !store.warnings().isEmpty();
+        boolean failed = context.printer.warned().get() || !store.warnings().isEmpty();
         int exit = context.printer.results(results, silent ? List.of() : problems,
             failed ? 4 : work.exitCode());
         if (!silent) undelivered.forEach(context.printer::warn);
@@ -1143,7 +1144,8 @@ final class WatchResult {
 /** The last response, and what it means. */
 record CheckResult(Response response, Verdict verdict) {
     static CheckResult without(Verdict verdict) {
-        return new CheckResult(Response.NONE, verdict);
+        ExchangeTimer none = new ExchangeTimer(Duration.ZERO);
+        return new CheckResult(none.failed(Model.Failure.none, ""), verdict);
     }
 
     boolean isHealthy() { return verdict instanceof Healthy; }
@@ -1418,17 +1420,18 @@ record Checker(CommandRunner runner, HttpClients clients, Clock clock) {
     /** Stops as soon as the outcome is certain. */
     private CheckResult checkSamples(Watch watch) {
         int samples = watch.settings().samples(), needed = watch.settings().good();
-        for (int good = 0, bad = 0; ; ) {
-            CheckResult result = checkWithTimeout(watch);
-            if (result.verdict() instanceof Inconclusive) return result;
-            if (result.isHealthy() && ++good >= needed) return result;
-            if (result.verdict() instanceof Unhealthy last && ++bad > samples - needed) {
-                String counts = " (" + bad + " of " + (bad + good) + " checks failed)";
-                return samples == 1 ? result : new CheckResult(result.response(),
-                    new Unhealthy(last.reason() + counts, last.diagram(), last.remedies(),
-                        last.whyNoRemedy()));
-            }
-        }
+        int good = 0, bad = 0;
+        CheckResult result;
+        do {
+            result = checkWithTimeout(watch);
+            if (result.isHealthy()) good++;
+            else bad++;
+        } while (result.verdict().isJudged() && good < needed && bad <= samples - needed);
+
+        if (samples == 1 || !(result.verdict() instanceof Unhealthy last)) return result;
+        String counts = " (" + bad + " of " + (bad + good) + " checks failed)";
+        return new CheckResult(result.response(), new Unhealthy(last.reason() + counts,
+            last.diagram(), last.remedies(), last.whyNoRemedy()));
     }
 
     /** Each in its own thread, so that a hanging DNS lookup or condition can be abandoned. */
@@ -1438,8 +1441,7 @@ record Checker(CommandRunner runner, HttpClients clients, Clock clock) {
         ExchangeTimer timer = new ExchangeTimer(limit);
         try {
             var probe = DaemonThreads.POOL.submit(() -> watch.probe().check(this, timer));
-            Duration longer = limit.plusSeconds(5); // for a command that must be killed
-            Response ended = DaemonThreads.get(probe, longer, null);
+            Response ended = DaemonThreads.get(probe, limit.plusSeconds(5), null); // until killed
             Response response = ended == null ? timer.failed(new SocketTimeoutException()) : ended;
             var verdict = DaemonThreads.POOL.submit(() -> verdict(watch, response));
             return new CheckResult(response.shortened(), DaemonThreads.get(verdict, limit,
@@ -1571,9 +1573,10 @@ record TcpProbe(InetSocketAddress address) implements Probe {
     public String inWords() { return "connect to " + Text.address(address); }
 
     public Response check(Checker checker, ExchangeTimer timer) {
-        timer.dnsStart(null, address.getHostString());
+        timer.host = address.getHostString();
+        timer.dnsStart(null, timer.host);
         try {
-            List<InetAddress> all = Dns.SYSTEM.lookup(address.getHostString());
+            List<InetAddress> all = Dns.SYSTEM.lookup(timer.host);
             for (int i = 0; ; i++) {
                 var to = new InetSocketAddress(all.get(i), address.getPort());
                 timer.connectStart(null, to, null);
@@ -1637,7 +1640,7 @@ final class ExchangeTimer extends EventListener {
     private final Map<String, Duration> phases = new LinkedHashMap<>();
     private Duration phaseBegan;
     private String phase, phaseInWords = "";
-    private volatile String host = "";
+    volatile String host = "";
     private volatile InetSocketAddress address;
 
     ExchangeTimer(Duration limit) {
@@ -1674,9 +1677,9 @@ final class ExchangeTimer extends EventListener {
         return failed(Model.Failure.valueOf(fault[1]), text);
     }
 
-    /** With the present one up to now. A check that is abandoned may go on. */
+    /** A copy: a check that is abandoned goes on. */
     private synchronized Map<String, Duration> phases() {
-        begin(phase, phaseInWords);
+        begin(null, "");
         return new LinkedHashMap<>(phases);
     }
 
@@ -1685,26 +1688,21 @@ final class ExchangeTimer extends EventListener {
         if (phase != null) phases.merge(phase, now.minus(phaseBegan), Duration::plus);
         phaseBegan = now;
         phase = next;
-        phaseInWords = inWords;
+        phaseInWords = " (" + inWords + ")";
     }
 
     @Override public void callStart(Call call) { host = call.request().url().host(); }
-    @Override public void dnsStart(Call call, String name) {
-        begin("dns", " (resolving the name)");
-        host = name;
-    }
+    @Override public void dnsStart(Call call, String name) { begin("dns", "resolving the name"); }
     @Override public void connectStart(Call call, InetSocketAddress to, Proxy via) {
         address = to;
-        begin("connect", " (connecting)");
+        begin("connect", "connecting");
     }
-    @Override public void secureConnectStart(Call call) {
-        begin("tls", " (in the TLS handshake)");
-    }
+    @Override public void secureConnectStart(Call call) { begin("tls", "in the TLS handshake"); }
     @Override public void connectEnd(Call call, InetSocketAddress to, Proxy via, Protocol name) {
-        begin("first byte", " (waiting for the response)");
+        begin("first byte", "waiting for the response");
     }
     @Override public void responseHeadersEnd(Call call, okhttp3.Response r) {
-        begin("body", " (reading the response)");
+        begin("body", "reading the response");
     }
 }
 
@@ -1907,8 +1905,8 @@ record Paused(String reason) implements Verdict {
 // The only section that runs processes. A command is a list of words; only `sh` starts a shell.
 
 /** A step that failed; its message is for people. */
-final class StepFailedException extends RuntimeException {
-    StepFailedException(String message) { super(message, null, false, false); }
+final class StepFailedException extends IllegalStateException {
+    StepFailedException(String message) { super(message); }
 }
 
 /** A remedy at work: what it has done so far, and why it failed. */
@@ -2866,10 +2864,12 @@ final class StateStore {
     /** The messages, of each incident together. */
     Collection<LogEntry> log() {
         Map<String, LogEntry> log = new LinkedHashMap<>();
-        for (Model.Event event : read(Model.Event.class, "incidents"))
+        for (Model.Event event : read(Model.Event.class, "incidents")) {
+            Incident open = isOpen(event) ? states.get(event.watch()).incident() : null;
             log.computeIfAbsent(event.incident(), incident -> new LogEntry(
-                isOpen(event) && !states.get(event.watch()).incident().isHealthy(),
+                open != null && !open.isHealthy(), open == null ? null : open.healthySince(),
                 new ArrayList<>())).messages().add(event);
+        }
         return log.values();
     }
 
@@ -3325,6 +3325,7 @@ interface Language extends Model {
     /** The words of the file and of watch { }; those with a value can be used in every block. */
     abstract class SharedWords {
         RulesLoader loader;
+        private String hostName;
         List<Hook> hooks = new ArrayList<>();
         public final EventKind down = EventKind.down, healed = EventKind.healed,
             still_down = EventKind.still_down, gave_up = EventKind.gave_up,
@@ -3348,8 +3349,11 @@ interface Language extends Model {
             if (loader.loaded) MissingSecretException.check(value); // in a block of conditions
             return value;
         }
-        /** The name of this machine. */
-        public String getHost() { return Environment.host(); }
+        /** The variable WATCHDOG_HOST, or else the name of this machine. */
+        public String getHost() {
+            if (hostName == null) hostName = loader.env.host();
+            return hostName;
+        }
 
         /** pushover.net; both keys are on its dashboard; `priority:` -2 to 2. */
         public Hook pushover(@Named(required = true) String token,
@@ -3786,13 +3790,14 @@ record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Path
 
     Watch get(String name) {
         for (Watch watch : watches) if (watch.name().equals(name)) return watch;
-        List<String> known = new ArrayList<>(watches.stream().map(Watch::name).toList());
-        known.addAll(watchdog.commands());
+        List<String> names = watches.stream().map(Watch::name).toList();
+        var known = Stream.concat(names.stream(), watchdog.commands().stream()).toList();
         ExitException.mistakeIf(watchdog.TOOLS.contains(name), name + " is a separate script;"
             + " run it with: jbang " + name + "@catalog");
+        String hint = Text.didYouMean(name, known)
+            + (name.contains(".") ? "; a URL begins with https:// or http://" : "");
         throw ExitException.mistake("watchdog: no watch and no command is called '" + name + "'"
-            + Text.didYouMean(name, known)
-            + (name.contains(".") ? "; a URL begins with https:// or http://" : ""));
+            + (hint.isEmpty() ? "; there is: " + Text.cut(String.join(", ", names), 80) : hint));
     }
 }
 
@@ -4289,10 +4294,10 @@ record UnusableProbe(String inWords) implements Probe {
 }
 
 /** Thrown where a value is needed that `secret` did not find. */
-final class MissingSecretException extends RuntimeException {
+final class MissingSecretException extends IllegalStateException {
     private static final Pattern MARKER = Pattern.compile("\uE000(\\w*)\uE001");
 
-    MissingSecretException(String message) { super(message, null, false, false); }
+    MissingSecretException(String message) { super(message); }
 
     static String marker(String name) { return "\uE000" + name.replaceAll("\\W", "_") + "\uE001"; }
 
@@ -4868,33 +4873,25 @@ record WatchStatus(String name, String state, Instant since, Instant pausedUntil
     }
 }
 
-/** An incident in the log, with all messages about it; {@code down}: it is down now. */
-record LogEntry(boolean down, List<Model.Event> messages) {
+/** An incident in the log, with all messages about it; while it is open, down or healthy. */
+record LogEntry(boolean down, Instant healthySince, List<Model.Event> messages) {
     Model.Event first() { return messages.get(0); }
     Model.Event last() { return messages.get(messages.size() - 1); }
 
     String inWords(Instant now) {
         Instant since = first().since();
-        String end = messages.size() == 1 ? "" : " At " + Text.at(last().at()) + ", "
+        String text = Text.at(since) + "  " + first().title() + ": " + first().text();
+        if (messages.size() > 1) text += " At " + Text.at(last().at()) + ", "
             + Text.time(since, last().at()) + " later: " + last().title() + ".";
-        return Text.at(since) + "  " + first().title() + ": " + first().text() + end
-            + (down ? " Down for " + Text.time(since, now) + " so far." : "");
+        if (down) text += " Down for " + Text.time(since, now) + " so far.";
+        else if (healthySince != null && !MessageText.ENDS.contains(last().kind()))
+            text += " Healthy since " + Text.at(healthySince) + ".";
+        return text;
     }
 }
 
-/** Prints results on stdout, and messages on stderr. */
-final class Printer {
-    private final Environment env;
-    private final watchdog options;
-    private final Secrets secrets;
-    boolean hasWarned;
-
-    Printer(Environment env, watchdog options, Secrets secrets) {
-        this.env = env;
-        this.options = options;
-        this.secrets = secrets;
-    }
-
+/** Prints results on stdout, and messages on stderr. {@code warned}: whether a warning was. */
+record Printer(Environment env, watchdog options, Secrets secrets, AtomicBoolean warned) {
     void line(String text) { env.out().println(secrets.mask(text)); }
 
     /** With --json an object instead of the lines; its fields are only ever added to. */
@@ -4912,7 +4909,7 @@ final class Printer {
 
     void problem(String text) { env.err().println(secrets.mask(text)); }
     void warn(String text) {
-        hasWarned = true;
+        warned.set(true);
         problem("watchdog: " + text);
     }
 
@@ -5166,11 +5163,14 @@ final class Text {
             return thrown(thrown.getCause());
         if (thrown instanceof NullPointerException) return "a value here is null";
         if (message == null || message.isEmpty()) return name;
-        if (thrown instanceof FileSystemException)
-            return name.replace("Exception", "") + " " + message;
-        boolean clear = thrown instanceof StepFailedException
-            || thrown instanceof MissingSecretException || thrown instanceof IllegalStateException
-            || name.startsWith("IO");
+        if (thrown instanceof FileSystemException) return switch (name) {
+            case "NoSuchFileException" -> "there is no file ";
+            case "AccessDeniedException" -> "no permission for ";
+            case "NotDirectoryException" -> "this is not a folder: ";
+            case "FileAlreadyExistsException" -> "there is already a file ";
+            default -> "";
+        } + message;
+        boolean clear = thrown instanceof IllegalStateException || name.startsWith("IO");
         return clear ? message : name + ": " + message;
     }
 

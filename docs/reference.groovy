@@ -14,7 +14,7 @@ heartbeat 'https://hc-ping.com/your-uuid'       // a URL to request at the end o
 metrics '/var/lib/prometheus/node-exporter/watchdog.prom'  // for Prometheus, after each pass
 def web = restart { run 'true' }                // a remedy for several watches; once a pass
 
-// `host` is the name of this machine.
+// `host` is the name of this machine, or the variable WATCHDOG_HOST, if it is set.
 if (host == 'mini') watch('disk') { command './disk.sh' }
 
 // ---- Notifications ------------------------------------------------------------------------------

@@ -5,7 +5,12 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import groovy.json.JsonSlurper;
 import java.io.IOException;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.NotDirectoryException;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Instant;
@@ -127,6 +132,7 @@ class CommandLineTest {
         "plex dsk | watchdog: no watch and no command is called 'dsk'; did you mean 'disk'?",
         "check example.com | watchdog: no watch and no command is called 'example.com'; a URL begins with "
             + "https:// or http://",
+        "sonarr | watchdog: no watch and no command is called 'sonarr'; there is: nas, plex, disk",
         "check ftp://x/ | watchdog: url 'ftp://x/' is not a URL; write, for example, "
             + "'https://plex.example.com/identity'",
         "check http://x/ statsu==200 | condition 1, column 1: no such word 'statsu' in healthy { }; did you "
@@ -164,6 +170,20 @@ class CommandLineTest {
         Run run = home.watchdog("");
         assertEquals(2, run.exit());
         says(run.err(), "no watch and no command is called ''");
+    }
+
+    @Test void aFaultOfAFileIsToldInPlainWords() {
+        Map.of("there is no file /x", new NoSuchFileException("/x"),
+            "no permission for /x", new AccessDeniedException("/x"),
+            "this is not a folder: /x", new NotDirectoryException("/x"),
+            "there is already a file /x", new FileAlreadyExistsException("/x"),
+            "/x: No space left on device", new FileSystemException("/x", null, "No space left on device"))
+            .forEach((words, fault) -> assertEquals(words, Text.thrown(fault)));
+    }
+
+    @Test void theHostOfTheRulesIsThatOfTheEnvironment() {
+        home.rules("watch(\"on $host\") { command 'true' }").env("WATCHDOG_HOST", "mini");
+        says(home.watchdog("check").out(), "on mini  healthy ");
     }
 
     // ---- check ----------------------------------------------------------------------------------------

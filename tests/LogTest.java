@@ -85,7 +85,7 @@ class LogTest {
             pass();
         }
         assertEquals(1, log().out().lines().count());
-        log().says("At 2026-03-01 08:10, 5 min later: plex comes and goes.\n");
+        log().says("5 min later: plex comes and goes. Healthy since 2026-03-01 08:16.\n");
         pass();
         clock.add(Incident.OVER);
         pass();

@@ -66,7 +66,7 @@ final class Page {
             </html>
             """.formatted(summary().replaceAll("<[^>]*>", ""), ReportStyle.CSS, ReportStyle.SIGNS,
                 banner(), watches.stream().map(this::row).collect(Collectors.joining()),
-                incidents(), forEverybody ? "" : " on " + text(Environment.host()),
+                incidents(), forEverybody ? "" : " on " + text(work.context().env.host()),
                 text(zone.getId()));
     }
 
@@ -239,16 +239,19 @@ final class Page {
 
     private String incident(LogEntry entry) {
         Model.Event first = entry.first(), last = entry.last();
-        boolean over = MessageText.ENDS.contains(last.kind());
+        boolean reported = MessageText.ENDS.contains(last.kind());
+        boolean over = reported || entry.healthySince() != null;
         boolean cameAndWent = entry.messages().stream()
             .anyMatch(event -> event.kind() == Model.EventKind.flapping);
         // That it no longer comes and goes is reported when it was healthy for an hour.
-        Instant end = over && cameAndWent ? last.at().minus(Incident.OVER) : last.at();
+        Instant end = entry.healthySince();
+        if (end == null) end = over && cameAndWent ? last.at().minus(Incident.OVER) : last.at();
         String title = !over ? first.title() : first.watch()
             + (cameAndWent ? " came and went for " : " was down for ")
             + Text.time(first.since(), end);
         String reason = forEverybody ? "" : "<p>" + text(first.text()) + "</p>";
-        String result = first == last ? "" : time(end) + ": " + text(last.title()) + ".";
+        String news = over && !reported ? first.watch() + " is healthy again" : last.title();
+        String result = first == last ? "" : time(end) + ": " + text(news) + ".";
         return """
             <li>%s<div><h3>%s <span>%s</span></h3>%s<p>%s</p></div></li>
             """.formatted(ReportStyle.sign(over ? "healthy" : entry.down() ? "unhealthy" : "new"),
