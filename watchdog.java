@@ -191,12 +191,10 @@ interface Expectation {
 }
 
 /**
- * A condition that is not true: in one sentence, and as a diagram of its values, or null.
- * {@code unclear}: it could not be evaluated, though the response is good, so it may be wrong.
+ * A condition that is not true: in one sentence, and as a diagram of its values, or null;
+ * {@code unclear}: of a good response it could not be evaluated, so it may be wrong.
  */
-record FailedCondition(String reason, String diagram, boolean ofCertificate, boolean unclear) {
-    FailedCondition(String reason) { this(reason, null, false, false); }
-}
+record FailedCondition(String reason, String diagram, boolean ofCertificate, boolean unclear) { }
 
 /** A step of a remedy; {@code command}: the words that it runs or stops, or none. */
 record Step(String verb, String text, List<String> command,
@@ -611,7 +609,7 @@ final class ExitException extends RuntimeException {
 
 /** What a command has before it opens anything. */
 final class Context {
-    final HttpClients clients = new HttpClients(); // first: loading it takes longest
+    final CompletableFuture<OkHttpClient> client = HttpClients.load(); // it takes longest
     final Environment env;
     final watchdog options;
     final Path namedFile, rulesFile, folder;
@@ -675,7 +673,7 @@ final class Context {
         StateStore store = new StateStore(folder, writable && !readOnly, env, secrets);
         CommandRunner runner = runner(rules,
             env.variables().getOrDefault("PATH", CommandRunner.CRON_PATH));
-        Checker checker = new Checker(runner, clients, env.clock());
+        Checker checker = new Checker(runner, client, env.clock());
         return new Workspace(this, rules, brokenRules, problems, store, runner,
             checker, new Notifier(this, store, checker, rules.hooks()));
     }
@@ -1369,7 +1367,7 @@ final class Pass {
 // Each check opens a new connection. The watch's timeout limits its time; a body ends at 1 MiB.
 
 /** Checks watches side by side, and judges their responses by the conditions of the rules. */
-record Checker(CommandRunner runner, HttpClients clients, Clock clock) {
+record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clock clock) {
     private static final int MAX_STARTING = 64;
     private static final Duration SLOW = Duration.ofSeconds(3);
     private static final CheckResult LATE = inconclusive(
@@ -1447,7 +1445,7 @@ record Checker(CommandRunner runner, HttpClients clients, Clock clock) {
             return new CheckResult(response.shortened(), DaemonThreads.get(verdict, limit,
                 new Inconclusive("the conditions took longer than " + Text.time(limit), false)));
         } catch (RuntimeException thrown) { // not the fault of the service
-            return inconclusive("cannot be checked: " + Text.plain(Text.thrown(thrown), 400));
+            return inconclusive("cannot be checked: " + Text.thrown(thrown));
         }
     }
 
@@ -1473,7 +1471,7 @@ record Checker(CommandRunner runner, HttpClients clients, Clock clock) {
         if (response.isGood()) return null;
         return new FailedCondition((response.protocol().equals("command")
             ? "expected exit code 0, but it was " : "expected status in 200..299, but status was ")
-            + response.status() + response.got(true));
+            + response.status() + response.got(true), null, false, false);
     }
 
     /** With the remedy for this cause, or else those for any cause, to be used in turn. */
@@ -1502,7 +1500,7 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust,
     public String inWords() { return request.method() + " " + Text.url(request.url().toString()); }
 
     public Response check(Checker checker, ExchangeTimer timer) {
-        OkHttpClient client = checker.clients().client(trust);
+        OkHttpClient client = HttpClients.trust(checker.client().join(), trust);
         Request next = request;
         try {
             for (int i = 0; i <= MAX_REDIRECTS; i++) {
@@ -1706,28 +1704,22 @@ final class ExchangeTimer extends EventListener {
     }
 }
 
-/** The one place that makes HTTP clients: for checks, hooks and heartbeats. */
+/** Makes the HTTP client for checks, hooks and heartbeats. */
 final class HttpClients {
-    /** Loaded in the background from the start: it takes longer to load than all the rest. */
-    private final CompletableFuture<OkHttpClient> client =
-        CompletableFuture.supplyAsync(HttpClients::load, DaemonThreads.POOL);
-
-    private static OkHttpClient load() {
-        // Under load OkHttp warns of leaked connections: harmless here, but cron would mail it.
-        java.util.logging.Logger.getLogger("").setLevel(java.util.logging.Level.OFF);
-        return new OkHttpClient.Builder().proxy(Proxy.NO_PROXY)
-            .followRedirects(false).followSslRedirects(false) // the limit is that of the call:
-            .connectTimeout(Duration.ZERO).readTimeout(Duration.ZERO).writeTimeout(Duration.ZERO)
-            .build();
+    /** In the background, since it takes longer than to load all the rest. */
+    static CompletableFuture<OkHttpClient> load() {
+        return CompletableFuture.supplyAsync(() -> {
+            // Under load OkHttp warns of leaked connections: harmless, but cron would mail it.
+            java.util.logging.Logger.getLogger("").setLevel(java.util.logging.Level.OFF);
+            return new OkHttpClient.Builder().proxy(Proxy.NO_PROXY)
+                .followRedirects(false).followSslRedirects(false).connectTimeout(Duration.ZERO)
+                .readTimeout(Duration.ZERO).writeTimeout(Duration.ZERO).build();
+        }, DaemonThreads.POOL);
     }
 
-    /** {@code authorities}: a PEM file of more to trust, or null. */
-    OkHttpClient client(Path authorities) {
-        return authorities == null ? client.join() : trust(client.join(), authorities);
-    }
-
-    /** With the certificate authorities of a file besides the system's. */
+    /** With the certificate authorities of a PEM file, or null, besides the system's. */
     static OkHttpClient trust(OkHttpClient client, Path file) {
+        if (file == null) return client;
         try (var in = Files.newInputStream(file)) {
             KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
             store.load(null, null);
@@ -1938,8 +1930,7 @@ final class RestartRun {
         } catch (StepFailedException | MissingSecretException e) {
             failedStep = e.getMessage();
         } catch (Throwable thrown) { // custom Groovy code may throw anything
-            failedStep = "call failed" + RulesLoader.lineOf(thrown) + ": "
-                + Text.plain(Text.thrown(thrown), 200);
+            failedStep = "call failed" + RulesLoader.lineOf(thrown) + ": " + Text.thrown(thrown);
         }
         return this;
     }
@@ -2691,7 +2682,7 @@ final class StateStore {
         try {
             if (Files.exists(file)) read();
         } catch (IOException e) {
-            damage = Text.plain(Text.thrown(e), 120);
+            damage = Text.thrown(e);
         } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
             damage = DAMAGED;
         }
@@ -3670,7 +3661,7 @@ interface Language extends Model {
                     Text.diagram(failed.getMessage()), code.contains("certificate."), false);
             } catch (Throwable thrown) { // rules may throw anything, such as StackOverflowError
                 return new FailedCondition("a condition could not be evaluated"
-                    + RulesLoader.lineOf(thrown) + ": " + Text.plain(Text.thrown(thrown), 200)
+                    + RulesLoader.lineOf(thrown) + ": " + Text.thrown(thrown)
                     + (response.isGood() ? "" : response.got(false)), null, false,
                     response.isGood());
             }
@@ -3897,7 +3888,7 @@ final class RulesLoader {
             throw ExitException.mistake(file.getFileName() + ": the rules were still running after "
                 + Text.time(MAX_LOADING) + "; is there an endless loop?");
         if (thrown != null) mistakeAt(lineIn(thrown), thrown instanceof AssertionError failed
-            ? "this is not true: " + Text.condition(failed) : Text.plain(Text.thrown(thrown), 200));
+            ? "this is not true: " + Text.condition(failed) : Text.thrown(thrown));
         if (watches.isEmpty() && mistakes.isEmpty())
             mistakeAt(0, "there is no watch; write at least watch('name') { url 'https://…' }");
         mistakes.throwIfAny();
@@ -4487,7 +4478,7 @@ final class RulesCompiler {
                 errors.getErrorCollector().getErrors().forEach(error -> add(error, mistakes));
             if (mistakes.isEmpty()) mistakes.add(0, 0, "Groovy cannot compile so"
                 + " much; write similar watches with a loop or a function ("
-                + Text.plain(Text.thrown(e), 100) + ")");
+                + Text.thrown(e) + ")");
         }
         mistakes.throwIfAny();
         return script;
@@ -5000,10 +4991,10 @@ record Printer(Environment env, watchdog options, Secrets secrets, AtomicBoolean
         for (Model.Remedy remedy : watch.remedies()) text += "\n    restart"
             + (remedy.when() == null ? "" : " when " + remedy.when().inWords())
             + ": " + remedy.inWords();
+        String passes = Text.count(policy.failures(), "unhealthy pass", "unhealthy passes");
         if (!watch.remedies().isEmpty()) text += "\n    at most " + policy.limit() + " per "
-            + Text.time(policy.per()) + ", after "
-            + Text.count(policy.failures(), "unhealthy pass", "unhealthy passes")
-            + ", healthy within " + Text.time(policy.within());
+            + Text.time(policy.per()) + ", after " + passes + ", healthy within "
+            + Text.time(policy.within());
         List<String> hooks = watch.hooks().stream().map(Model.Hook::label).toList();
         return text + "\n    " + (hooks.isEmpty() ? "no notifications"
             : "notifies " + Text.list(hooks));
@@ -5070,8 +5061,8 @@ final class Text {
         long millis = time.toMillis(), seconds = time.plusMillis(500).toSeconds();
         long minutes = time.plusSeconds(30).toMinutes(), hours = time.plusMinutes(30).toHours();
         if (millis < 1000) return millis + " ms";
-        if (millis < 9_950 && millis % 1000 >= 50)
-            return String.format(Locale.ROOT, "%.1f s", millis / 1000.0);
+        if (millis < 9_950)
+            return String.format(Locale.ROOT, "%.1f s", millis / 1000.0).replace(".0", "");
         if (seconds < 120) return seconds + " s";
         if (minutes < 120 && minutes % 60 > 0) return minutes + " min";
         return minutes < 48 * 60 ? units(minutes, 60, " h", " min")
@@ -5156,13 +5147,14 @@ final class Text {
         return ": " + (end.length() > 240 ? "…" + end.substring(end.length() - 239) : end);
     }
 
-    /** The message of an exception, with its name where the message alone says too little. */
+    /** The message of an exception on one line, with its name where that alone says too little. */
     static String thrown(Throwable thrown) {
-        String name = thrown.getClass().getSimpleName(), message = thrown.getMessage();
+        String name = thrown.getClass().getSimpleName();
+        String message = plain(thrown.getMessage(), 400);
         if (thrown instanceof UndeclaredThrowableException && thrown.getCause() != null)
             return thrown(thrown.getCause());
         if (thrown instanceof NullPointerException) return "a value here is null";
-        if (message == null || message.isEmpty()) return name;
+        if (message.isEmpty()) return name;
         if (thrown instanceof FileSystemException) return switch (name) {
             case "NoSuchFileException" -> "there is no file ";
             case "AccessDeniedException" -> "no permission for ";
@@ -5206,9 +5198,8 @@ final class Text {
 
     /** Groovy's distance: 10 for a letter too many, missing or wrong, 5 for two swapped. */
     static String didYouMean(String word, Collection<String> known) {
-        int most = word.isEmpty() ? 0 : 10 * Math.max(1, word.length() / 3);
-        return known.stream()
-            .filter(name -> !name.isEmpty() && MethodRankHelper.delDistance(word, name) <= most)
+        int most = 10 * Math.max(1, word.length() / 3);
+        return known.stream().filter(name -> MethodRankHelper.delDistance(word, name) <= most)
             .min(Comparator.comparingInt(name -> MethodRankHelper.delDistance(word, name)))
             .map(similar -> "; did you mean '" + similar + "'?").orElse("");
     }
