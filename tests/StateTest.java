@@ -49,7 +49,7 @@ class StateTest {
         entry("other format", "its format is 99, not 2"),
         entry("no folder", "watchdog: cannot use the state folder %s (%s), so restart limits may not "
             + "hold, passes may overlap and messages may be repeated; make it writable or use --state DIR\n"),
-        entry("read-only", "FileSystem %s: Read-only file system"),
+        entry("read-only", "%s: Read-only file system"),
         entry("other owner", "%s belongs to user nobody, who could change it; fix it with: chown 0 '%1$s'"),
         entry("open folder", "other users can change %s; fix it with: chmod go-w '%1$s'"),
         entry("too long", "it is too long"),
