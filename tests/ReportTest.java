@@ -100,6 +100,20 @@ class ReportTest {
         assertBanner("watchdog is not running");
     }
 
+    /** It is neither paused nor known to be healthy. */
+    @Test void aResumedWatchIsNotCheckedYet() throws Exception {
+        for (String watch : List.of("plex", "disk")) home.watchdog("pause", watch);
+        pass();
+        for (String watch : List.of("plex", "disk")) home.watchdog("resume", watch);
+        assertBanner("plex and disk are not checked yet");
+        assertTrue(texts(page(), "p").contains("not checked yet"));
+        home.watchdog("pause", "disk");
+        pass();
+        assertBanner("disk is paused");
+        home.watchdog("resume", "disk");
+        assertBanner("plex is healthy");
+    }
+
     @Test void aPausedWatchShowsUntilWhen() throws Exception {
         pass();
         home.watchdog("pause", "plex");

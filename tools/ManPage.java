@@ -49,11 +49,7 @@ final class ManPage {
         line("One call is one such pass; cron, systemd or launchd calls it every few minutes.");
         line("To see all words of the rules, run: watchdog help rules");
         section("OPTIONS");
-        arguments(watchdog);
-        List<String> own = watchdog.options().stream()
-            .filter(option -> option.scopeType() == ScopeType.LOCAL)
-            .map(OptionSpec::longestName).toList();
-        line(".PP\n" + escape("All commands have these options, except " + Text.list(own) + "."));
+        options();
         section("COMMANDS");
         commands.forEach(this::command);
         section("EXIT STATUS");
@@ -103,6 +99,14 @@ final class ManPage {
     private static String label(PositionalParamSpec argument) {
         String label = italic(argument.paramLabel()) + (argument.arity().max() > 1 ? "..." : "");
         return argument.arity().min() > 0 ? label : "[" + label + "]";
+    }
+
+    private void options() {
+        arguments(watchdog);
+        List<String> own = watchdog.options().stream()
+            .filter(option -> option.scopeType() == ScopeType.LOCAL)
+            .map(OptionSpec::longestName).toList();
+        line(".PP\n" + escape("All commands have these options, except " + Text.list(own) + "."));
     }
 
     private void command(CommandSpec command) {

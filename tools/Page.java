@@ -99,12 +99,17 @@ final class Page {
     /** The gravest state; what an old page says is not known to be true. */
     private String mood() {
         if (lastPass == null || work.store().isLate()) return "new";
-        return Stream.of("unhealthy", "inconclusive", "paused")
-            .filter(state -> !in(state).isEmpty()).findFirst().orElse("healthy");
+        return Stream.of("unhealthy", "inconclusive", "paused", "healthy")
+            .filter(state -> !in(state).isEmpty()).findFirst().orElse("new");
     }
 
     private List<WatchStatus> in(String state) {
-        return watches.stream().filter(watch -> watch.state().equals(state)).toList();
+        return watches.stream().filter(watch -> state(watch).equals(state)).toList();
+    }
+
+    /** Between the end of a pause and the next pass a watch is like a new one. */
+    private static String state(WatchStatus watch) {
+        return watch.state().equals("resumed") ? "new" : watch.state();
     }
 
     private String summary() {
@@ -164,8 +169,8 @@ final class Page {
             <div class="grid">%s%s<dl class="uptime" aria-label="Uptime">%s</dl>
             <dl class="facts">%s%s%s</dl></div>
             </article>
-            """.formatted(text(watch.name()), watch.state(), ReportStyle.sign(watch.state()),
-                is("", watch.state()).strip(), since(watch), reason, hours(spans), days(spans),
+            """.formatted(text(watch.name()), state(watch), ReportStyle.sign(state(watch)),
+                is("", state(watch)).strip(), since(watch), reason, hours(spans), days(spans),
                 uptimes, latency(watch.name()), certificate(watch.name()),
                 restart(watch.lastRestart()));
     }

@@ -182,8 +182,9 @@ record Units(Job job, Map<Path, String> files, String load, String unload, Strin
         // For some seconds after bootout, bootstrap fails with "5: Input/output error".
         String load = unload + " 2>/dev/null; for pause in 0 1 2 4 8; do sleep $pause; launchctl"
             + " bootstrap gui/$(id -u) ~/Library/LaunchAgents/" + label + ".plist && break; done";
-        return new Units(job, Map.of(file, plist), load, unload, "launchd runs this only while you are logged in; to run it always, use --as cron, and"
-            + " give your terminal Full Disk Access");
+        return new Units(job, Map.of(file, plist), load, unload, "launchd runs this only while you"
+            + " are logged in; to run it always, use --as cron, and give your terminal Full Disk"
+            + " Access");
     }
 
     @Override public List<String> places() {
