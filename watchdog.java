@@ -3309,7 +3309,7 @@ interface Language extends Model {
         public Remedy restart(
                 @DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST)
                 Closure<?> steps) {
-            return new Remedy(null, loader.steps(steps));
+            return loader.remedy(steps);
         }
     }
 
@@ -3332,7 +3332,11 @@ interface Language extends Model {
         /** Custom Groovy code as a hook: `notify { event -> … }`. */
         public void notifyWord(@ClosureParams(value = SimpleType.class, options = "Model$Event")
                 Closure<?> block, @Named List<?> on, @Named Hook orElse) {
-            notifyWord(loader.blockHook(block), on, orElse);
+            Closure<?> kept = Blocks.keepValues(block);
+            notifyWord(loader.hook("closure", "" + loader.blockHooks++, (notifier, event) -> {
+                kept.call(event);
+                return DeliveryResult.ACCEPTED;
+            }), on, orElse);
         }
         /** A value from the environment, or else from the secrets file; it is never printed. */
         public String secret(String name) {
@@ -3507,7 +3511,7 @@ interface Language extends Model {
          *  of conditions: this remedy is only for that cause, and comes before those without. */
         public void restart(@DelegatesTo(value = RemedySpec.class, strategy = DELEGATE_FIRST)
                 Closure<?> steps, @Named Expectation when) {
-            restart(new Remedy(null, loader.steps(steps)), when);
+            restart(loader.remedy(steps), when);
         }
         /** A remedy that was made at the top of the file. */
         public void restart(Remedy remedy, @Named Expectation when) {
@@ -3810,7 +3814,7 @@ final class RulesLoader {
     private final Map<String, Watch> watches = new LinkedHashMap<>();
     private final Map<String, Model.Hook> hooks = new LinkedHashMap<>();
     private final List<String> warnings = new ArrayList<>();
-    private int blockHooks;
+    int blockHooks;
     boolean loaded; // true in blocks that run later, such as those of conditions
 
     private RulesLoader(Path file, String text, Environment env, Secrets secrets) {
@@ -3911,10 +3915,10 @@ final class RulesLoader {
             "the name of a watch above this one" + Text.didYouMean(watch, watches.keySet()));
     }
 
-    List<Step> steps(Closure<?> block) {
+    Model.Remedy remedy(Closure<?> block) {
         Language.RemedySpec spec = new Language.RemedySpec();
         valid(() -> Blocks.run(block, spec), spec);
-        return List.copyOf(spec.steps);
+        return new Model.Remedy(null, List.copyOf(spec.steps));
     }
 
     /** The value, or a mistake and {@code instead}, so that later mistakes are found too. */
@@ -3948,14 +3952,6 @@ final class RulesLoader {
             warn(e.getMessage());
         }
         return pem;
-    }
-
-    Model.Hook blockHook(Closure<?> block) {
-        Closure<?> kept = Blocks.keepValues(block);
-        return hook("closure", "" + blockHooks++, (notifier, event) -> {
-            kept.call(event);
-            return DeliveryResult.ACCEPTED;
-        });
     }
 
     /** The same settings make the same hook, also in the next pass; null: a secret is missing. */
@@ -4296,8 +4292,9 @@ final class MissingSecretException extends IllegalStateException {
     static String in(String text) {
         List<String> names = MARKER.matcher(text).results().map(found -> found.group(1)).distinct()
             .toList();
-        return names.isEmpty() ? null : names.size() == 1 ? "the secret " + names.get(0)
-            + " is missing" : "the secrets " + Text.list(names) + " are missing";
+        if (names.isEmpty()) return null;
+        return names.size() == 1 ? "the secret " + names.get(0) + " is missing"
+            : "the secrets " + Text.list(names) + " are missing";
     }
 
     static void check(String text) {
@@ -4629,6 +4626,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     static final Map<String, Long> UNITS = Map.of("milliseconds", 1_000_000L,
         "seconds", 1_000_000_000L, "minutes", 60_000_000_000L, "hours", 3_600_000_000_000L,
         "days", 86_400_000_000_000L);
+    private static final String NO_STEP =
+        " is not a step; write run '…' for a command, or call { … } for custom Groovy";
     private final SourceUnit source;
     private final ClassNode type;
     private final Mistakes mistakes;
@@ -4661,7 +4660,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         List<String> labels = statement.getStatementLabels(); // of `url: 'x'`, which does nothing
         if (labels != null) mistake(statement, block.mistake(labels.get(0)));
         else if (block == Block.restart && word(line) == null && !loopsOrCounts(line))
-            mistake(line, "this line is not a step; for custom Groovy write call { … }");
+            mistake(line, "this line" + NO_STEP);
         super.visitExpressionStatement(statement);
     }
 
@@ -4775,8 +4774,9 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
             if (type.getDeclaredMethods(word).isEmpty()) checkUnknown(call, word, arguments);
             return;
         }
-        if (call == line && !inFunction && block.losesValue(word)) mistake(call, "'" + word
-            + "' alone does nothing; use its value, for example: notify pushover(…)");
+        if (call == line && !inFunction && block.losesValue(word))
+            mistake(call, "'" + word + "'" + (block == Block.restart ? NO_STEP
+                : " alone does nothing; use its value, for example: notify pushover(…)"));
         if (Set.of("watch", "healthy", "restart").contains(word))
             nameBlocks(arguments, Block.valueOf(word));
         if (word.equals("call")) nameBlocks(arguments, Block.file);

@@ -118,6 +118,9 @@ class RulesTest {
             + 1); }
     }
 
+    private static final String NO_STEP =
+        " is not a step; write run '…' for a command, or call { … } for custom Groovy";
+
     private static final List<Wrong> MISSPELT = List.of(
         new Wrong("top", "|wach('x') { url 'http://x/' }",
             "no such word 'wach' in the file; did you mean 'watch'?"),
@@ -212,14 +215,14 @@ class RulesTest {
         new Wrong("restart", "|start 'x', log: 7",
             "'start' is not used like this; write: start 'command', log: 'log'"),
         new Wrong("restart", "|pause 3", "'pause' is not used like this; write: pause 10.seconds"),
-        new Wrong("restart", "|status == 200", "this line is not a step; for custom Groovy write call { … }"),
+        new Wrong("restart", "|status == 200", "this line" + NO_STEP),
         new Wrong("restart", "|url 'http://x/'", "'url' belongs in watch { }, not in restart { }"),
         new Wrong("restart", "|notify slack(url: 'http://x/')",
             "'notify' belongs in watch { }, not in restart { }"),
         new Wrong("restart", "[1, 2].each { |sotp 'x' }",
             "no such word 'sotp' in restart { }; did you mean 'stop'?"),
-        new Wrong("restart", "|body.trim()", "this line is not a step; for custom Groovy write call { … }"),
-        new Wrong("restart", "|'x'.trim()", "this line is not a step; for custom Groovy write call { … }"),
+        new Wrong("restart", "|body.trim()", "this line" + NO_STEP),
+        new Wrong("restart", "|'x'.trim()", "this line" + NO_STEP),
         new Wrong("restart", "|println 'x'",
             "no such word 'println' in restart { }; write: call { println '…' }"),
         new Wrong("restart", "|sleep 3", "no such word 'sleep' in restart { }; write: pause 3.seconds"),
@@ -228,8 +231,8 @@ class RulesTest {
         new Wrong("restart", "|exec 'x'",
             "no such word 'exec' in restart { }; write: run '…', or sh '…' for a shell"),
         new Wrong("restart", "|restart 'x'", "'restart' belongs in watch { }, not in restart { }"),
-        new Wrong("restart", "|secret 'X'",
-            "'secret' alone does nothing; use its value, for example: notify pushover(…)"),
+        new Wrong("restart", "|secret 'X'", "'secret'" + NO_STEP),
+        new Wrong("restart", "|command './fix.sh'", "'command'" + NO_STEP),
         new Wrong("healthy", "|command 'x'",
             "this is always true; write a comparison, for example status == 200"),
         new Wrong("restart", "call { |stop 'x' }", "'stop' belongs in restart { }, not in the file"),
