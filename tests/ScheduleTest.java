@@ -114,7 +114,7 @@ class ScheduleTest {
     }
 
     /** After an update, --install without options changes nothing that a person has chosen. */
-    @Test void theIntervalAndThePageOfTheLastInstallAreKept() throws IOException {
+    @Test void theKindTheIntervalAndThePageOfTheLastInstallAreKept() throws Exception {
         home.file("rules.groovy", "watch('it') { command 'true' }")
             .watchdog("--rules", "rules.groovy").exits(0);
         Files.writeString(home.state().resolve("schedule"), "600");
@@ -122,6 +122,10 @@ class ScheduleTest {
         home.watchdog("schedule", "--rules", "rules.groovy")
             .says("*/10 * * * * ").says("--page /srv/www/i.html ");
         home.watchdog("schedule", "--rules", "rules.groovy", "--every", "5m").says("*/5 * * * * ");
+        Units.systemd(job(TEN)).install();
+        home.watchdog("schedule", "--rules", "rules.groovy").says("OnCalendar=*:0/10")
+            .errs("in place of the present schedule");
+        home.watchdog("schedule", "--rules", "rules.groovy", "--as", "cron").says("*/10 * * * * ");
     }
 
     @Test void aSchedulerThatIsNotHereIsAMistake() throws IOException {

@@ -223,7 +223,7 @@ record Units(Job job, Map<Path, String> files, String load, String unload, Strin
         }
     }
 
-    /** It need not be loaded any more. */
+    /** If the unit is not loaded, unloading fails, which does no harm. */
     @Override public void remove() throws IOException {
         job.run("sh", "-c", unload);
         for (Path file : files.keySet()) Files.deleteIfExists(file);

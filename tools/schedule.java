@@ -41,7 +41,7 @@ public final class schedule extends HomeRulesCommand {
         + " for example 10m or 1h; default: as it is installed, or else 5m.")
     Duration every;
     @Option(names = "--as", paramLabel = "KIND", description = "cron, systemd or launchd; default:"
-        + " launchd on macOS; elsewhere cron if it is installed, or else systemd.")
+        + " as it is installed, or else launchd on macOS, cron elsewhere, or systemd without cron.")
     Kind as;
     @Option(names = "--page", paramLabel = "FILE",
         description = "After each pass write the page of `watchdog report` to this file.")
@@ -84,8 +84,9 @@ public final class schedule extends HomeRulesCommand {
             missing -> "");
     }
 
-    private Kind kind() {
+    private Kind kind() throws IOException {
         if (as != null) return as;
+        for (Kind kind : Kind.values()) if (all.get(kind.ordinal()).isInstalled()) return kind;
         if (System.getProperty("os.name").startsWith("Mac")) return Kind.launchd;
         return job.finds(Kind.cron.program) ? Kind.cron : Kind.systemd;
     }
