@@ -681,11 +681,7 @@ final class Context {
     CommandRunner runner(Rules rules, String path) {
         Map<String, String> variables = secrets.environmentOfCommands();
         variables.put("PATH", String.join(":", rules.path()) + ":" + path);
-        // With less than 1 MiB free the output of a command could not be kept.
-        boolean full = readOnly || folder.toFile().getUsableSpace() < 1 << 20;
-        Path temp = !full ? folder : SecureFiles.orElse(() ->
-            SecureFiles.trusted(Path.of(System.getProperty("java.io.tmpdir"))), e -> folder);
-        return new CommandRunner(rulesFile.getParent(), folder, temp, variables,
+        return new CommandRunner(rulesFile.getParent(), folder, variables,
             Deadline.in(rules.deadline()));
     }
 
@@ -2009,9 +2005,8 @@ record CommandResult(int exit, String output) {
     }
 }
 
-/** Runs commands in the rules' folder; {@code temp}: where their output is kept meanwhile. */
-record CommandRunner(Path folder, Path state, Path temp, Map<String, String> env,
-                     Deadline deadline) {
+/** Runs commands in the rules' folder. */
+record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline deadline) {
     static final File NO_LOG = new File("/dev/null");
     static final String CRON_PATH = "/usr/bin:/bin", OUTPUT = ".log";
     /** Part of a record, because pids and start times begin anew with each boot. */
@@ -2021,8 +2016,8 @@ record CommandRunner(Path folder, Path state, Path temp, Map<String, String> env
 
     /** Programs are found in the folders of PATH, and then in the usual ones. */
     CommandRunner {
-        String all = env.get("PATH") + ":/usr/local/bin:/opt/homebrew/bin:/usr/sbin:/sbin:"
-            + env.getOrDefault("HOME", "") + "/.local/bin";
+        String all = env.getOrDefault("PATH", CRON_PATH) + ":/usr/local/bin:/opt/homebrew/bin:"
+            + "/usr/sbin:/sbin:" + env.getOrDefault("HOME", "") + "/.local/bin";
         env = new HashMap<>(env);
         env.put("PATH", Stream.of(all.split(":")).filter(place -> !place.isEmpty()).distinct()
             .collect(Collectors.joining(":")));
@@ -2031,13 +2026,19 @@ record CommandRunner(Path folder, Path state, Path temp, Map<String, String> env
     /** Its output goes to a file: a daemon that it leaves behind would keep a pipe open. */
     CommandResult run(List<String> words, Duration timeout, Map<String, String> extraEnv) {
         File output = SecureFiles.orElse(() ->
-            Files.createTempFile(temp, "run-", ".tmp").toFile(), full -> NO_LOG);
+            Files.createTempFile(temp(), "run-", ".tmp").toFile(), full -> NO_LOG);
         try {
             RunningCommand running = launch(words, extraEnv, output);
             return DaemonThreads.onSignal(running::kill, () -> waitFor(running, timeout));
         } finally {
             if (!output.equals(NO_LOG)) output.delete();
         }
+    }
+
+    /** With less than 1 MiB free in the state folder the output could not be kept there. */
+    private Path temp() throws IOException {
+        boolean usable = Files.isWritable(state) && state.toFile().getUsableSpace() >= 1 << 20;
+        return usable ? state : SecureFiles.trusted(Path.of(System.getProperty("java.io.tmpdir")));
     }
 
     private CommandResult waitFor(RunningCommand running, Duration timeout) {
@@ -2646,7 +2647,7 @@ record CommandSender(List<String> words) implements Sender {
             "WATCHDOG_TITLE", event.title(), "WATCHDOG_TEXT", Text.cut(event.text(), 8000),
             "WATCHDOG_AT", event.at().toString(), "WATCHDOG_SINCE", event.since().toString()));
         return result.exit() == 0 ? DeliveryResult.ACCEPTED
-            : DeliveryResult.failed("exit code " + result.exit() + Text.lastWords(result.output()));
+            : DeliveryResult.failed(result.failure());
     }
 }
 

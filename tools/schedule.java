@@ -205,7 +205,7 @@ record Job(String id, Path home, Path config, Path folder, Path command, List<St
         return new Job(folder.getFileName().toString().replaceAll("[^\\w.-]", "_"), home,
             context.env.folder("XDG_CONFIG_HOME", ".config"), folder,
             home.resolve(".local/bin/watchdog"), arguments, page, every,
-            new CommandRunner(home, folder, folder, env, Deadline.in(Duration.ofMinutes(5))));
+            new CommandRunner(home, folder, env, Deadline.in(Duration.ofMinutes(5))));
     }
 
     String user() { return System.getProperty("user.name"); }
