@@ -1974,13 +1974,11 @@ final class RestartRun {
 
 /** A process, and its output: a file from {@code begin} on. */
 record RunningCommand(List<String> words, File file, long begin, Process process) {
-    private static final int MAX_KEPT = 16 << 10;
-
     /** At most the last 16 KiB. */
     String output() {
         try (var in = new FileInputStream(file)) {
-            in.skip(Math.max(begin, file.length() - MAX_KEPT));
-            return new String(in.readNBytes(MAX_KEPT), StandardCharsets.UTF_8);
+            in.skip(Math.max(begin, file.length() - CommandRunner.MAX_KEPT));
+            return new String(in.readNBytes(CommandRunner.MAX_KEPT), StandardCharsets.UTF_8);
         } catch (IOException unreadable) {
             return "";
         }
@@ -2012,7 +2010,7 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
     /** Part of a record, because pids and start times begin anew with each boot. */
     private static final String BOOT = Text.hash(SecureFiles.orElse(() ->
         Files.readString(Path.of("/proc/sys/kernel/random/boot_id")), noProc -> ""));
-    private static final int MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20;
+    static final int MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20, MAX_KEPT = 16 << 10;
 
     /** Programs are found in the folders of PATH, and then in the usual ones. */
     CommandRunner {
