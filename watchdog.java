@@ -2008,8 +2008,7 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
     static final File NO_LOG = new File("/dev/null");
     static final String CRON_PATH = "/usr/bin:/bin", OUTPUT = ".log";
     /** Part of a record, because pids and start times begin anew with each boot. */
-    private static final String BOOT = Text.hash(SecureFiles.orElse(() ->
-        Files.readString(Path.of("/proc/sys/kernel/random/boot_id")), noProc -> ""));
+    private static final String BOOT = Text.hash(ProcessStat.proc("sys/kernel/random/boot_id"));
     static final int MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20, MAX_KEPT = 16 << 10;
 
     /** Programs are found in the folders of PATH, and then in the usual ones. */
@@ -2058,9 +2057,9 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
         // A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept.
         if (file.length() > MAX_LOG) file.renameTo(new File(file + ".old"));
         RunningCommand started = launch(words, Map.of(), writable(file, true));
-        ProcessHandle process = started.process().toHandle();
+        Process process = started.process();
         SecureFiles.orElse(() -> SecureFiles.write(record, process.pid() + " " + BOOT + " "
-            + ProcessStat.of(process).start()), e -> null); // a full disk
+            + ProcessStat.of(process.toHandle()).start()), e -> null); // a full disk
         Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
         if (started.failure() != null) throw new StepFailedException(started.failure());
         return started;
@@ -2161,17 +2160,16 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
 /** What the system tells of a process. A clock that is set does not change its start. */
 record ProcessStat(boolean ended, long session, String start) {
     static ProcessStat of(ProcessHandle process) {
-        String stat = text(process, "stat");
+        String stat = proc(process.pid() + "/stat");
         if (stat.isEmpty()) return new ProcessStat(process.info().command().isEmpty(), 0,
             "" + process.info().startInstant()); // no /proc, or it has ended
         String[] fields = stat.substring(stat.lastIndexOf(')') + 2).split(" ");
         return new ProcessStat(fields[0].equals("Z"), Long.parseLong(fields[3]), fields[19]);
     }
 
-    /** Of a file in /proc; empty where there is none. */
-    static String text(ProcessHandle process, String file) {
-        return SecureFiles.orElse(() ->
-            SecureFiles.read(Path.of("/proc/" + process.pid(), file), 4 << 20), e -> "");
+    /** The text of a file in /proc; empty where there is none. */
+    static String proc(String file) {
+        return SecureFiles.orElse(() -> SecureFiles.read(Path.of("/proc", file), 4 << 20), e -> "");
     }
 }
 
@@ -2271,7 +2269,7 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
     /** Not those of containers. A server and its workers, which may run the same, count once. */
     private List<ProcessHandle> find() {
         return roots(running(process -> runsCommand(process) && !ProcessStat
-            .text(process, "status").matches("(?s).*\nNSpid:\t\\d+\t.*")));
+            .proc(process.pid() + "/status").matches("(?s).*\nNSpid:\t\\d+\t.*")));
     }
 
     private static List<ProcessHandle> roots(List<ProcessHandle> processes) {
@@ -2280,7 +2278,7 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
     }
 
     private boolean runsCommand(ProcessHandle process) {
-        String shown = ProcessStat.text(process, "cmdline"); // Java omits arguments beyond 4 KiB
+        String shown = ProcessStat.proc(process.pid() + "/cmdline"); // Java cuts it at 4 KiB
         ProcessHandle.Info info = process.info();
         List<String> line = new ArrayList<>(List.of(shown.split("\0", -1)));
         if (shown.isEmpty()) line.addAll(List.of(info.arguments().orElse(new String[0])));
@@ -2999,7 +2997,7 @@ final class SecureFiles {
 
     /** Java's UnixSystem takes a user without a name for root. */
     private static int uid() {
-        String status = orElse(() -> Files.readString(Path.of("/proc/self/status")), noProc -> "");
+        String status = ProcessStat.proc("self/status");
         Matcher uid = Pattern.compile("Uid:\\s+\\d+\\s+(\\d+)").matcher(status);
         return uid.find() ? Integer.parseInt(uid.group(1)) : (int) new UnixSystem().getUid();
     }
