@@ -2381,8 +2381,7 @@ final class DaemonThreads {
 
 // === 8. Notifications ==========================================================================
 // A message is saved together with the state that caused it, and stays in the outbox until its hook
-// has accepted or rejected it, or it is a day old and its incident is over: a crash can repeat a
-// message, but never lose it.
+// has accepted or rejected it: a crash can repeat a message, but never lose it.
 
 /** A message for one hook, to be sent by passes that start at {@code notBefore} or later. */
 record OutboxEntry(Model.Event event, String hook, Instant notBefore) {
@@ -2403,7 +2402,7 @@ record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
 
 /** Delivers messages, each hook in its own thread: no hook delays a restart or another hook. */
 final class Notifier {
-    static final Duration TIMEOUT = Duration.ofSeconds(10), EXPIRY = Duration.ofHours(24);
+    static final Duration TIMEOUT = Duration.ofSeconds(10);
     private final Context context;
     private final StateStore store;
     final Checker checker;
@@ -2473,17 +2472,14 @@ final class Notifier {
 
     /** True after a failure in this pass, and while the service asked for a pause. */
     private boolean isDeferred(OutboxEntry entry) {
-        long millis = started.until(entry.notBefore(), ChronoUnit.MILLIS);
-        return millis > 0 && millis < 2 * EXPIRY.toMillis(); // longer if the clock was set back
+        Duration left = Duration.between(started, entry.notBefore());
+        return !left.isNegative() && !left.isZero() && left.toDays() < 2; // else the clock was set
     }
 
-    /**
-     * A message that the hook has rejected waits for the fallback alone. Once its incident is over,
-     * a message ends when it is a day old.
-     */
+    /** A message that the hook has rejected waits for the fallback alone. */
     private void deliver(Model.Hook hook, List<OutboxEntry> entries) {
         Instant now = context.env.now();
-        List<Model.Event> events = entries.stream().map(OutboxEntry::event).distinct().toList();
+        var events = MessageText.current(entries.stream().map(OutboxEntry::event).toList());
         Model.Event event = MessageText.merged(events, now);
         Model.Hook fallback = hook.orElse();
         DeliveryResult first = attempt(hook, event);
@@ -2494,7 +2490,6 @@ final class Notifier {
         String next = (rejected ? fallback : hook).id();
         Duration wait = (rejected ? last : first).retryAfter();
         List<OutboxEntry> kept = last.accepted() || wait == null ? List.of() : events.stream()
-            .filter(each -> store.isOpen(each) || each.at().isAfter(now.minus(EXPIRY)))
             .map(each -> new OutboxEntry(each, next, now.plus(wait))).toList();
         store.replace(entries, kept);
 
@@ -2600,25 +2595,31 @@ final class MessageText {
         return r.decision.why().isEmpty() ? "" : "No restart now: " + r.decision.why() + ". ";
     }
 
-    /** All messages that wait for one hook, as one: what is still open first. Of an incident that
-     *  has ended only its last end is reported, and what came after that. */
-    static Model.Event merged(List<Model.Event> waiting, Instant now) {
-        Map<String, Model.Event> latest = new LinkedHashMap<>(), ends = new HashMap<>();
+    /** Of an incident that has ended only its end is reported, and what came after that. */
+    static List<Model.Event> current(List<Model.Event> waiting) {
+        Set<Model.Event> current = new LinkedHashSet<>();
         for (Model.Event event : waiting) {
-            latest.put(event.watch(), event);
-            if (ENDS.contains(event.kind())) ends.put(event.incident(), event);
+            if (ENDS.contains(event.kind()))
+                current.removeIf(earlier -> earlier.incident().equals(event.incident()));
+            current.add(event);
         }
-        List<Model.Event> events = waiting.stream().filter(event -> waiting.indexOf(event)
-                >= waiting.indexOf(ends.getOrDefault(event.incident(), event)))
+        return List.copyOf(current);
+    }
+
+    /** All messages that wait for one hook, as one: what is still open first. */
+    static Model.Event merged(List<Model.Event> waiting, Instant now) {
+        List<Model.Event> events = waiting.stream()
             .sorted(Comparator.comparing(event -> ENDS.contains(event.kind()))).toList();
+        Map<String, Model.Event> latest = new LinkedHashMap<>();
+        for (Model.Event event : waiting) latest.put(event.watch(), event);
         Map<String, List<Model.Event>> same = events.stream().collect(Collectors.groupingBy(
             event -> event.at() + event.text(), LinkedHashMap::new, Collectors.toList()));
 
         boolean late = waiting.get(0).at().isBefore(now.minus(Duration.ofMinutes(10)));
-        boolean titled = same.size() > 1 || events.size() > MAX_TITLES;
         String text = same.values().stream()
             .map(group -> (late ? "At " + Text.at(group.get(0).at()) + ": " : "")
-                + (titled ? titles(group, group.size()) + ". " : "") + group.get(0).text())
+                + (events.size() > 1 ? titles(group, group.size()) + ". " : "")
+                + group.get(0).text())
             .collect(Collectors.joining("\n"));
         List<Model.Event> news = events.stream().filter(latest.values()::contains).toList();
         Model.Event first = events.get(0);
@@ -2678,10 +2679,8 @@ final class StateStore {
         this.secrets = secrets;
         try {
             if (Files.exists(file)) read();
-        } catch (IOException e) {
-            damage = Text.thrown(e);
-        } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
-            damage = DAMAGED;
+        } catch (IOException | RuntimeException | StackOverflowError | OutOfMemoryError e) {
+            damage = e instanceof IOException unreadable ? Text.thrown(unreadable) : DAMAGED;
         }
         if (damage != null) quarantine();
     }
@@ -2726,12 +2725,6 @@ final class StateStore {
     }
     synchronized void put(Watch watch, WatchState state) {
         states.put(watch.name(), state.withProbe(watch.probe().inWords()));
-    }
-
-    /** Whether the incident of a message is still open: such a message does not expire. */
-    synchronized boolean isOpen(Model.Event event) {
-        WatchState state = states.getOrDefault(event.watch(), WatchState.NEW);
-        return state.incident() != null && state.incident().since().equals(event.since());
     }
 
     synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
@@ -2853,12 +2846,18 @@ final class StateStore {
     Collection<LogEntry> log() {
         Map<String, LogEntry> log = new LinkedHashMap<>();
         for (Model.Event event : read(Model.Event.class, "incidents")) {
-            Incident open = isOpen(event) ? states.get(event.watch()).incident() : null;
+            Incident open = openIncident(event);
             log.computeIfAbsent(event.incident(), incident -> new LogEntry(
                 open != null && !open.isHealthy(), open == null ? null : open.healthySince(),
                 new ArrayList<>())).messages().add(event);
         }
         return log.values();
+    }
+
+    /** null: it is over. */
+    private Incident openIncident(Model.Event event) {
+        Incident open = states.getOrDefault(event.watch(), WatchState.NEW).incident();
+        return open != null && open.since().equals(event.since()) ? open : null;
     }
 
     /** The interval of the schedule; whoever installs that writes it, in seconds. null: unknown. */

@@ -63,7 +63,6 @@ class NotifyTest {
         entry("orElse", "watchdog: %s: not accepted: %s; webhook accepted it instead\n"),
         entry("both fail", "watchdog: webhook: not accepted: %s; webhook: not accepted: %s; watchdog will "
             + "%s it again\n"),
-        entry("too old", "watchdog: webhook: not accepted: 503; watchdog will not send it again\n"),
         entry("hangs", "Restarting it: run 'tests/heal'.\"' did not end within 10 s and was killed; "
             + "watchdog will send it again\n"),
         entry("busy", "watchdog: closure: not answered yet; watchdog will send it again\n"),
@@ -648,17 +647,25 @@ class NotifyTest {
         assertTrue(text.startsWith(sentence("late", "plex is down. ")), text);
     }
 
-    @Test void aMessageOfAClosedIncidentIsDroppedAfterADayAndThatIsReported() {
+    /** Of each incident that is over one message waits, however long the hook is away. */
+    @Test void aMessageOfAClosedIncidentWaitsUntilItsHookAcceptsIt() {
         answer("/hook", 503, "");
         watched("notify webhook('@/hook')", "");
-        pass();
-        plex.start();
-        pass();
-        clock.add(Duration.ofMinutes(10));
-        pass();
-        clock.add(Duration.ofHours(25));
-        assertEquals(sentence("too old"), pass().err());
+        for (int day = 0; day < 3; day++) {
+            plex.stop();
+            pass();
+            plex.start();
+            pass();
+            clock.add(Duration.ofDays(1));
+            assertEquals(sentence("waits", "webhook", "503"), pass().err());
+        }
+        assertEquals(3, home.watchdog("status").out().lines().filter(line ->
+            line.endsWith(": plex is healthy again")).count());
+        inbox.answers.clear();
         assertEquals("", pass().err());
+        String text = json(last("/hook")).get("text").toString();
+        assertEquals(3, text.lines().filter(line -> line.contains("plex is healthy again. ")).count(), text);
+        assertEquals("", home.watchdog("--quiet").err());
     }
 
     @Test void aMessageMadeWhileTheClockWasWrongIsSentOnceItIsRight() {
