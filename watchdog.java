@@ -2051,8 +2051,8 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
 
     /** Without pipes to us, so that it survives this pass and cron's job. */
     RunningCommand start(Watch watch, List<String> words, String log) {
-        Path record = started().resolve(recordName(watch, words));
-        SecureFiles.orElse(() -> SecureFiles.folder(started()), e -> null);
+        Path record = state.resolve("started").resolve(recordName(watch, words));
+        SecureFiles.orElse(() -> SecureFiles.folder(record.getParent()), e -> null);
         File file = log != null ? folder.resolve(log).toFile() : new File(record + OUTPUT);
         // A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept.
         if (file.length() > MAX_LOG) file.renameTo(new File(file + ".old"));
@@ -2073,10 +2073,8 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
         }, e -> NO_LOG);
     }
 
-    private Path started() { return state.resolve("started"); }
-
     private List<File> startedFiles(Predicate<String> name) {
-        File[] files = started().toFile().listFiles((folder, file) -> name.test(file));
+        File[] files = state.resolve("started").toFile().listFiles((dir, file) -> name.test(file));
         return files == null ? List.of() : List.of(files);
     }
 
@@ -2305,8 +2303,9 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
 
     /** One file may be many programs, as busybox is: the link by which it runs says which. */
     private boolean isProgram(String shown, String file) {
-        return Stream.of(shown, file).anyMatch(path -> files.contains(path)
-            || Text.fileName(path).equals(words.get(0))) && Stream.of(shown, file)
+        Predicate<String> known =
+            path -> files.contains(path) || Text.fileName(path).equals(words.get(0));
+        return known.test(shown) || known.test(file) && Stream.of(shown, file)
             .anyMatch(path -> Text.fileName(path).startsWith(Text.program(words)));
     }
 }

@@ -206,6 +206,18 @@ class RestartTest {
         assertTrue(other.isAlive() && nameless.isAlive());
     }
 
+    /** As mysqld is a link to mariadbd, and runs under that name. */
+    @Test
+    void aProgramIsFoundByTheFileThatItsNameLeadsTo() throws Exception {
+        Path file = Files.copy(Path.of("/usr/bin/perl"), folder.resolve("new-name"));
+        Files.createSymbolicLink(folder.resolve("old-name"), file);
+        Process wanted = start(file.toString(), "-e", "sleep 300");
+        Wait.until("its exec", () -> wanted.info().command().filter(file.toString()::equals).isPresent());
+        assertHealed(sentence("stopped", "old-name", wanted.pid()), pass("""
+            stop "$folder/old-name -e 'sleep 300'"
+            sh 'touch healed'"""));
+    }
+
     @Test
     void otherArgumentsAreAnotherProcess() throws Exception {
         long pid = running("plex.pl", DAEMON, "tunnel", "list");
