@@ -41,7 +41,6 @@ import java.lang.reflect.Method;
 import java.lang.reflect.ParameterizedType;
 import java.lang.reflect.RecordComponent;
 import java.lang.reflect.Type;
-import java.lang.reflect.UndeclaredThrowableException;
 import java.math.BigDecimal;
 import java.net.*;
 import java.nio.ByteBuffer;
@@ -5146,8 +5145,6 @@ final class Text {
     static String thrown(Throwable thrown) {
         String name = thrown.getClass().getSimpleName();
         String message = plain(thrown.getMessage(), 400);
-        if (thrown instanceof UndeclaredThrowableException && thrown.getCause() != null)
-            return thrown(thrown.getCause());
         if (thrown instanceof NullPointerException) return "a value here is null";
         if (message.isEmpty()) return name;
         if (thrown instanceof FileSystemException) return switch (name) {
