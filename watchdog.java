@@ -103,7 +103,7 @@ interface Model {
     }
 
     /** Why there is no response, for `restart(when: { error == refused })`. */
-    enum Failure { none, refused, unknownHost, unreachable, timeout, tls, reset, closed }
+    enum Failure { none, refused, unknownHost, unreachable, denied, timeout, tls, reset, closed }
 
     /** A message, as blocks and webhooks of the rules get it. */
     record Event(EventKind kind, String watch, String title, String text, Instant at,
@@ -1460,7 +1460,8 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
         if (response.failure() != Model.Failure.none) {
             boolean certificate = response.failure() == Model.Failure.tls
                 && response.failureText().contains("certificate");
-            return new FailedCondition(response.failureText(), null, certificate, false);
+            return new FailedCondition(response.failureText(), null, certificate,
+                response.failure() == Model.Failure.denied);
         }
         if (watch.healthy() != null) return watch.healthy().firstFailure(response);
         if (response.isGood()) return null;
@@ -1471,7 +1472,6 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
 
     /** With the remedy for this cause, or else those for any cause, to be used in turn. */
     private static Unhealthy unhealthy(Watch watch, Response response, FailedCondition failed) {
-        String why = watch.remedies().isEmpty() ? "" : "your rules have no restart for this cause";
         List<Integer> usable = new ArrayList<>();
         for (int i = 0; i < watch.remedies().size(); i++) {
             Model.Remedy remedy = watch.remedies().get(i);
@@ -1481,9 +1481,10 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
                 return new Unhealthy(failed.reason(), failed.diagram(), index,
                     "your rules say not to restart for this cause");
         }
-        if (failed.ofCertificate() && !why.isEmpty())
-            why = "a restart does not renew a certificate";
-        return new Unhealthy(failed.reason(), failed.diagram(), usable, why);
+        String why = failed.ofCertificate() ? "a restart does not renew a certificate"
+            : "your rules have no restart for this cause";
+        return new Unhealthy(failed.reason(), failed.diagram(), usable,
+            watch.remedies().isEmpty() ? "" : why);
     }
 }
 
@@ -1666,7 +1667,7 @@ final class ExchangeTimer extends EventListener {
             .replace("DETAIL", Text.plain(message.substring(message.indexOf(": ") + 1), 60));
         if (fault[1].equals("unreachable") && address.getAddress().isSiteLocalAddress()
                 && System.getProperty("os.name").startsWith("Mac"))
-            throw new IllegalStateException(text + "; see System Settings > Local Network");
+            return failed(Model.Failure.denied, text + "; see System Settings > Local Network");
         return failed(Model.Failure.valueOf(fault[1]), text);
     }
 
@@ -4954,7 +4955,6 @@ record Printer(Environment env, watchdog options, Secrets secrets, AtomicBoolean
         return why.isEmpty() || why.equals(reason) ? reason : reason + "; " + why;
     }
 
-    /** The diagram of the failed condition, and the time of each phase. */
     private static String details(WatchResult result) {
         String text = result.verdict() instanceof Unhealthy unhealthy
             && unhealthy.diagram() != null ? "\n" + unhealthy.diagram() : "";
@@ -5170,7 +5170,6 @@ final class Text {
         return plain(lines.replaceFirst("^assert ", ""), 160);
     }
 
-    /** Groovy's diagram of a failed condition, indented and cut. */
     static String diagram(String diagram) {
         return diagram.lines().limit(14)
             .map(line -> cut(line.replaceFirst("^(assert|      ) ?", ""), 90))

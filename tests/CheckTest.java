@@ -64,8 +64,8 @@ class CheckTest {
         "a condition without end", "the conditions took longer than 1 s",
         "a silent name server", "no response within 1 s (resolving the name)",
         "no network", "192.0.2.1:80 is unreachable",
-        "a Mac without the permission", "cannot be checked: 192.168.7.7:80 is unreachable; see "
-            + "System Settings > Local Network",
+        "a Mac without the permission",
+            "192.168.7.7:80 is unreachable; see System Settings > Local Network",
         "slept", "this machine slept, or its clock was set",
         "an unknown authority", UNTRUSTED,
         "the check of a URL", "expected status == 401, but status was 530; got 'error code: 1033'");
@@ -968,6 +968,7 @@ class CheckTest {
             watch('nas') { url 'http://192.168.7.7/'; attempts 1 }
             watch('port') { tcp '192.168.7.7:80'; attempts 1 }
             watch('public') { url 'http://192.0.2.1/'; attempts 1 }
+            heartbeat 'http://192.168.7.7/'
             """);
         List<String> words = Run.process("check", "--json"), mac = new ArrayList<>(words);
         mac.set(words.indexOf("watchdog"), OnMac.class.getName());
@@ -976,6 +977,9 @@ class CheckTest {
         assertEquals(SENTENCES.get("a Mac without the permission"), results.get("nas").get("reason"));
         assertEquals(SENTENCES.get("a Mac without the permission"), results.get("port").get("reason"));
         assertEquals("unhealthy", results.get("public").get("verdict"));
+        mac.remove("check");
+        ended(unshared("exit(system(@ARGV) >> 8);", mac)).errs("heartbeat: not accepted: "
+            + SENTENCES.get("a Mac without the permission"));
         results = results(ended(unshared("exit(system(@ARGV) >> 8);", words)));
         assertEquals("unhealthy", results.get("nas").get("verdict"), "on Linux");
     }
