@@ -108,9 +108,6 @@ interface Model {
     /** A message, as blocks and webhooks of the rules get it. */
     record Event(EventKind kind, String watch, String title, String text, Instant at,
                  Instant since) {
-        public Event {
-            Stream.of(kind, watch, title, text, at, since).forEach(Objects::requireNonNull);
-        }
         String incident() { return watch + since; }
     }
 
@@ -210,14 +207,15 @@ record Step(String verb, String text, List<String> command,
 /** How a hook sends a message. */
 interface Sender { DeliveryResult send(Notifier notifier, Model.Event event); }
 
+/** What may be missing in the state on disk; there, all other components are required. */
+@Retention(RetentionPolicy.RUNTIME) @interface Nullable { }
+
 /** One restart; {@code result} is null while it runs, or if it was interrupted. */
-record RestartRecord(Instant at, int remedy, String what, String result) {
+record RestartRecord(Instant at, int remedy, String what, @Nullable String result) {
     static final String WAITING = "started, waiting for it", HELPED = "helped",
         USELESS = "did not help", LATE = "healthy only later", NOT_LASTING = "did not last";
 
     static final int ON_REQUEST = -1; // no remedy: outside of the restart limit
-
-    RestartRecord { Objects.requireNonNull(at); }
 
     boolean isPending() { return result == null || result.equals(WAITING); }
     boolean hasLasted() { return HELPED.equals(result) || LATE.equals(result); }
@@ -230,13 +228,9 @@ record RestartRecord(Instant at, int remedy, String what, String result) {
  * healthy for an hour. {@code healthySince}: null while it is unhealthy; {@code relapses}: how
  * often it failed again.
  */
-record Incident(Instant since, String reason, int relapses, Instant healthySince,
+record Incident(Instant since, String reason, int relapses, @Nullable Instant healthySince,
                 List<Model.EventKind> reported, Instant lastReport) {
     static final Duration LASTED = Duration.ofMinutes(10), OVER = Duration.ofHours(1);
-
-    Incident {
-        Stream.of(since, reason, reported, lastReport).forEach(Objects::requireNonNull);
-    }
 
     static Incident open(Instant since, String reason, Instant now) {
         return new Incident(since, reason, 0, null, List.of(), now);
@@ -268,14 +262,11 @@ record Incident(Instant since, String reason, int relapses, Instant healthySince
  * null: there is none.
  */
 record WatchState(String probe, String state, Instant since, String recent,
-                  boolean reportedInconclusive, Incident incident, List<RestartRecord> restarts) {
+                  boolean reportedInconclusive, @Nullable Incident incident,
+                  List<RestartRecord> restarts) {
     private static final int KEPT = 100; // of restarts beyond the limit, for messages that count
     static final WatchState NEW =
         new WatchState("", "new", Instant.EPOCH, "", false, null, List.of());
-
-    WatchState {
-        Stream.of(state, since, recent, restarts).forEach(Objects::requireNonNull);
-    }
 
     /** With one pass more, of which the last 2k-1 judged ones count for a threshold of k. */
     WatchState withPass(Verdict verdict, RestartPolicy policy, Instant now) {
@@ -2383,9 +2374,7 @@ final class DaemonThreads {
 // has accepted or rejected it: a crash can repeat a message, but never lose it.
 
 /** A message for one hook, to be sent by passes that start at {@code notBefore} or later. */
-record OutboxEntry(Model.Event event, String hook, Instant notBefore) {
-    OutboxEntry { Stream.of(event, hook, notBefore).forEach(Objects::requireNonNull); }
-}
+record OutboxEntry(Model.Event event, String hook, Instant notBefore) { }
 
 /** {@code retryAfter}: how long to wait at least before sending again; null: never. */
 record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
@@ -2791,9 +2780,8 @@ final class StateStore {
     }
 
     Path pause(String name, Instant until) throws IOException {
-        Path file = pauseFile(name);
-        SecureFiles.folder(file.getParent());
-        return SecureFiles.write(file, until.toString());
+        SecureFiles.folder(folder.resolve("paused"));
+        return SecureFiles.write(pauseFile(name), until.toString());
     }
 
     boolean resume(String name) throws IOException {
@@ -2894,8 +2882,6 @@ record Sample(Instant at, char verdict, long millis, String certificateDays) {
 
 /** A time in which a service was up, or was not. */
 record Span(String watch, Instant from, Instant to, boolean up) {
-    Span { Stream.of(watch, from, to).forEach(Objects::requireNonNull); }
-
     /** In per cent, rounded down: 100 is only without an outage. null: nothing is known. */
     static Double uptime(List<Span> spans, Instant begin, Instant end) {
         long up = 0, known = 0;
@@ -3211,8 +3197,10 @@ final class Json implements JsonGenerator.Converter {
     }
 
     private static Object record(Class<?> type, Map<?, ?> json, Instant latest) {
-        var values = Stream.of(type.getRecordComponents())
-            .map(part -> value(part.getGenericType(), json.get(part.getName()), latest)).toArray();
+        Object[] values = Stream.of(type.getRecordComponents()).map(part -> {
+            Object value = value(part.getGenericType(), json.get(part.getName()), latest);
+            return part.isAnnotationPresent(Nullable.class) ? value : Objects.requireNonNull(value);
+        }).toArray();
         try {
             return type.getDeclaredConstructors()[0].newInstance(values); // records have one
         } catch (ReflectiveOperationException e) {
