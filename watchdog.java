@@ -889,16 +889,12 @@ final class ValidateCommand extends Subcommand {
 
     private void validate(Watch watch) {
         String place = watch.name() + ": ";
-        for (Model.Remedy remedy : watch.remedies()) {
-            String missing = MissingSecretException.in(remedy.inWords());
-            if (missing != null) report(place, missing + ", so its restart would fail; "
-                + context.secrets.whereToPut());
+        for (Model.Remedy remedy : watch.remedies())
             for (Step step : remedy.steps()) {
                 validate(place + step.inWords() + ": ", step.command(), !step.isStop());
                 if (step.isStop()) context.printer.progress(place + step.inWords()
                     + ProcessStopper.of(runner, watch, step.command()).preview());
             }
-        }
         if (watch.probe() instanceof CommandProbe probe)
             validate(place + probe.inWords() + ": ", probe.words(), true);
         for (Model.Hook hook : watch.hooks())
@@ -1906,15 +1902,13 @@ final class RestartRun {
     /** All steps, in order; the first that fails ends the remedy. */
     RestartRun run(List<Step> steps, Consumer<String> progress) {
         try {
-            for (Step step : steps) // first, or it would stop what it cannot start
-                MissingSecretException.check(step.inWords() + step.command());
             for (Step step : steps) {
                 if (runner.deadline().passed()) throw new StepFailedException(
                     "the pass reached its deadline before " + step.inWords());
                 progress.accept("  " + step.inWords());
                 actions.add(step.action().apply(this, step));
             }
-        } catch (StepFailedException | MissingSecretException e) {
+        } catch (StepFailedException e) {
             failedStep = e.getMessage();
         } catch (Throwable thrown) { // custom Groovy code may throw anything
             failedStep = "call failed" + RulesLoader.lineOf(thrown) + ": " + Text.thrown(thrown);
@@ -3323,8 +3317,9 @@ interface Language extends Model {
         }
         /** A value from the environment, or else from the secrets file; it is never printed. */
         public String secret(String name) {
-            String value = loader.secrets.get(name);
-            if (loader.loaded) MissingSecretException.check(value); // in a block of conditions
+            String value = loader.secrets.get(name), missing = Secrets.missing(value);
+            boolean needed = loader.loaded; // in a block of conditions
+            if (needed && missing != null) throw new IllegalStateException(missing);
             return value;
         }
         /** The variable WATCHDOG_HOST, or else the name of this machine. */
@@ -3450,7 +3445,7 @@ interface Language extends Model {
         public void basicAuth(String user, String password) {
             String basic = Credentials.basic(user, password, StandardCharsets.UTF_8);
             loader.secrets.hide(basic.substring("Basic ".length()));
-            String missing = MissingSecretException.in(user + password);
+            String missing = Secrets.missing(user + password);
             header("Authorization", missing == null ? basic : user + password);
         }
         /** A bearer token. */
@@ -3901,7 +3896,12 @@ final class RulesLoader {
     Model.Remedy remedy(Closure<?> block) {
         Language.RemedySpec spec = new Language.RemedySpec();
         valid(() -> Blocks.run(block, spec), spec);
-        return new Model.Remedy(null, List.copyOf(spec.steps));
+        String missing = reportMissing("" + spec.steps, "this restart would fail");
+        // One step instead, or it would stop what it cannot start.
+        return new Model.Remedy(null, missing == null ? List.copyOf(spec.steps)
+            : List.of(new Step("fail", "since " + missing, List.of(), (restart, step) -> {
+                throw new StepFailedException(missing);
+            })));
     }
 
     /** The value, or a mistake and {@code instead}, so that later mistakes are found too. */
@@ -3965,14 +3965,14 @@ final class RulesLoader {
     /** An option of a hook, as its service accepts it; a missing secret is reported anyway. */
     void setting(String option, Object value, String pattern, String what) {
         String text = String.valueOf(value);
-        require(option + ":", value, value == null || MissingSecretException.in(text) != null
+        require(option + ":", value, value == null || Secrets.missing(text) != null
             || text.matches(pattern), what);
     }
 
     String url(String word, String url) {
         HttpUrl parsed = HttpUrl.parse(url);
         if (parsed != null) secrets.hide(parsed.password());
-        boolean right = parsed != null || MissingSecretException.in(url) != null;
+        boolean right = parsed != null || Secrets.missing(url) != null;
         return require(word, url, right,
             "a URL; write, for example, 'https://plex.example.com/identity'");
     }
@@ -4000,7 +4000,7 @@ final class RulesLoader {
 
     /** The secrets of a text that are missing, in words; null: none. */
     String reportMissing(String text, String effect) {
-        String missing = MissingSecretException.in(text);
+        String missing = Secrets.missing(text);
         if (missing != null) warn(missing + ", so " + effect + "; " + secrets.whereToPut());
         return missing;
     }
@@ -4178,7 +4178,8 @@ final class Secrets {
         String value = env.getOrDefault(name, "");
         if (value.isEmpty()) value = fromFile.getOrDefault(name, "");
         else fromEnv.add(name);
-        if (value.strip().length() < MIN_LENGTH) return MissingSecretException.marker(name);
+        if (value.strip().length() < MIN_LENGTH)
+            return "\uE000" + name.replaceAll("\\W", "_") + "\uE001";
         hide(value);
         return value;
     }
@@ -4248,6 +4249,15 @@ final class Secrets {
             + String.join("", forms.subList(forms.size() - 4, forms.size()));
     }
 
+    /** Which secrets of a text are missing, in words; null: none. */
+    static String missing(String text) {
+        List<String> names = Pattern.compile("\uE000(\\w*)\uE001").matcher(text).results()
+            .map(found -> found.group(1)).distinct().toList();
+        if (names.isEmpty()) return null;
+        return names.size() == 1 ? "the secret " + names.get(0) + " is missing"
+            : "the secrets " + Text.list(names) + " are missing";
+    }
+
     /** What leaves the program passes here: without control characters, and without secrets. */
     String mask(String text) {
         String masked = text.replaceAll("[" + Text.CONTROLS + "&&[^\n\u001b]]", " ");
@@ -4259,29 +4269,7 @@ final class Secrets {
 /** A check that needs a value that `secret` did not find. */
 record UnusableProbe(String inWords) implements Probe {
     public Response check(Checker checker, ExchangeTimer timer) {
-        throw new MissingSecretException(inWords);
-    }
-}
-
-/** Thrown where a value is needed that `secret` did not find. */
-final class MissingSecretException extends IllegalStateException {
-    private static final Pattern MARKER = Pattern.compile("\uE000(\\w*)\uE001");
-
-    MissingSecretException(String message) { super(message); }
-
-    static String marker(String name) { return "\uE000" + name.replaceAll("\\W", "_") + "\uE001"; }
-
-    /** Which secrets of a text are missing, in words; null: none. */
-    static String in(String text) {
-        List<String> names = MARKER.matcher(text).results().map(found -> found.group(1)).distinct()
-            .toList();
-        if (names.isEmpty()) return null;
-        return names.size() == 1 ? "the secret " + names.get(0) + " is missing"
-            : "the secrets " + Text.list(names) + " are missing";
-    }
-
-    static void check(String text) {
-        if (in(text) != null) throw new MissingSecretException(in(text));
+        throw new IllegalStateException(inWords);
     }
 }
 

@@ -50,7 +50,7 @@ class SecretsTest {
         entry("inconclusive", "a  inconclusive cannot be checked: the secret TOKEN is missing"),
         entry("not asked", "rules.groovy:1: the secret %s is missing, so a is not checked; put NAME=value ("),
         entry("restart would fail",
-            "rules.groovy: b: the secret TWO is missing, so its restart would fail; put NAME=value ("),
+            "rules.groovy:2: the secret TWO is missing, so this restart would fail; put NAME=value ("),
         entry("others can write", "watchdog: cannot use %2$s: other users can change %s; "
             + "fix it with: chmod go-w '%1$s'\n"),
         entry("others own", "watchdog: cannot use %s: %1$s belongs to user nobody, who could change it; "
@@ -213,7 +213,9 @@ class SecretsTest {
                 restart { run 'touch stopped'; run "echo ${secret('ONE')}" }
             }
             """);
-        says(home.watchdog().out(), "the secret ONE is missing");
+        Run run = home.watchdog().exits(2);
+        says(run.out(), "a  unhealthy    expected exit code 0, but it was 1; the secret ONE is missing");
+        says(run.err(), "rules.groovy:4: the secret ONE is missing, so this restart would fail");
         assertFalse(Files.exists(folder.resolve("stopped")));
     }
 
