@@ -1163,8 +1163,8 @@ final class Pass {
             if (until != null) checks.put(watch,
                 CheckResult.without(new Paused("paused " + Text.until(until))));
         }
-        checks.putAll(work.checker().checkAll(round.stream()
-            .filter(watch -> !checks.containsKey(watch)).toList()));
+        checks.putAll(work.checker().parallel(round.stream()
+            .filter(watch -> !checks.containsKey(watch)).toList(), Checker::check));
         for (Watch watch : round) {
             WatchResult result = new WatchResult(watch);
             results.put(watch.name(), result);
@@ -1279,7 +1279,7 @@ final class Pass {
     WatchResult restartNow(Watch watch) {
         WatchResult result = new WatchResult(watch);
         results.put(watch.name(), result);
-        result.check = work.checker().checkOnce(List.of(watch)).get(watch);
+        result.check = work.checker().checkOnce(watch);
         List<Model.Remedy> all = watch.remedies();
         Model.Remedy remedy = result.verdict() instanceof Unhealthy unhealthy
             && !unhealthy.remedies().isEmpty() ? all.get(unhealthy.remedies().get(0))
@@ -1299,7 +1299,7 @@ final class Pass {
         List<WatchResult> waiting = restarted;
         for (long pause = 50; !waiting.isEmpty(); pause = Math.min(pause * 9 / 8, 2_000)) {
             List<Watch> unhealthy = waiting.stream().map(result -> result.watch).toList();
-            work.checker().checkOnce(unhealthy).forEach((watch, check) -> {
+            work.checker().parallel(unhealthy, Checker::checkOnce).forEach((watch, check) -> {
                 WatchResult result = results.get(watch.name());
                 result.check = check;
                 result.healTime = Duration.ofNanos(System.nanoTime() - result.restart.began);
@@ -1359,20 +1359,14 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
         return CheckResult.without(new Inconclusive(why, false));
     }
 
-    Map<Watch, CheckResult> checkAll(List<Watch> watches) { return parallel(watches, this::check); }
-
-    /** Without further attempts, for a service that was just restarted. */
-    Map<Watch, CheckResult> checkOnce(List<Watch> watches) {
-        return parallel(watches, this::checkSamples);
-    }
-
-    /** A check that is slow goes on, and no longer keeps others waiting. */
-    private Map<Watch, CheckResult> parallel(List<Watch> all, Function<Watch, CheckResult> check) {
+    /** Side by side. A check that is slow goes on, and no longer keeps others waiting. */
+    Map<Watch, CheckResult> parallel(List<Watch> all,
+                                     BiFunction<Checker, Watch, CheckResult> check) {
         ExecutorService places = Executors.newFixedThreadPool(MAX_STARTING, DaemonThreads::thread);
         Map<Watch, CompletableFuture<CheckResult>> running = new LinkedHashMap<>();
         for (Watch watch : all) running.put(watch, new CompletableFuture<>());
         running.forEach((watch, result) -> places.submit(() -> DaemonThreads.get(
-            result.completeAsync(() -> check.apply(watch), DaemonThreads.POOL), SLOW, null)));
+            result.completeAsync(() -> check.apply(this, watch), DaemonThreads.POOL), SLOW, null)));
         places.shutdown();
 
         Instant began = clock.instant();
@@ -1387,18 +1381,19 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
         return results;
     }
 
-    private CheckResult check(Watch watch) {
-        CheckResult result = checkSamples(watch);
+    /** Repeated when it fails, before it counts. */
+    CheckResult check(Watch watch) {
+        CheckResult result = checkOnce(watch);
         int attempts = watch.settings().attempts();
         for (int i = 1; i < attempts && result.verdict() instanceof Unhealthy; i++) {
             runner.deadline().sleep(watch.settings().every());
-            result = checkSamples(watch);
+            result = checkOnce(watch);
         }
         return result;
     }
 
-    /** Stops as soon as the outcome is certain. */
-    private CheckResult checkSamples(Watch watch) {
+    /** All samples, until the outcome is certain; alone for a service that was just restarted. */
+    CheckResult checkOnce(Watch watch) {
         int samples = watch.settings().samples(), needed = watch.settings().good();
         int good = 0, bad = 0;
         CheckResult result;
@@ -1421,7 +1416,8 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
         ExchangeTimer timer = new ExchangeTimer(limit);
         try {
             var probe = DaemonThreads.POOL.submit(() -> watch.probe().check(this, timer));
-            Response ended = DaemonThreads.get(probe, limit.plusSeconds(5), null); // until killed
+            // A command that is late is killed in these 5 seconds.
+            Response ended = DaemonThreads.get(probe, limit.plusSeconds(5), null);
             Response response = ended == null ? timer.failed(new SocketTimeoutException()) : ended;
             var verdict = DaemonThreads.POOL.submit(() -> verdict(watch, response));
             return new CheckResult(response.shortened(), DaemonThreads.get(verdict, limit,

@@ -79,7 +79,7 @@ public final class drill extends Subcommand {
     }
 
     private boolean isHealthy(Watch watch) {
-        return work.checker().checkOnce(List.of(watch)).get(watch).isHealthy();
+        return work.checker().checkOnce(watch).isHealthy();
     }
 
     private void stop(Watch watch, List<Step> stops) {

@@ -136,8 +136,7 @@ public final class setup extends HomeRulesCommand {
         Rules rules = probe(address);
         work = context.open(rules, false, List.of(), false);
         if (url == null) return null;
-        Response response = work.checker().checkOnce(rules.watches())
-            .get(rules.watches().get(0)).response();
+        Response response = work.checker().checkOnce(rules.watches().get(0)).response();
         String shown = Text.url(address);
         if (response.status() == 0)
             output.warn("the request to " + shown + " failed: " + response.failureText());
