@@ -3387,7 +3387,8 @@ interface Language extends Model {
         }
         /** Runs a command with the message as last argument, and in WATCHDOG_* variables. */
         public Hook commandWord(String command) {
-            return loader.hook("command", command, new CommandSender(loader.words(command)));
+            return loader.hook("command", command,
+                loader.valid(() -> new CommandSender(ShellWords.of(command)), null));
         }
     }
 
@@ -3429,7 +3430,7 @@ interface Language extends Model {
         /** Must exit with 0. In healthy, status is the exit code and body is the output. */
         public void command(String text) {
             targets++;
-            probe = new CommandProbe(loader.words(text));
+            probe = loader.valid(() -> new CommandProbe(ShellWords.of(text)), null);
         }
         /** Where to send the same request instead, as 'host:port', for example past a tunnel. */
         public void connectTo(String address) { connectTo = loader.address("connectTo", address); }
@@ -3990,10 +3991,6 @@ final class RulesLoader {
             "a whole number from 1 to 1000");
     }
 
-    List<String> words(String command) {
-        return valid(() -> ShellWords.of(command), List.of("?"));
-    }
-
     /** The secrets of a text that are missing, in words; null: none. */
     String reportMissing(String text, String effect) {
         String missing = Secrets.missing(text);
@@ -4046,6 +4043,14 @@ final class Mistakes {
 
     boolean isEmpty() { return found.isEmpty(); }
     boolean isOnLine(int line) { return found.stream().anyMatch(mistake -> mistake.line == line); }
+
+    /** Whether there is a mistake in a part of the node that is on its first line. */
+    boolean isInside(ASTNode node) {
+        boolean oneLine = node.getLastLineNumber() == node.getLineNumber();
+        return found.stream().anyMatch(mistake -> mistake.line == node.getLineNumber()
+            && mistake.column > node.getColumnNumber()
+            && (mistake.column < node.getLastColumnNumber() || !oneLine));
+    }
 
     /** The text of a line, counted from 1; empty if there is no such line. */
     String line(int line) { return line < 1 || line > lines.size() ? "" : lines.get(line - 1); }
@@ -4154,7 +4159,7 @@ final class Secrets {
     private static final int MIN_LENGTH = 3, MAX_CUT = 200;
     /** As .env files have it: a comment, after a space, and quotes around the value. */
     private static final Pattern LINE = Pattern.compile("\\s*(?:export\\s+)?(\\w+)\\s*=\\s*"
-        + "('[^']*'|\"[^\"]*\"|.*?)\\s*(?:\\s#.*)?");
+        + "(['\"]?)(.*?)\\2\\s*(?:\\s#.*)?");
     final Path file;
     private final Map<String, String> env, fromFile = new HashMap<>();
     private final Set<String> fromEnv = ConcurrentHashMap.newKeySet();
@@ -4206,15 +4211,10 @@ final class Secrets {
     }
 
     private void readLine(String line) {
-        if (line.matches("\\s*(#.*)?")) return;
         Matcher entry = LINE.matcher(line);
-        if (!entry.matches()) {
+        if (entry.matches()) fromFile.put(entry.group(1), entry.group(3));
+        else if (!line.matches("\\s*(#.*)?"))
             problem = "a line of " + file + " is not NAME=value; ";
-            return;
-        }
-        String value = entry.group(2);
-        boolean quoted = value.length() > 1 && value.matches("'.*'|\".*\"");
-        fromFile.put(entry.group(1), quoted ? value.substring(1, value.length() - 1) : value);
     }
 
     void hide(String value) {
@@ -4342,10 +4342,6 @@ enum Block {
 
     boolean declares(String word) { return words.containsKey(word); }
 
-    static boolean isWord(String word) {
-        return Stream.of(values()).anyMatch(block -> block.declares(word));
-    }
-
     Class<?> type(String word) { return words.get(word).get(0).getReturnType(); }
 
     /** Whether a line of only this word would do nothing. */
@@ -4368,9 +4364,7 @@ enum Block {
                 return "'" + word + "' belongs in " + other.title + ", not in " + title;
         Set<String> known = new TreeSet<>(words.keySet());
         for (Field value : spec.getFields()) known.add(value.getName());
-        String hint = RulesCompiler.otherWord(word);
-        return "no such word '" + word + "' in " + title
-            + (hint.isEmpty() ? Text.didYouMean(word, known) : hint);
+        return "no such word '" + word + "' in " + title + RulesCompiler.hint(word, known);
     }
 
     /** How a word is written. */
@@ -4404,6 +4398,7 @@ final class RulesCompiler {
         println print log              -> call { println '…' }
         retries retry tries            -> attempts 3, every: 2.seconds
         every interval schedule cron   -> the times of the passes into the crontab
+        http https                     -> the URL in quotes: '…'
         """;
     /** What is wrong in a line that is not Groovy; $1 is the first group. */
     private static final String SLIPS = """
@@ -4416,10 +4411,10 @@ final class RulesCompiler {
         return table.lines().map(line -> line.split(" +-> "));
     }
 
-    /** What to write for a word that the rules do not have, or an empty text. */
-    static String otherWord(String word) {
+    /** What to write instead of a word that there is not, or an empty text. */
+    static String hint(String word, Collection<String> known) {
         return rows(OTHER_WORDS).filter(row -> List.of(row[0].split(" ")).contains(word))
-            .map(row -> "; write: " + row[1]).findFirst().orElse("");
+            .map(row -> "; write: " + row[1]).findFirst().orElse(Text.didYouMean(word, known));
     }
 
     /** {@code folder}: where the classes are kept, or null. */
@@ -4497,12 +4492,16 @@ final class RulesCompiler {
 
     /** Says mistakes in the words of the rules. Groovy calls its public constructor. */
     public static final class RulesChecker extends AbstractTypeCheckingExtension {
+        private static final String UNTYPED = " (give the function types, so that it can be"
+            + " checked: String name(String x) { … })";
+
         public RulesChecker(StaticTypeCheckingVisitor visitor) { super(visitor); }
 
-        /** What follows from another mistake in the same line is none. */
+        /** What follows from a mistake inside of the node is none; a node may be Groovy's own. */
         private void mistake(ASTNode node, String text) {
             Mistakes mistakes = context.getSource().getAST().getNodeMetaData(Mistakes.class);
-            if (block() != Block.unknown && !mistakes.isOnLine(node.getLineNumber()))
+            boolean inText = node.getLineNumber() > 0;
+            if (inText && block() != Block.unknown && !mistakes.isInside(node))
                 mistakes.add(node.getLineNumber(), node.getColumnNumber(), text);
         }
 
@@ -4518,8 +4517,10 @@ final class RulesCompiler {
             boolean implicit = call instanceof MethodCallExpression m && m.isImplicitThis();
             boolean isWord = implicit
                 && context.getEnclosingClassNode().getDeclaredMethods(name).isEmpty();
+            boolean untyped = Stream.concat(Stream.of(receiver), Stream.of(types))
+                .anyMatch(ClassHelper::isObjectType);
             mistake((ASTNode) call, (isWord ? block().mistake(Language.wordOf(name))
-                : noSuchMethod(receiver, name, types)) + untyped(receiver, types));
+                : noSuchMethod(receiver, name, types)) + (untyped ? UNTYPED : ""));
             for (Expression argument : arguments) // a block of a wrong call cannot be judged
                 if (argument instanceof ClosureExpression)
                     argument.putNodeMetaData(Block.class, Block.unknown);
@@ -4534,20 +4535,13 @@ final class RulesCompiler {
                 : typeName(type) + " has no '" + name + "'" + Text.didYouMean(name, known);
         }
 
-        private static String untyped(ClassNode receiver, ClassNode[] types) {
-            return Stream.concat(Stream.of(receiver), Stream.of(types))
-                .noneMatch(ClassHelper::isObjectType) ? ""
-                : " (give the function types, so that it can be checked:"
-                + " String name(String x) { … })";
-        }
-
         @Override public boolean handleUnresolvedVariableExpression(VariableExpression variable) {
             String word = variable.getName(), problem = block().mistake(word);
             if (block().hasConditions() && !ClassHelper.STRING_TYPE.getMethods(word).isEmpty())
                 problem = "write a dot and parentheses: body." + word + "('…')";
-            else if (problem.startsWith("no such word") && !problem.contains("; did"))
-                problem = problem.replaceFirst(";.*", "") + "; if it is a text, put it in quotes: '"
-                    + word + "'; if it is a variable, define it further up";
+            else if (problem.startsWith("no such word") && !problem.contains(";"))
+                problem += "; if it is a text, put it in quotes: '" + word
+                    + "'; if it is a variable, define it further up";
             mistake(variable, problem);
             makeDynamic(variable);
             return true;
@@ -4600,6 +4594,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     private final Mistakes mistakes;
     private Block block = Block.file;
     private Expression line; // the last whole line
+    private final Set<String> variables = new HashSet<>(); // they may be called, too
     private boolean inFunction;
 
     DslTransformer(SourceUnit source, ClassNode type, Mistakes mistakes) {
@@ -4648,9 +4643,10 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         if (e instanceof PropertyExpression property && duration(property) != null)
             return duration(property);
         if (e instanceof ClosureExpression closure) return visitBlock(closure);
-        if (isAssignment(e) && !(e instanceof DeclarationExpression)) {
+        if (isAssignment(e)) {
             String name = ((BinaryExpression) e).getLeftExpression().getText();
-            if (block.declares(name)) mistake(e, block.mistake(name));
+            if (e instanceof DeclarationExpression) variables.add(name);
+            else if (block.declares(name)) mistake(e, block.mistake(name));
         }
         if (word(e) != null) transformCall((MethodCallExpression) e, word(e));
         return super.transform(e);
@@ -4676,13 +4672,13 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         Block outer = block, own = closure.getNodeMetaData(Block.class);
         if (own != null) block = own;
         boolean judges = own != null && own.hasConditions();
-        String text = judges ? mistakes.inWords(closure) : "";
         if (judges) checkConditions((BlockStatement) closure.getCode(), closure);
         closure.getCode().visit(this);
         block = outer;
         return !judges ? closure : new MethodCallExpression(
             new ClassExpression(ClassHelper.make(Language.BlockExpectation.class)), "of",
-            new ArgumentListExpression(closure, new ConstantExpression(text)));
+            new ArgumentListExpression(closure,
+                new ConstantExpression(mistakes.inWords(closure))));
     }
 
     private void checkConditions(BlockStatement code, ASTNode place) {
@@ -4738,7 +4734,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         List<Expression> arguments =
             new ArrayList<>(((TupleExpression) call.getArguments()).getExpressions());
         if (!block.declares(word)) {
-            if (type.getDeclaredMethods(word).isEmpty()) checkUnknown(call, word, arguments);
+            boolean known = variables.contains(word) || !type.getDeclaredMethods(word).isEmpty();
+            if (!known) checkUnknown(call, word, arguments);
             return;
         }
         if (call == line && !inFunction && block.losesValue(word))
@@ -4759,7 +4756,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         // Groovy takes the name in `watch 'plex' { }` for a function.
         if (name.getLastColumnNumber() - name.getColumnNumber() > word.length())
             mistake(call, "write parentheses before a block: watch('" + word + "') { … }");
-        else if (type.isScript() && Block.isWord(word) || block == Block.restart && call == line)
+        else if (block == Block.restart && call == line || type.isScript()
+                && Stream.of(Block.values()).anyMatch(other -> other.declares(word)))
             mistake(call, block.mistake(word));
         nameBlocks(arguments, Block.unknown);
     }
@@ -4781,7 +4779,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
                 String name = entry.getKeyExpression().getText();
                 given.put(name, entry.getValueExpression());
                 if (!known.contains(name))
-                    mistake(entry, "no option '" + name + "' here" + Text.didYouMean(name, known));
+                    mistake(entry, "no option '" + name + "' here"
+                        + RulesCompiler.hint(name, known));
                 if (name.equals("when")) nameBlocks(List.of(given.get(name)), Block.when);
             }
         }

@@ -246,6 +246,9 @@ class RulesTest {
         new Wrong("watch", "|notify 'pushover'",
             "'notify' is not used like this; write: notify pushover(…), on: […], orElse: pushover(…), or "
                 + "notify(on: […], orElse: pushover(…)) { … }"),
+        new Wrong("restart", "stop |cloudflared", "no such word 'cloudflared' in restart { }; if it is a "
+            + "text, put it in quotes: 'cloudflared'; if it is a variable, define it further up"),
+        new Wrong("watch", "url |https: 'x'", "no option 'https' here; write: the URL in quotes: '…'"),
         new Wrong("watch", "notify |slack",
             "'slack' is not used like this; write: slack(url: 'url', trust: 'trust')"),
         new Wrong("healthy", "body |contains 'x'", "write a dot and parentheses: body.contains('…')"),
@@ -281,6 +284,21 @@ class RulesTest {
 
     private static String numbered(int rows, java.util.function.IntFunction<String> row) {
         return IntStream.range(0, rows).mapToObj(row).collect(Collectors.joining("\n", "", "\n"));
+    }
+
+    @Test void twoMistakesInOneLineAreBothTold() {
+        String told = refused(
+            "watch('a') { ulr 'x'; restart(when: { eror == refused }) { stpo 'x'; pause 3 } }\n");
+        for (String word : List.of("ulr", "eror", "stpo")) says(told, "no such word '" + word + "'");
+        says(told, "'pause' is not used like this");
+    }
+
+    @Test void whatFollowsFromAMistakeIsNotTold() {
+        assertEquals("""
+            rules.groovy:1:33: ServerCertificate has no 'expires'
+                watch('a') { url 'x'; healthy { certificate.expires > 3.days } }
+                                                ^
+            """, refused("watch('a') { url 'x'; healthy { certificate.expires > 3.days } }\n"));
     }
 
     @Test void aMistakeReadsAsASentenceWithItsLineQuotedAndAMarkUnderIt() {
@@ -348,8 +366,10 @@ class RulesTest {
         in("watch('n8') { url 'http://x/'; tcp 'x:1' }", "watch 'n8' needs one url, tcp or command; found 2"),
         in("watch('n9') { tcp 'x:1'; header 'A', 'b' }",
             "watch 'n9' has no url, so method, header, send, trust and connectTo mean nothing"),
-        in("watch('n10') { tcp 'localhost' }", "tcp 'localhost' is not a host and a port, as in 'localhost:32400'"),
-        in("watch('n11') { tcp 'x:99999' }", "tcp 'x:99999' is not a host and a port, as in 'localhost:32400'"),
+        in("watch('n10') { tcp 'localhost' }",
+            "tcp 'localhost' is not a host and a port, as in 'localhost:32400'"),
+        in("watch('n11') { tcp 'x:99999' }",
+            "tcp 'x:99999' is not a host and a port, as in 'localhost:32400'"),
         in("watch('n12') { tcp 'x:1'; timeout 0.seconds }",
             "timeout 0 ms is not a duration above zero, for example 10.seconds"),
         in("watch('n13') { tcp 'x:1'; attempts 0 }", "attempts 0 is not a whole number from 1 to 1000"),
@@ -563,7 +583,8 @@ class RulesTest {
         Map.entry("def name = [1, 1].groupBy(Closure.IDENTITY).toString()", "[1:[1, 1]]"),
         Map.entry("def o = [a: 1]\ndef name = \"${[*: o, b: 2]}\"", "[a:1, b:2]"),
         Map.entry("int[] a = [1, 2]\ndef name = \"$a ${'x y'.split(' ')}\"", "[1, 2] [x, y]"),
-        Map.entry("def c = { -> 'called' }\ndef name = \"$c ${-> 'later'}\"", "called later")));
+        Map.entry("def c = { -> 'called' }\ndef name = \"$c ${-> 'later'}\"", "called later"),
+        Map.entry("def start = { n -> n }\ndef name = start('s1')", "s1")));
 
     /** What needs more of Groovy than watchdog's own blocks has it. */
     @TestFactory Stream<DynamicTest> plainGroovyMeansWhatItMeansElsewhere() {

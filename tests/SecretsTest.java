@@ -129,6 +129,14 @@ class SecretsTest {
         assertEquals("from file", bearer());
     }
 
+    @ParameterizedTest @ValueSource(strings = {"TOKEN=from # a note", "export TOKEN=from", " TOKEN = 'from' # x",
+        "TOKEN=\"from\"", "TOKEN='from' "})
+    void aLineMayHaveQuotesAndAComment(String line) throws IOException {
+        secrets(line + "\nOTHER=\"x # y\" # z\n", "rw-------");
+        assertEquals("from", bearer());
+        assertEquals("x # y", new Secrets(Map.of(), folder.resolve("rules.groovy")).get("OTHER"));
+    }
+
     @ParameterizedTest @ValueSource(strings = {"rw-r-----", "rw----r--"})
     void aSecretsFileThatOthersCanReadIsRefusedWithTheCommandThatMendsIt(String mode) throws IOException {
         Path file = secrets("TOKEN=from-file\n", mode);
