@@ -3253,7 +3253,9 @@ interface Language extends Model {
         /** A service to watch; its name is unique, on one line, up to 60 characters. */
         public void watch(String name,
                 @DelegatesTo(value = WatchSpec.class, strategy = DELEGATE_FIRST) Closure<?> block) {
-            loader.add(Blocks.run(block, new WatchSpec(loader, name)).build());
+            Watch watch = Blocks.run(block, new WatchSpec(loader, name)).build();
+            if (loader.watches.putIfAbsent(name, watch) != null)
+                loader.mistake("there are two watches with the name '" + name + "'");
         }
         /** Folders to search for programs before PATH: absolute, or beginning with ~/. */
         public void path(String... folders) {
@@ -3300,7 +3302,15 @@ interface Language extends Model {
         /** A hook for the watch around it, or at the top for every watch. `on:` lists the kinds of
          *  event, default all; `orElse:` is a second hook for when this one fails. */
         public void notifyWord(Hook hook, @Named List<?> on, @Named Hook orElse) {
-            loader.attach(hooks, hook, on, orElse);
+            if (hook == null) return; // its secret is missing
+            Set<EventKind> kinds = EnumSet.of(EventKind.test);
+            for (Object kind : on == null ? hook.on() : on) {
+                loader.require("on:", kind, kind instanceof EventKind, "a kind such as gave_up");
+                if (kind instanceof EventKind known) kinds.add(known);
+            }
+            Hook attached = new Hook(hook.label(), hook.id(), hook.sender(), kinds, orElse);
+            loader.hooks.merge(hook.id(), attached, (a, b) -> a.orElse() == null ? b : a);
+            hooks.add(attached);
         }
         /** Custom Groovy code as a hook: `notify { event -> … }`. */
         public void notifyWord(@ClosureParams(value = SimpleType.class, options = "Model$Event")
@@ -3473,13 +3483,16 @@ interface Language extends Model {
         /** Checks on fresh connections, default 1; `good:` how many must be good, default all. */
         public void samples(int number, @Named Integer good) {
             samples = loader.atLeastOne("samples", number);
-            this.good = good == null ? number : loader.atLeastOne("good", good);
+            this.good = good == null ? number : loader.require("good:", good,
+                good >= 1 && good <= number, "a number from 1 to " + number);
         }
         /** How many of the last 2n-1 passes are unhealthy before a restart; default 1. */
         public void failures(int passes) { failures = loader.atLeastOne("failures", passes); }
         /** Watches above this one; while one of them is unhealthy, this one is not judged. */
         public void needs(String... watches) {
-            for (String watch : watches) loader.requireAbove(watch);
+            Set<String> above = loader.watches.keySet(); // so there are no circles
+            for (String watch : watches) loader.require("needs", watch, above.contains(watch),
+                "the name of a watch above this one" + Text.didYouMean(watch, above));
             dependencies.addAll(List.of(watches));
         }
         /** The remedy. Of several the next one is used when the last did not help. `when:` a block
@@ -3516,8 +3529,6 @@ interface Language extends Model {
                 "has no url, so method, header, send, trust and connectTo mean nothing");
             refuse(name.isBlank() || !Text.plain(name, 60).equals(name),
                 "needs a name of one line and at most 60 characters");
-            refuse(good > samples, "has samples " + samples + ", good: " + good
-                + "; good cannot be more than samples");
             String missing = loader.reportMissing("" + url + headers.values() + body + probe,
                 name + " is not checked");
             if (missing != null) probe = new UnusableProbe(missing);
@@ -3786,8 +3797,8 @@ final class RulesLoader {
     final Environment env;
     final List<String> path = new ArrayList<>();
     private final Mistakes mistakes;
-    private final Map<String, Watch> watches = new LinkedHashMap<>();
-    private final Map<String, Model.Hook> hooks = new LinkedHashMap<>();
+    final Map<String, Watch> watches = new LinkedHashMap<>();
+    final Map<String, Model.Hook> hooks = new LinkedHashMap<>();
     private final List<String> warnings = new ArrayList<>();
     int blockHooks;
     boolean loaded; // true in blocks that run later, such as those of conditions
@@ -3879,17 +3890,6 @@ final class RulesLoader {
 
     // -- called by the words of the rules
 
-    void add(Watch watch) {
-        if (watches.putIfAbsent(watch.name(), watch) != null)
-            mistake("there are two watches with the name '" + watch.name() + "'");
-    }
-
-    /** A watch can only depend on one above it, so there are no circles. */
-    void requireAbove(String watch) {
-        require("needs", watch, watches.containsKey(watch),
-            "the name of a watch above this one" + Text.didYouMean(watch, watches.keySet()));
-    }
-
     Model.Remedy remedy(Closure<?> block) {
         Language.RemedySpec spec = new Language.RemedySpec();
         valid(() -> Blocks.run(block, spec), spec);
@@ -3941,18 +3941,6 @@ final class RulesLoader {
         return new Model.Hook(label, id, sender, EnumSet.allOf(Model.EventKind.class), null);
     }
 
-    void attach(List<Model.Hook> here, Model.Hook hook, List<?> on, Model.Hook orElse) {
-        if (hook == null) return;
-        Set<Model.EventKind> kinds = EnumSet.of(Model.EventKind.test);
-        for (Object kind : on == null ? hook.on() : on) {
-            require("on:", kind, kind instanceof Model.EventKind, "a kind such as gave_up");
-            if (kind instanceof Model.EventKind known) kinds.add(known);
-        }
-        var attached = new Model.Hook(hook.label(), hook.id(), hook.sender(), kinds, orElse);
-        hooks.merge(hook.id(), attached, (a, b) -> a.orElse() == null ? b : a);
-        here.add(attached);
-    }
-
     /** A mistake unless the value is {@code right}; {@code what}: what would be right. */
     <T> T require(String word, T value, boolean right, String what) {
         if (!right) mistake(word + " " + Text.value(value) + " is not " + what);
@@ -4000,14 +3988,12 @@ final class RulesLoader {
 
     /** The rest of the rules works all the same. */
     private void warn(String text) {
-        warnings.add(file.getFileName() + ":" + currentLine() + ": " + text);
+        warnings.add(file.getFileName() + ":" + lineIn(new Throwable()) + ": " + text);
     }
 
-    void mistake(String text) { mistakeAt(currentLine(), text); }
+    /** In the line of the rules that runs now. */
+    void mistake(String text) { mistakeAt(lineIn(new Throwable()), text); }
     void mistakeAt(int line, String text) { mistakes.add(line, 0, text); }
-
-    /** The line of the rules that runs now. */
-    static int currentLine() { return lineIn(new Throwable()); }
 
     private static int lineIn(Throwable thrown) {
         for (StackTraceElement frame : thrown.getStackTrace())

@@ -376,7 +376,7 @@ class RulesTest {
         in("watch('n14') { tcp 'x:1'; failures(-1) }",
             "failures -1 is not a whole number from 1 to 1000"),
         in("watch('n15') { tcp 'x:1'; samples 2, good: 3 }",
-            "watch 'n15' has samples 2, good: 3; good cannot be more than samples"),
+            "good: 3 is not a number from 1 to 2"),
         in("watch('plex') { tcp 'x:1' }", null),
         in("watch('n18') { tcp 'x:1'; needs 'plxe' }",
             "needs 'plxe' is not the name of a watch above this one; did you mean 'plex'?"),
