@@ -606,7 +606,7 @@ final class Context {
     final Secrets secrets;
     final Printer printer;
     String messagePrefix = "";
-    private boolean readOnly;
+    boolean readOnly;
 
     Context(Environment env, watchdog options) {
         this.env = env;
@@ -637,8 +637,6 @@ final class Context {
             return readable ? own : Path.of("/dev/null", "state");
         }
     }
-
-    boolean isReadOnly() { return readOnly; }
 
     /** If an edit has mistakes, the last working rules are used. */
     Workspace open(boolean writable) {
@@ -790,7 +788,7 @@ record PassLock(Context context) {
     }
 
     private FileChannel lock(Path file) {
-        if (context.isReadOnly()) return null;
+        if (context.readOnly) return null;
         return SecureFiles.orElse(() -> SecureFiles.lock(file, context.env.now()), e -> {
             context.printer.warn("cannot lock " + file + ", so two passes may overlap");
             return null;

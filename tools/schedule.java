@@ -62,7 +62,7 @@ public final class schedule extends HomeRulesCommand {
     @Override int run() {
         output = new ToolOutput(context);
         ExitException.mistakeIf(install && remove, "use either --install or --remove");
-        ExitException.mistakeIf(context.isReadOnly(), "a schedule needs a writable state folder");
+        ExitException.mistakeIf(context.readOnly, "a schedule needs a writable state folder");
         String present = installed("schedule"), presentPage = installed("page");
         if (every == null) every = Text.parseDuration(present.isEmpty() ? "5m" : present + "s");
         if (page != null) page = report.target(context, page);
