@@ -3289,6 +3289,7 @@ interface Language extends Model {
     /** The words of the file and of watch { }; those with a value can be used in every block. */
     abstract class SharedWords {
         RulesLoader loader;
+        String watchName = ""; // at the top there is none
         private String hostName;
         List<Hook> hooks = new ArrayList<>();
         public final EventKind down = EventKind.down, healed = EventKind.healed,
@@ -3314,7 +3315,7 @@ interface Language extends Model {
         public void notifyWord(@ClosureParams(value = SimpleType.class, options = "Model$Event")
                 Closure<?> block, @Named List<?> on, @Named Hook orElse) {
             Closure<?> kept = Blocks.keepValues(block);
-            notifyWord(loader.hook("closure", "" + loader.blockHooks++, (notifier, event) -> {
+            notifyWord(loader.hook("closure", watchName + hooks.size(), (notifier, event) -> {
                 kept.call(event);
                 return DeliveryResult.ACCEPTED;
             }), on, orElse);
@@ -3404,7 +3405,6 @@ interface Language extends Model {
     class WatchSpec extends SharedWords {
         public final RedirectPolicy none = RedirectPolicy.none, any = RedirectPolicy.any,
             sameHost = RedirectPolicy.sameHost;
-        private final String name;
         private final Set<String> dependencies = new LinkedHashSet<>();
         private final List<Remedy> remedies = new ArrayList<>();
         private final Map<String, String> headers = new LinkedHashMap<>();
@@ -3422,7 +3422,7 @@ interface Language extends Model {
 
         WatchSpec(RulesLoader loader, String name) {
             this.loader = loader;
-            this.name = name;
+            this.watchName = name;
         }
 
         /** What to request; http or https. */
@@ -3514,7 +3514,7 @@ interface Language extends Model {
         /** After how much silence to report again that it is still down; default 1.day. */
         public void remind(Duration time) { remind = loader.positive("remind", time); }
         private void refuse(boolean wrong, String why) {
-            if (wrong) loader.mistake("watch '" + Text.plain(name, 60) + "' " + why);
+            if (wrong) loader.mistake("watch '" + Text.plain(watchName, 60) + "' " + why);
         }
 
         /** Reports everything that is missing or contradictory, not only the first mistake. */
@@ -3525,13 +3525,13 @@ interface Language extends Model {
                 || connectTo != null;
             refuse(probe != null && http,
                 "has no url, so method, header, send, trust and connectTo mean nothing");
-            refuse(name.isBlank() || !Text.plain(name, 60).equals(name),
+            refuse(watchName.isBlank() || !Text.plain(watchName, 60).equals(watchName),
                 "needs a name of one line and at most 60 characters");
             String missing = loader.reportMissing("" + url + headers.values() + body + probe,
-                name + " is not checked");
+                watchName + " is not checked");
             if (missing != null) probe = new UnusableProbe(missing);
             else if (url != null) probe = httpProbe();
-            return new Watch(name, probe, healthy, List.copyOf(remedies),
+            return new Watch(watchName, probe, healthy, List.copyOf(remedies),
                 List.copyOf(dependencies),
                 new CheckSettings(timeout, attempts, every, samples, good),
                 new RestartPolicy(failures, limit, per, within, remind), hooks);
@@ -3798,7 +3798,6 @@ final class RulesLoader {
     final Map<String, Watch> watches = new LinkedHashMap<>();
     final Map<String, Model.Hook> hooks = new LinkedHashMap<>();
     private final List<String> warnings = new ArrayList<>();
-    int blockHooks;
     boolean loaded; // true in blocks that run later, such as those of conditions
 
     private RulesLoader(Path file, String text, Environment env, Secrets secrets) {

@@ -694,6 +694,18 @@ class NotifyTest {
         assertEquals(0, waiting());
     }
 
+    @Test void whatWaitsForABlockIsNotGivenToTheBlockOfAnotherWatch() throws IOException {
+        String rules = "watch('a') { tcp '127.0.0.1:1'; attempts 1; notify { event -> %s } }\n";
+        home.rules(rules.formatted("throw new IllegalStateException('away')"));
+        assertEquals(sentence("waits", "closure", "away"), pass().err());
+        String other = "watch('other') { command 'true'; notify { event -> new File('%s/other') << 'x' } }\n";
+        home.rules(other.formatted(folder)
+            + rules.formatted("new File('" + folder + "/own') << event.title"));
+        assertEquals("", pass().err());
+        assertEquals("a is down", read("own"));
+        assertFalse(Files.exists(folder.resolve("other")));
+    }
+
     @Test void aFallbackIsKeptWhenAnotherWatchNamesTheSameHookWithoutOne() {
         answer("/first", 500, "sorry");
         home.rules("""
