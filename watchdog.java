@@ -916,7 +916,7 @@ final class ValidateCommand extends Subcommand {
             if (!runs || words.isEmpty()) return;
             runner.resolve(words.get(0));
             if (Text.program(words).equals("sudo")) validateSudo(place, words);
-        } catch (StepFailedException e) {
+        } catch (IllegalStateException e) {
             report(place, "under cron, " + e.getMessage());
         }
     }
@@ -1577,9 +1577,9 @@ record CommandProbe(List<String> words) implements Probe {
         try {
             CommandResult result = checker.runner().run(words, timer.limit, Map.of());
             if (result.exit() == 126 || result.exit() == 127) // as a shell tells it
-                throw new StepFailedException("cannot run: " + result.failure());
+                throw new IllegalStateException("cannot run: " + result.failure());
             return timer.ended(result.exit(), Headers.of(), result.output(), "", "command", null);
-        } catch (StepFailedException failed) {
+        } catch (IllegalStateException failed) {
             if (!timer.deadline.passed()) throw failed; // not started: no fault of the service
             return timer.failed(Model.Failure.timeout, failed.getMessage());
         }
@@ -1873,11 +1873,6 @@ record Paused(String reason) implements Verdict {
 // === 7. Restarts and processes =================================================================
 // The only section that runs processes. A command is a list of words; only `sh` starts a shell.
 
-/** A step that failed; its message is for people. */
-final class StepFailedException extends IllegalStateException {
-    StepFailedException(String message) { super(message); }
-}
-
 /** A remedy at work: what it has done so far, and why it failed. */
 final class RestartRun {
     final long began = System.nanoTime();
@@ -1897,15 +1892,13 @@ final class RestartRun {
     RestartRun run(List<Step> steps, Consumer<String> progress) {
         try {
             for (Step step : steps) {
-                if (runner.deadline().passed()) throw new StepFailedException(
+                if (runner.deadline().passed()) throw new IllegalStateException(
                     "the pass reached its deadline before " + step.inWords());
                 progress.accept("  " + step.inWords());
                 actions.add(step.action().apply(this, step));
             }
-        } catch (StepFailedException e) {
-            failedStep = e.getMessage();
         } catch (Throwable thrown) { // custom Groovy code may throw anything
-            failedStep = "call failed" + RulesLoader.lineOf(thrown) + ": " + Text.thrown(thrown);
+            failedStep = Text.thrown(thrown) + RulesLoader.lineOf(thrown);
         }
         return this;
     }
@@ -1927,7 +1920,7 @@ final class RestartRun {
     String run(Step step, Duration timeout) {
         CommandResult result = runner.run(step.command(), timeout, Map.of());
         if (result.exit() == 0) return "ran '" + step.text() + "'";
-        throw new StepFailedException("the command `" + step.text() + "` failed with "
+        throw new IllegalStateException("the command `" + step.text() + "` failed with "
             + result.failure());
     }
 
@@ -2023,7 +2016,7 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
             .await(() -> !process.isAlive() || running.file().length() > MAX_OUTPUT);
         if (!process.isAlive()) return new CommandResult(process.exitValue(), running.output());
         running.kill();
-        throw new StepFailedException("'" + Text.command(running.words()) + "' "
+        throw new IllegalStateException("'" + Text.command(running.words()) + "' "
             + (tooMuch ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
             + " and was killed" + Text.lastWords(running.output()));
     }
@@ -2040,7 +2033,7 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
         SecureFiles.orElse(() -> SecureFiles.write(record, process.pid() + " " + BOOT + " "
             + ProcessStat.of(process.toHandle()).start()), e -> null); // a full disk
         Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
-        if (started.failure() != null) throw new StepFailedException(started.failure());
+        if (started.failure() != null) throw new IllegalStateException(started.failure());
         return started;
     }
 
@@ -2098,7 +2091,7 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
         try {
             return new RunningCommand(words, output, output.length(), builder.start());
         } catch (IOException | OutOfMemoryError e) { // a failed fork is either
-            throw new StepFailedException(
+            throw new IllegalStateException(
                 "cannot run '" + Text.command(words) + "': " + Text.thrown(e));
         }
     }
@@ -2115,11 +2108,11 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
     /** The file that a command's first word names, or a sentence about what is wrong with it. */
     Path resolve(String program) {
         Path file = find(program);
-        if (file == null) throw new StepFailedException("no program '" + program + "' in "
+        if (file == null) throw new IllegalStateException("no program '" + program + "' in "
             + env.get("PATH") + "; name its folder: path '/opt/...'");
-        if (!Files.isRegularFile(file)) throw new StepFailedException(
+        if (!Files.isRegularFile(file)) throw new IllegalStateException(
             file + (Files.exists(file) ? " is not a file" : " does not exist"));
-        if (!Files.isExecutable(file)) throw new StepFailedException(
+        if (!Files.isExecutable(file)) throw new IllegalStateException(
             file + " is not executable; fix it with: chmod +x " + file);
         return file;
     }
@@ -2178,7 +2171,7 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
         if (end(pids, ProcessHandle::destroy, runner.deadline().sooner(grace)))
             return "stopped " + roots;
         if (kill(pids)) return "killed " + roots;
-        throw new StepFailedException("cannot stop " + named(tree(pids)));
+        throw new IllegalStateException("cannot stop " + named(tree(pids)));
     }
 
     /** What it finds now, in words. */
@@ -2197,7 +2190,7 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
             .filter(process -> !sessions.contains(ProcessStat.of(process).session())).toList();
         boolean foreign = found.stream()
             .anyMatch(process -> !process.info().user().orElse(USER).equals(USER));
-        if (foreign || found.size() > MAX_PROCESSES) throw new StepFailedException("stop '"
+        if (foreign || found.size() > MAX_PROCESSES) throw new IllegalStateException("stop '"
             + command() + "' matches " + named(found) + ", but watchdog stops at most "
             + MAX_PROCESSES + " processes, and only those of user " + USER);
         return found.stream().map(ProcessHandle::pid).toList();
@@ -2211,7 +2204,7 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
     /** A service manager starts its service again a little later, and then two would run. */
     void requireStopped() {
         Deadline look = runner.deadline().sooner(Duration.ofSeconds(1));
-        if (look.await(() -> !find().isEmpty())) throw new StepFailedException(named(find())
+        if (look.await(() -> !find().isEmpty())) throw new IllegalStateException(named(find())
             + " was started again by something else; restart it there:"
             + " run 'systemctl restart ...'");
     }
@@ -3894,7 +3887,7 @@ final class RulesLoader {
         // One step instead, or it would stop what it cannot start.
         return new Model.Remedy(null, missing == null ? List.copyOf(spec.steps)
             : List.of(new Step("fail", "since " + missing, List.of(), (restart, step) -> {
-                throw new StepFailedException(missing);
+                throw new IllegalStateException(missing);
             })));
     }
 
@@ -5098,7 +5091,7 @@ final class Text {
     /** The message of an exception on one line, with its name where that alone says too little. */
     static String thrown(Throwable thrown) {
         String name = thrown.getClass().getSimpleName();
-        String message = plain(thrown.getMessage(), 400);
+        String message = plain(thrown.getMessage(), 600);
         if (thrown instanceof NullPointerException) return "a value here is null";
         if (message.isEmpty()) return name;
         if (thrown instanceof FileSystemException) return switch (name) {

@@ -57,7 +57,7 @@ class RestartTest {
         entry("too slow", "'%s' did not end within 1 s and was killed: thinking"),
         entry("too much output", "'%s' printed more than 64 MiB and was killed"),
         entry("cannot run", "cannot run '%s"),
-        entry("error in the rules", "call failed (line 7 of the rules): not tonight"),
+        entry("error in the rules", "not tonight (line 7 of the rules)"),
         entry("empty command", "a command is empty"));
     private static final String STUBBORN = DAEMON.replace("alarm", "$SIG{TERM} = 'IGNORE'; alarm");
     private static final boolean ROOT = "root".equals(System.getProperty("user.name"));

@@ -225,7 +225,7 @@ record Job(String id, Path home, Path config, Path folder, Path command, List<St
     boolean finds(String program) {
         try {
             return runner.resolve(program) != null;
-        } catch (StepFailedException missing) {
+        } catch (IllegalStateException missing) {
             return false;
         }
     }
@@ -233,7 +233,7 @@ record Job(String id, Path home, Path config, Path folder, Path command, List<St
     CommandResult run(String... words) {
         try {
             return runner.run(List.of(words), Duration.ofMinutes(5), Map.of("LC_ALL", "C"));
-        } catch (StepFailedException e) {
+        } catch (IllegalStateException e) {
             throw ExitException.failure("watchdog: " + e.getMessage());
         }
     }

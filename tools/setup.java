@@ -219,7 +219,7 @@ public final class setup extends HomeRulesCommand {
             CommandResult result = work.runner()
                 .run(List.of("sh", "-c", command), Duration.ofSeconds(10), Map.of());
             return result.exit() == 0 ? result.output().strip() : "";
-        } catch (StepFailedException hangs) {
+        } catch (IllegalStateException hangs) {
             return "";
         }
     }
