@@ -3779,18 +3779,18 @@ final class RulesLoader {
     private static final Duration MAX_LOADING = Duration.ofSeconds(10);
     static final Model.Event SAMPLE = new Model.Event(Model.EventKind.test, "", "", "",
         Instant.EPOCH, Instant.EPOCH);
-    final Secrets secrets;
-    final List<Model.Hook> globalHooks = new ArrayList<>();
-    String heartbeat;
-    Path metrics;
-    Duration deadline = Duration.ofMinutes(4);
     final Path file;
     final Environment env;
-    final List<String> path = new ArrayList<>();
+    final Secrets secrets;
     private final Mistakes mistakes;
     final Map<String, Watch> watches = new LinkedHashMap<>();
     final Map<String, Model.Hook> hooks = new LinkedHashMap<>();
+    private final List<Model.Hook> globalHooks = new ArrayList<>();
+    final List<String> path = new ArrayList<>();
     private final List<String> warnings = new ArrayList<>();
+    Duration deadline = Duration.ofMinutes(4);
+    String heartbeat;
+    Path metrics;
     boolean loaded; // true in blocks that run later, such as those of conditions
 
     private RulesLoader(Path file, String text, Environment env, Secrets secrets) {
