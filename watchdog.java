@@ -2415,8 +2415,10 @@ final class Notifier {
     /** Returns at once; messages posted later are sent by the next call. */
     void send() {
         for (String id : new HashSet<>(store.outbox().stream().map(OutboxEntry::hook).toList())) {
+            Model.Hook hook = hooks.get(id);
+            if (hook == null) continue; // there is none, and its messages wait for one
             var previous = deliveries.getOrDefault(id, CompletableFuture.completedFuture(null));
-            deliveries.put(id, previous.thenRunAsync(() -> deliverTo(id), DaemonThreads.POOL));
+            deliveries.put(id, previous.thenRunAsync(() -> deliver(hook), DaemonThreads.POOL));
         }
     }
 
@@ -2431,22 +2433,11 @@ final class Notifier {
         return List.copyOf(warnings);
     }
 
-    private void deliverTo(String id) {
-        var waiting = store.outbox().stream().filter(entry -> entry.hook().equals(id)).toList();
-        Model.Hook hook = hooks.get(id); // null: there is none, and they wait for one
-        if (hook == null || waiting.stream().anyMatch(this::isDeferred)) return;
-        if (!waiting.isEmpty()) deliver(hook, waiting);
-        store.save();
-    }
-
-    /** True after a failure in this pass, and while the service asked for a pause. */
-    private boolean isDeferred(OutboxEntry entry) {
-        Duration left = Duration.between(started, entry.notBefore());
-        return !left.isNegative() && !left.isZero() && left.toDays() < 2; // else the clock was set
-    }
-
     /** A message that the hook has rejected waits for the fallback alone. */
-    private void deliver(Model.Hook hook, List<OutboxEntry> entries) {
+    private void deliver(Model.Hook hook) {
+        List<OutboxEntry> entries = store.outbox().stream()
+            .filter(entry -> entry.hook().equals(hook.id())).toList();
+        if (entries.isEmpty() || entries.stream().anyMatch(this::isDeferred)) return;
         Instant now = context.env.now();
         var events = MessageText.current(entries.stream().map(OutboxEntry::event).toList());
         Model.Event event = MessageText.merged(events, now);
@@ -2461,12 +2452,19 @@ final class Notifier {
         List<OutboxEntry> kept = last.accepted() || wait == null ? List.of() : events.stream()
             .map(each -> new OutboxEntry(each, next, now.plus(wait))).toList();
         store.replace(entries, kept);
+        store.save();
 
         if (first.accepted()) return;
         String second = last == first ? "" : fallback.label() + ": " + last.text() + "; ";
         warnings.add(hook.label() + ": " + first.text() + "; " + (last.accepted()
             ? fallback.label() + " accepted it instead"
             : second + "watchdog will " + (kept.isEmpty() ? "not " : "") + "send it again"));
+    }
+
+    /** True after a failure in this pass, and while the service asked for a pause. */
+    private boolean isDeferred(OutboxEntry entry) {
+        Duration left = Duration.between(started, entry.notBefore());
+        return !left.isNegative() && !left.isZero() && left.toDays() < 2; // else the clock was set
     }
 
     /** Whatever a hook throws, also custom Groovy code, is only a failed delivery. */
@@ -3308,7 +3306,7 @@ interface Language extends Model {
         public void notifyWord(@ClosureParams(value = SimpleType.class, options = "Model$Event")
                 Closure<?> block, @Named List<?> on, @Named Hook orElse) {
             Closure<?> kept = Blocks.keepValues(block);
-            notifyWord(loader.hook("closure", watchName + hooks.size(), (notifier, event) -> {
+            notifyWord(loader.hook("closure", watchName + " " + hooks.size(), (notifier, event) -> {
                 kept.call(event);
                 return DeliveryResult.ACCEPTED;
             }), on, orElse);
