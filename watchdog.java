@@ -258,26 +258,29 @@ record Incident(Instant since, String reason, int relapses, @Nullable Instant he
 
 /**
  * What passes remember of a watch. {@code probe}: what it checks, which also a renamed watch does;
- * {@code recent}: the last judged passes, u for unhealthy and h for healthy; {@code incident}
- * null: there is none.
+ * {@code reason}: why it is unhealthy or inconclusive, otherwise null; {@code recent}: the last
+ * judged passes, u for unhealthy and h for healthy; {@code incident} null: there is none.
  */
-record WatchState(String probe, String state, Instant since, String recent,
-                  boolean reportedInconclusive, @Nullable Incident incident,
+record WatchState(String probe, String state, @Nullable String reason, Instant since,
+                  String recent, boolean reportedInconclusive, @Nullable Incident incident,
                   List<RestartRecord> restarts) {
     private static final int KEPT = 100; // of restarts beyond the limit, for messages that count
     static final WatchState NEW =
-        new WatchState("", "new", Instant.EPOCH, "", false, null, List.of());
+        new WatchState("", "new", null, Instant.EPOCH, "", false, null, List.of());
 
     /** With one pass more, of which the last 2k-1 judged ones count for a threshold of k. */
     WatchState withPass(Verdict verdict, RestartPolicy policy, Instant now) {
         String passes = verdict.isJudged() ? recent + verdict.word().charAt(0) : recent;
         int dropped = Math.max(0, passes.length() - (2 * policy.failures() - 1));
-        return new WatchState(probe, verdict.word(), verdict.word().equals(state) ? since : now,
-            passes.substring(dropped), reportedInconclusive, incident, restarts);
+        return new WatchState(probe, verdict.word(),
+            verdict.exitCode() == 0 ? null : verdict.reason(),
+            verdict.word().equals(state) ? since : now, passes.substring(dropped),
+            reportedInconclusive, incident, restarts);
     }
 
     WatchState withProbe(String next) {
-        return new WatchState(next, state, since, recent, reportedInconclusive, incident, restarts);
+        return new WatchState(next, state, reason, since, recent, reportedInconclusive, incident,
+            restarts);
     }
 
     /** It failed again in its incident: if that was soon, the last restart did not last. */
@@ -289,16 +292,17 @@ record WatchState(String probe, String state, Instant since, String recent,
 
     /** After an incident the threshold counts from zero. */
     WatchState withIncident(Incident next) {
-        return new WatchState(probe, state, since, next == null ? "" : recent,
+        return new WatchState(probe, state, reason, since, next == null ? "" : recent,
             reportedInconclusive, next, restarts);
     }
 
     WatchState withReportedInconclusive(boolean reported) {
-        return new WatchState(probe, state, since, recent, reported, incident, restarts);
+        return new WatchState(probe, state, reason, since, recent, reported, incident, restarts);
     }
 
     private WatchState withRestarts(List<RestartRecord> next) {
-        return new WatchState(probe, state, since, recent, reportedInconclusive, incident, next);
+        return new WatchState(probe, state, reason, since, recent, reportedInconclusive, incident,
+            next);
     }
 
     int failures() { return (int) recent.chars().filter(letter -> letter == 'u').count(); }
@@ -338,6 +342,7 @@ record WatchState(String probe, String state, Instant since, String recent,
 
     /** The restarts of this incident after the last one that lasted. */
     private List<RestartRecord> useless() {
+        if (incident == null) return List.of();
         List<RestartRecord> all = restartsSince(incident.since());
         int first = all.size();
         while (first > 0 && !all.get(first - 1).hasLasted()) first--;
@@ -474,8 +479,10 @@ public final class watchdog implements Callable<Integer> {
     @Command(description = "Show this help, the help of a command, or all words of the rules.")
     int help(@Parameters(arity = "0..1", paramLabel = "COMMAND | rules") String topic)
             throws IOException {
-        if (!"rules".equals(topic)) return runPicocli(env, Stream.of(topic, "--help")
-            .filter(Objects::nonNull).toArray(String[]::new));
+        if (topic == null) return runPicocli(env, "--help");
+        ExitException.mistakeIf(!topic.equals("rules") && !commands().contains(topic),
+            "no command is called '" + topic + "'" + Text.didYouMean(topic, commands()));
+        if (!topic.equals("rules")) return runPicocli(env, topic, "--help");
         try (InputStream file = watchdog.class.getResourceAsStream("/reference.groovy")) {
             ExitException.mistakeIf(file == null, "the words of the rules are in the file"
                 + " docs/reference.groovy of watchdog's repository");
@@ -963,7 +970,6 @@ final class StatusCommand extends Subcommand {
 
     static WatchStatus status(Watch watch, StateStore store, Instant now) {
         WatchState state = store.of(watch);
-        Incident open = state.incident();
         RestartPolicy policy = watch.policy();
         Instant paused = store.pausedUntil(watch.name());
         List<Span> spans = store.history().spans(watch.name());
@@ -975,7 +981,7 @@ final class StatusCommand extends Subcommand {
         return new WatchStatus(watch.name(),
             paused != null ? "paused" : resumed ? "resumed" : state.state(),
             resumed || state == WatchState.NEW ? null : state.since(), paused,
-            open == null || open.isHealthy() ? null : open.reason(), state.lastRestart(),
+            paused != null ? null : state.reason(), state.lastRestart(),
             Math.max(0, left), policy.limit(), watch.remedies().isEmpty() ? null : policy.per(),
             uptime, spans.isEmpty() ? null : Duration.between(spans.get(0).from(), now));
     }
@@ -1077,12 +1083,14 @@ final class RestartCommand extends Subcommand {
             ExitException.mistakeIf(watch.remedies().isEmpty(), name
                 + " has no restart in the rules");
             WatchResult result = new Pass(work, List.of(watch)).restartNow(watch);
-            String proof = result.isHealthy()
-                ? " is healthy, " + Text.time(result.healTime) + " after the restart: "
-                : " is not healthy after the restart: " + result.verdict().reason() + "; ";
-            context.printer.say(name + proof + result.restart.inWords(), "name", name,
-                "healthy", result.isHealthy());
-            return result.isHealthy() ? 0 : 1;
+            boolean failed = result.restart.hasFailed();
+            String check = result.isHealthy() ? " is healthy"
+                : " is not healthy (" + result.verdict().reason() + ")";
+            String proof = failed ? "; the restart failed: "
+                : ", " + Text.time(result.healTime) + " after the restart: ";
+            context.printer.say(name + check + proof + result.restart.inWords(), "name", name,
+                "healthy", result.isHealthy(), "restarted", !failed);
+            return result.isHealthy() && !failed ? 0 : 1;
         });
     }
 }
@@ -1159,7 +1167,7 @@ final class Pass {
         for (Watch watch : round) {
             Instant until = store.pausedUntil(watch.name());
             if (until != null) checks.put(watch,
-                CheckResult.without(new Paused("paused " + Text.until(until))));
+                CheckResult.without(new Paused(Text.until(until))));
         }
         checks.putAll(work.checker().parallel(round.stream()
             .filter(watch -> !checks.containsKey(watch)).toList(), Checker::check));
@@ -1286,8 +1294,8 @@ final class Pass {
         result.within = work.runner().deadline().sooner(watch.policy().within());
         waitUntilHealthy(List.of(result));
         store.put(watch, store.of(watch).withRestart(new RestartRecord(work.now(),
-            RestartRecord.ON_REQUEST, remedy.inWords(), result.isHealthy() ? RestartRecord.HELPED
-            : result.restart.result()), watch.policy()));
+            RestartRecord.ON_REQUEST, remedy.inWords(), result.restart.result(result.isHealthy())),
+            watch.policy()));
         store.save();
         return result;
     }
@@ -1317,7 +1325,7 @@ final class Pass {
         if (cutShort && !result.healed && !result.restart.hasFailed()) // the next pass goes on
             after = after.afterRestart(RestartRecord.WAITING, work.now());
         else if (result.verdict() instanceof Unhealthy)
-            after = after.afterRestart(result.restart.result(), work.now());
+            after = after.afterRestart(result.restart.result(false), work.now());
         else after = result.verdict().decide(result.watch.policy(), result.healed ? state
             : state.withLastResult("result unknown"), work.now());
         applyDecision(result, after.to(Action.restarted, "", -1));
@@ -1936,7 +1944,10 @@ final class RestartRun {
     }
 
     boolean hasFailed() { return failure() != null; }
-    String result() { return hasFailed() ? failure() : RestartRecord.USELESS; }
+    String result(boolean healthy) {
+        if (hasFailed()) return failure();
+        return healthy ? RestartRecord.HELPED : RestartRecord.USELESS;
+    }
 
     String inWords() {
         String text = String.join("; ", actions), failure = failure();
@@ -2796,7 +2807,8 @@ final class StateStore {
 
     /** Of the passes that are about to be dropped, the spans are kept. */
     void saveHistory(Collection<WatchResult> results) {
-        var dropped = new History(isFull("history") ? lines("history.old") : List.of(), List.of());
+        List<String> full = isFull("history") ? lines("history.old") : List.of();
+        History dropped = new History(full, List.of(), interval());
         for (String name : states.keySet())
             dropped.spans(name).forEach(span -> append("uptime", span));
         append("history", History.line(results, env.now()));
@@ -2804,7 +2816,8 @@ final class StateStore {
 
     History history() {
         if (history == null)
-            history = new History(lines("history.old", "history"), read(Span.class, "uptime"));
+            history = new History(lines("history.old", "history"), read(Span.class, "uptime"),
+                interval());
         return history;
     }
 
@@ -2883,7 +2896,8 @@ final class History {
     private final long longest;
     Instant lastPass; // null: there was none
 
-    History(List<String> passes, List<Span> older) {
+    /** {@code interval}: of the schedule; null: the usual one of the passes, at least a minute. */
+    History(List<String> passes, List<Span> older, Duration interval) {
         this.older = older;
         List<Long> gaps = new ArrayList<>();
         for (String pass : passes) {
@@ -2898,7 +2912,8 @@ final class History {
                     sample.group(4)));
         }
         Collections.sort(gaps);
-        longest = gaps.isEmpty() ? 0 : 3 * gaps.get(gaps.size() / 2);
+        long usual = gaps.isEmpty() ? 0 : gaps.get(gaps.size() / 2);
+        longest = 3 * (interval == null ? Math.max(60, usual) : interval.toSeconds());
     }
 
     List<Sample> samples(String name) {
@@ -4780,7 +4795,7 @@ record WatchStatus(String name, String state, Instant since, Instant pausedUntil
         String text = name + ": " + state;
         if (pausedUntil != null) text += " " + Text.until(pausedUntil);
         else text += since == null ? ", not checked yet" : " since " + Text.at(since);
-        if (reason != null) text += "\n    found down: " + reason;
+        if (reason != null) text += ": " + reason;
         if (lastRestart != null) text += "\n    last restart " + Text.at(lastRestart.at()) + ": "
             + lastRestart.inWords();
         if (per != null) text += "\n    restarts left: " + restartsLeft + " of " + limit + " per "

@@ -103,6 +103,7 @@ class CommandLineTest {
         "restart", "log"})
     void everyCommandHelps(String command) {
         assertEquals(home.watchdog(command, "--help"), home.watchdog("help", command));
+        home.watchdog("help", command + "x").exits(2).errs("did you mean '" + command + "'?");
         Run run = home.watchdog(command, "--help");
         assertEquals(0, run.exit(), run.toString());
         says(run.out(), "Usage: watchdog " + command);
@@ -367,6 +368,7 @@ class CommandLineTest {
             watch('file') { command 'test -e up'; attempts 1; limit 1; restart { sh 'echo >>ran; touch up' } }
             watch('sick') { command 'false'; attempts 1; within 50.milliseconds; restart { run 'true' } }
             watch('told') { command 'true' }
+            watch('dead') { command 'true'; restart { start 'sh -c "sleep 0.2; exit 7"'; pause 1.second } }
             """);
         Run run = other.watchdog("restart", "file", "--json");
         assertEquals(List.of(0, true), List.of(run.exit(), run.json().get("healthy")), run.toString());
@@ -382,7 +384,9 @@ class CommandLineTest {
         other.watchdog("file").exits(0);
         other.watchdog("status", "file").says("touch up' (helped)");
 
-        other.watchdog("restart", "sick").exits(1).says("sick is not healthy after the restart: ");
+        other.watchdog("restart", "sick").exits(1).says("sick is not healthy (");
+        other.watchdog("restart", "dead").exits(1).says("dead is healthy; the restart failed: started sh");
+        other.watchdog("status", "dead").says("ended with exit code 7)");
         other.watchdog("restart", "told").exits(2).errs("watchdog: told has no restart in the rules");
         other.watchdog("restart", "nobody").exits(2);
     }
@@ -472,7 +476,7 @@ class CommandLineTest {
             home.watchdog("pause", "plex").out());
         Run paused = home.watchdog();
         assertEquals(0, paused.exit());
-        says(paused.out(), "plex  paused       paused until it is resumed");
+        says(paused.out(), "plex  paused       until it is resumed");
         assertFalse(Files.exists(restarted()));
         assertEquals("plex is watched again\n", home.watchdog("resume", "plex").out());
         assertEquals("plex was not paused\n", home.watchdog("resume", "plex").out());
@@ -497,7 +501,7 @@ class CommandLineTest {
         Run people = home.watchdog("status"), programs = home.watchdog("status", "--json");
         assertEquals(0, people.exit());
         says(people.out(), "plex: unhealthy since ");
-        says(people.out(), "\n    found down: expected status in 200..299, but status was 530; got 'hello'\n"
+        says(people.out(), ": expected status in 200..299, but status was 530; got 'hello'\n"
             + "    last restart ");
         says(people.out(),
             "run 'touch restarted' (did not help)\n    restarts left: 2 of 3 per 1 h\n    uptime: unknown");

@@ -34,6 +34,8 @@ import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.TestFactory;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** What a pass leaves for the next: readable, private, whole; and what happens when it is not. */
 class StateTest {
@@ -77,8 +79,8 @@ class StateTest {
             last pass 5 min ago
             """),
         entry("status, down", """
-            plex: unhealthy since 2026-03-03 08:05
-                found down: expected status == 200, but status was 530; got 'error code: 1033'
+            plex: unhealthy since 2026-03-03 08:05: expected status == 200, but status was 530; \
+            got 'error code: 1033'
                 last restart 2026-03-03 08:05: run 'tests/heal' (did not help)
                 restarts left: 1 of 2 per 1 h
                 uptime: 0 % in 24 h, 0 % in 2 days
@@ -696,6 +698,22 @@ class StateTest {
             }));
     }
 
+    /** Three passes within seconds, after passes each minute, or each five minutes as the schedule says. */
+    @ParameterizedTest @CsvSource({"60,''", "300,300"})
+    void passesByHandDoNotChangeTheUsualInterval(long seconds, String schedule) throws IOException {
+        plex.start();
+        pass();
+        Files.writeString(home.state().resolve("schedule"), schedule);
+        StringBuilder lines = new StringBuilder();
+        long start = clock.instant().getEpochSecond() - 3600;
+        for (long at : List.of(0L, seconds, 2 * seconds, 2 * seconds + 1, 2 * seconds + 2, 2 * seconds + 3))
+            lines.append("{\"t\":").append(start + at).append(",\"plex\":\"")
+                .append(at == 2 * seconds ? 'u' : 'h').append("5\"}\n");
+        Files.writeString(historyFile(), lines);
+        String status = home.watchdog("status").out();
+        assertTrue(status.matches("(?s).*uptime: (50|49|48)\\..*|(?s).*uptime: 50 %.*"), status);
+    }
+
     @Test void eachWatchHasAnUptimeOfItsOwn() throws IOException {
         home.rules("""
             for (name in ['a', 't', '"ü"']) watch(name) { tcp '127.0.0.1:1'; attempts 1 }
@@ -742,7 +760,7 @@ class StateTest {
     @Test void aPausedWatchIsLeftAloneUntilItsTimeIsOver() throws IOException {
         Run pause = home.watchdog("pause", "plex", "--for", "2h");
         assertEquals(sentence("paused", "2026-03-01 10:00"), pause.out());
-        assertEquals(new Run(0, "plex  paused       paused until 2026-03-01 10:00\n", ""), pass());
+        assertEquals(new Run(0, "plex  paused       until 2026-03-01 10:00\n", ""), pass());
         assertTrue(home.watchdog("status").out().startsWith("plex: paused until 2026-03-01 10:00\n"));
         clock.add(Duration.ofMinutes(110));
         assertTrue(pass().out().contains("paused"));
@@ -754,7 +772,7 @@ class StateTest {
     @Test void aPauseWithoutATimeLastsUntilResume() throws IOException {
         assertEquals(sentence("paused", "it is resumed"), home.watchdog("pause", "plex").out());
         clock.add(Duration.ofDays(400));
-        assertEquals("plex  paused       paused until it is resumed\n", pass().out());
+        assertEquals("plex  paused       until it is resumed\n", pass().out());
         assertEquals("plex is watched again\n", home.watchdog("resume", "plex").out());
         assertEquals("plex was not paused\n", home.watchdog("resume", "plex").out());
         pass();
@@ -765,7 +783,7 @@ class StateTest {
         String name = "プレックス".repeat(12);
         home.rules("watch('" + name + "') { url '" + plex.url() + "'; attempts 1 }");
         assertEquals(0, home.watchdog("pause", name, "--for", "1h").exit());
-        assertEquals(name + "  paused       paused until 2026-03-01 09:00\n", home.watchdog().out());
+        assertEquals(name + "  paused       until 2026-03-01 09:00\n", home.watchdog().out());
         home.watchdog("resume", name);
         assertEquals(1, home.watchdog().exit());
     }

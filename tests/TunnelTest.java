@@ -166,7 +166,7 @@ class TunnelTest {
         rules = replace(rules, "tcp '1.1.1.1:443'", "tcp '127.0.0.1:" + port + "'; attempts 1");
         rules = replace(rules, "user: secret('PUSHOVER_USER'))", "user: secret('PUSHOVER_USER')" + hook);
         home = new TestFolder(world.folder()).rules("path '" + world.bin() + "'\n" + rules)
-            .env("PUSHOVER_TOKEN", "a-token").env("PUSHOVER_USER", "a-user");
+            .env("PUSHOVER_TOKEN", "a".repeat(30)).env("PUSHOVER_USER", "u".repeat(30));
     }
 
     private static String replace(String rules, String shipped, String here) {

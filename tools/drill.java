@@ -6,6 +6,7 @@
 // drill: is there something to stop, stop it, does the check notice, does a normal pass heal it.
 
 import java.util.LinkedHashSet;
+import java.time.Instant;
 import java.util.List;
 import java.util.Locale;
 import java.util.Set;
@@ -37,9 +38,9 @@ public final class drill extends Subcommand {
         ExitException.mistakeIf(work.store().pausedUntil(name) != null, name + " is paused, so "
             + "nothing would restart it; end the pause with: watchdog resume "
             + Text.command(List.of(name)));
-        ExitException.mistakeIf(work.store().of(watch).restartsInWindow(watch.policy(), work.now())
-            >= watch.policy().limit(), name + " has reached its restart limit, so nothing would"
-            + " restart it; try again later");
+        Instant possible = work.store().of(watch).nextRestart(watch.policy());
+        ExitException.mistakeIf(possible.isAfter(work.now()), name + " has reached its restart"
+            + " limit, so nothing would restart it before " + Text.at(possible));
         ExitException.mistakeIf(!yes, "a drill stops " + name + " on purpose: "
             + String.join(", ", words) + "; to go on, add --yes");
         return new PassLock(context).hold(() -> stopAndHeal(watch, stops) ? 0 : 1);
