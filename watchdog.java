@@ -2332,19 +2332,15 @@ final class DaemonThreads {
     /** If a signal ends the program during the work, {@code hook} runs, and nothing after it. */
     static <T> T onSignal(Runnable hook, Supplier<T> work) {
         Thread thread = thread(hook);
-        unlessEnding(() -> Runtime.getRuntime().addShutdownHook(thread));
         try {
+            Runtime.getRuntime().addShutdownHook(thread);
             return work.get();
         } finally {
-            unlessEnding(() -> Runtime.getRuntime().removeShutdownHook(thread));
-        }
-    }
-
-    private static void unlessEnding(Runnable change) {
-        try {
-            change.run();
-        } catch (IllegalStateException ending) {
-            while (true) LockSupport.park();
+            try {
+                Runtime.getRuntime().removeShutdownHook(thread);
+            } catch (IllegalStateException ending) { // as adding one throws
+                while (true) LockSupport.park();
+            }
         }
     }
 
