@@ -3228,8 +3228,8 @@ final class Json implements JsonGenerator.Converter {
 
 // === 10. The rules language ====================================================================
 // rules.groovy is plain Groovy, statically compiled. Each block declares its words, so that a
-// mistake anywhere is found when the file is loaded. The public methods below are the language,
-// and their comments are its reference.
+// mistake anywhere is found when the file is loaded. The public methods below are the language;
+// docs/reference.groovy shows each of them in use.
 
 /** The words of rules.groovy. Public, because a script lives in another class loader. */
 interface Language extends Model {
