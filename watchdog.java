@@ -4901,11 +4901,8 @@ record Printer(Environment env, watchdog options, Secrets secrets, AtomicBoolean
         String time = Text.time(result.healTime);
         if (result.healed)
             return "in " + time + ": " + result.reasonBefore + "; " + result.actions;
-        if (!result.actions.isEmpty()) {
-            String last = result.decision.state().lastRestart().result();
-            return reason + "; " + result.actions + (RestartRecord.USELESS.equals(last)
-                ? ", but it did not help in " : ", after ") + time;
-        }
+        if (!result.actions.isEmpty())
+            return reason + "; " + result.actions + "; still not healthy after " + time;
         if (options.dryRun && result.needsRestart())
             return reason + "; would restart: " + result.remedy().inWords();
         return why.isEmpty() || why.equals(reason) ? reason : reason + "; " + why;

@@ -58,7 +58,7 @@ notify discord(url: secret('DISCORD')), on: [down, healed, still_down, gave_up, 
 // ---- What to check ------------------------------------------------------------------------------
 
 watch('internet') { tcp '1.1.1.1:443' }         // a connection is enough
-watch('backup') { command './check.sh' }        // exit code 0 is healthy
+watch('backup') { command './check.sh' }        // exit code 0 is healthy; not started: inconclusive
 
 watch("everything on $host") {
     url 'https://example.com/health'

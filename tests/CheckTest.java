@@ -939,9 +939,7 @@ class CheckTest {
             ioctl($mute, 0x8913, $lo) or die "flags: $!";
             ioctl($mute, 0x8914, pack('a16 s x22', 'lo', (unpack('a16 s', $lo))[1] | 1)) or die "up: $!";
             bind($mute, sockaddr_in(53, INADDR_LOOPBACK)) or die "bind: $!";
-            open(my $name, '>', '/proc/sys/kernel/hostname') or die "hostname: $!";
-            print $name 'nowhere';
-            close($name);
+            if (open(my $name, '>', '/proc/sys/kernel/hostname')) { print $name 'nowhere'; close($name); }
             for my $file ('resolv.conf', 'nsswitch.conf') {
                 system('mount', '--bind', $file, "/etc/$file") == 0 or die "mount $file";
             }
