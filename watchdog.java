@@ -148,7 +148,7 @@ sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe, UnusableProbe 
 
 /** The outcome of one check, bounded in size. Status 0 and a failure: there was no response. */
 record Response(int status, Headers headers, String body, String url, String protocol,
-                X509Certificate certificate, Duration time, Map<String, Duration> phases,
+                X509Certificate certificate, Duration time, Map<String, Double> phases,
                 Model.Failure failure, String failureText) {
     /** Once it is judged: hundreds of whole bodies would not fit into memory. */
     Response shortened() {
@@ -1620,8 +1620,8 @@ final class ExchangeTimer extends EventListener {
 
     final Duration limit;
     final Deadline deadline;
-    private final Map<String, Duration> phases = new LinkedHashMap<>();
-    private Duration phaseBegan;
+    private final Map<String, Double> phases = new LinkedHashMap<>(); // in milliseconds
+    private double phaseBegan;
     private String phase, phaseInWords = "";
     volatile String host = "";
     private volatile InetSocketAddress address;
@@ -1661,14 +1661,14 @@ final class ExchangeTimer extends EventListener {
     }
 
     /** A copy: a check that is abandoned goes on. */
-    private synchronized Map<String, Duration> phases() {
+    private synchronized Map<String, Double> phases() {
         begin(null, "");
         return new LinkedHashMap<>(phases);
     }
 
     private synchronized void begin(String next, String inWords) {
-        Duration now = time();
-        if (phase != null) phases.merge(phase, now.minus(phaseBegan), Duration::plus);
+        double now = time().toNanos() / 1e6;
+        if (phase != null) phases.merge(phase, now - phaseBegan, Double::sum);
         phaseBegan = now;
         phase = next;
         phaseInWords = " (" + inWords + ")";
@@ -4879,13 +4879,11 @@ record Printer(Environment env, watchdog options, Secrets secrets, AtomicBoolean
 
     private static Map<String, Object> fields(WatchResult r) {
         Response response = r.check.response();
-        Map<String, Double> phases = new LinkedHashMap<>();
-        response.phases().forEach((phase, time) -> phases.put(phase, time.toNanos() / 1e6));
         return Json.fields("name", r.watch.name(), "verdict", r.verdict().word(), "reason",
             r.verdict().reason(), "status", response.status(), "millis",
             response.time().toMillis(), "did", r.needsRestart() ? Action.nothing
-                : r.decision.action(), "healed", r.healed, "phases", phases, "error",
-            response.failure(), "certificateExpires", response.certificate() == null ? null
+                : r.decision.action(), "healed", r.healed, "phases", response.phases(),
+            "error", response.failure(), "certificateExpires", response.certificate() == null ? null
                 : response.certificate().getNotAfter().toInstant());
     }
 
@@ -4911,9 +4909,9 @@ record Printer(Environment env, watchdog options, Secrets secrets, AtomicBoolean
     private static String details(WatchResult result) {
         String text = result.verdict() instanceof Unhealthy unhealthy
             && unhealthy.diagram() != null ? "\n" + unhealthy.diagram() : "";
-        Map<String, Duration> phases = result.check.response().phases();
+        Map<String, Double> phases = result.check.response().phases();
         return phases.isEmpty() ? text : text + phases.entrySet().stream()
-            .map(phase -> phase.getKey() + " " + Text.time(phase.getValue()))
+            .map(phase -> phase.getKey() + " " + Math.round(phase.getValue()) + " ms")
             .collect(Collectors.joining(", ", "\n    ", ""));
     }
 
