@@ -250,8 +250,7 @@ record Incident(Instant since, String reason, int relapses, @Nullable Instant he
     }
 
     Incident withReport(Model.EventKind kind, Instant now) {
-        List<Model.EventKind> kinds = new ArrayList<>(reported);
-        kinds.add(kind);
+        var kinds = Stream.concat(reported.stream(), Stream.of(kind)).toList();
         return new Incident(since, reason, relapses, healthySince, kinds, now);
     }
 }
@@ -350,8 +349,7 @@ record WatchState(String probe, String state, @Nullable String reason, Instant s
     }
 
     WatchState withRestart(RestartRecord restart, RestartPolicy policy) {
-        List<RestartRecord> all = new ArrayList<>(restarts);
-        all.add(restart);
+        List<RestartRecord> all = Stream.concat(restarts.stream(), Stream.of(restart)).toList();
         int dropped = Math.max(0, all.size() - policy.limit() - KEPT);
         return withRestarts(all.subList(dropped, all.size()));
     }
@@ -632,7 +630,7 @@ final class Context {
         String name = rulesFile.getFileName().toString().replaceFirst("\\.groovy$", "");
         Path own = parent.resolve(name + "-" + Text.hash(rulesFile.toString()).substring(0, 8));
         try {
-            SecureFiles.tidy(SecureFiles.folder(own), env.now()).forEach(printer::warn);
+            SecureFiles.tidy(SecureFiles.folder(own), env.now(), printer::warn);
             return own;
         } catch (IOException | UnsupportedOperationException e) {
             readOnly = true;
@@ -2630,7 +2628,7 @@ record CommandSender(List<String> words) implements Sender {
 
 /** What passes remember. A damaged file is renamed, an unwritable one is reported. */
 final class StateStore {
-    private static final int FORMAT = 2, MAX_BYTES = 16 << 20, MAX_LINES_BYTES = 1 << 20;
+    private static final int MAX_MEMORY = 16 << 20, MAX_LINES = 1 << 20;
     private static final String DAMAGED = "it is damaged";
 
     private final Path folder, file;
@@ -2640,8 +2638,7 @@ final class StateStore {
     private final Map<String, WatchState> states = new TreeMap<>();
     private final List<OutboxEntry> outbox = new ArrayList<>();
     private final Set<String> warnings = Collections.synchronizedSet(new LinkedHashSet<>());
-    private final Map<String, Object> reported =
-        new TreeMap<>(Map.of("brokenRules", false, "problemsHash", 0));
+    private final Map<String, Object> reported = new TreeMap<>();
     private String saved, damage;
     private History history;
 
@@ -2661,11 +2658,8 @@ final class StateStore {
 
     /** After the clock was set back, restart limit and reminders do not wait for the old time. */
     private void read() throws IOException {
-        saved = SecureFiles.read(file, MAX_BYTES);
+        saved = SecureFiles.read(file, MAX_MEMORY);
         Map<?, ?> json = (Map<?, ?>) new JsonSlurper().parseText(saved);
-        Object format = json.get("format");
-        if (format instanceof Integer && !format.equals(FORMAT))
-            throw new IOException("its format is " + format + ", not " + FORMAT);
         if (json.get("reported") instanceof Map<?, ?> values)
             values.forEach((name, value) -> reported.put((String) name, value));
         ((Map<?, ?>) json.get("watches")).forEach((name, state) -> readEntry(() ->
@@ -2750,7 +2744,7 @@ final class StateStore {
         states.forEach((name, state) ->
             watches.add("\n" + Json.text(name) + ": " + writer.toJson(state)));
         List<String> entries = outbox.stream().map(entry -> "\n" + Json.text(entry)).toList();
-        return "{\"format\": " + FORMAT + ", \"reported\": " + Json.text(reported)
+        return "{\"reported\": " + Json.text(reported)
             + ", \"watches\": {" + String.join(",", watches) + "\n}, \"outbox\": ["
             + String.join(",", entries) + "\n]}\n";
     }
@@ -2777,9 +2771,7 @@ final class StateStore {
     private Path pauseFile(String name) { return folder.resolve("paused/" + Text.hash(name)); }
 
     private Path file(String name) { return folder.resolve(name + ".jsonl"); }
-    private boolean isFull(String name) {
-        return file(name).toFile().length() > MAX_LINES_BYTES;
-    }
+    private boolean isFull(String name) { return file(name).toFile().length() > MAX_LINES; }
 
     /** A line of JSON; a file that is full replaces the older one. */
     void append(String name, Object line) {
@@ -2792,7 +2784,7 @@ final class StateStore {
 
     private List<String> lines(String... names) {
         return Stream.of(names).flatMap(name -> SecureFiles.orElse(() ->
-            SecureFiles.read(file(name), 4 * MAX_LINES_BYTES), missing -> "").lines()).toList();
+            SecureFiles.read(file(name), 4 * MAX_LINES), missing -> "").lines()).toList();
     }
 
     /** Without the lines that a crash has cut. */
@@ -2994,19 +2986,17 @@ final class SecureFiles {
     }
 
     /** Renames what is not ours in our folder, and deletes what killed passes have left. */
-    static List<String> tidy(Path folder, Instant now) throws IOException {
-        List<String> warnings = new ArrayList<>();
+    static void tidy(Path folder, Instant now, Consumer<String> warning) throws IOException {
         for (File entry : folder.toFile().listFiles()) {
             Path file = entry.toPath();
             boolean strange = !isOurs(file) && !entry.getName().endsWith(".broken");
-            if (strange) warnings.add(Files.move(file, broken(file),
+            if (strange) warning.accept(Files.move(file, broken(file),
                 StandardCopyOption.REPLACE_EXISTING) + " was not a file of yours;"
                 + " watchdog has renamed it");
             boolean old = entry.lastModified() < now.minus(Duration.ofDays(1)).toEpochMilli();
             if (old && entry.getName().endsWith(".tmp") && !entry.delete())
-                warnings.add("cannot delete the temporary file " + file);
+                warning.accept("cannot delete the temporary file " + file);
         }
-        return warnings;
     }
 
     static Path broken(Path file) { return file.resolveSibling(file.getFileName() + ".broken"); }
