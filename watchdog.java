@@ -4998,7 +4998,7 @@ final class Text {
         if (millis < 1000) return millis + " ms";
         if (millis < 9_950)
             return String.format(Locale.ROOT, "%.1f s", millis / 1000.0).replace(".0", "");
-        if (seconds < 120) return seconds + " s";
+        if (seconds < 120 && seconds != 60) return seconds + " s";
         if (minutes < 120 && minutes % 60 > 0) return minutes + " min";
         return minutes < 48 * 60 ? units(minutes, 60, " h", " min")
             : units(hours, 24, " days", " h");

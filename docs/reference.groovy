@@ -37,10 +37,11 @@ notify webhook('https://example.com/hook')      // JSON: kind, watch, title, tex
 notify webhook('https://example.com/hook', headers: ['X-Key': secret('KEY')]) { event ->
     [text: event.title]                         // the JSON to send
 }
-notify command('/usr/bin/logger')               // the message is the last argument, and in the
+notify command('/usr/bin/logger')               // title and text are the last argument, and in the
     // variables WATCHDOG_EVENT, WATCHDOG_WATCH, WATCHDOG_TITLE, WATCHDOG_TEXT, _AT and _SINCE
 notify command('apprise --config apprise.yml --body')  // more than 100 services
-notify command("sh -c 'echo \"\$WATCHDOG_TEXT\" | mail -s \"\$WATCHDOG_TITLE\" me@example.com'")
+notify command('''sh -c 'echo "$WATCHDOG_TEXT" | mail -s "$WATCHDOG_TITLE" me@example.com' ''')
+    // only the title names the watch; between ''' a $ is left for the shell
 notify { event ->                               // custom Groovy code
     println "$event.watch: $event.kind: $event.title. $event.text ($event.at, $event.since)"
 }

@@ -137,7 +137,7 @@ class ReportTest {
             "The last 90 days: outages in 0 of 90 bars"), days);
         assertTrue(texts(page, "title").contains("1 Mar: 50 % up"), texts(page, "title").toString());
         assertTrue(texts(page, "title").contains("28 Feb: no data"));
-        assertEquals(List.of("plex was down for 5 min 08:15"), texts(page, "h3"));
+        assertEquals(List.of("plex was found down; healthy after 5 min 08:15"), texts(page, "h3"));
         String incident = texts(page, "li").get(0);
         assertTrue(incident.matches("(?s).*Last seen healthy at 2026-03-01 08:10\\. Restarting it: "
             + "run 'echo secret-command'\\..*08:20: plex is healthy again.*"), incident);

@@ -647,7 +647,7 @@ class RulesTest {
         assertEquals("", run.err());
         List<String> times = run.out().lines().filter(line -> line.matches(".* attempts? of .*"))
             .map(line -> line.replaceAll(".* attempts? of ", "")).toList();
-        assertEquals(List.of("300 ms", "1 ms", "1 s", "1.5 s", "2 min", "60 s", "2 h 30 min", "7 days",
+        assertEquals(List.of("300 ms", "1 ms", "1 s", "1.5 s", "2 min", "1 min", "2 h 30 min", "7 days",
             "2 s"), times);
     }
 

@@ -252,8 +252,9 @@ final class Page {
         Instant end = entry.healthySince();
         if (end == null) end = over && cameAndWent ? last.at().minus(Incident.OVER) : last.at();
         String title = !over ? first.title() : first.watch()
-            + (cameAndWent ? " came and went for " : " was down for ")
+            + (cameAndWent ? " came and went for " : " was found down; healthy after ")
             + Text.time(first.since(), end);
+        if (first.title().startsWith("Drill: ") && over) title = "Drill: " + title;
         String reason = forEverybody ? "" : "<p>" + text(first.text()) + "</p>";
         String news = over && !reported ? first.watch() + " is healthy again" : last.title();
         String result = first == last ? "" : time(end) + ": " + text(news) + ".";

@@ -171,7 +171,8 @@ public final class schedule extends HomeRulesCommand {
         output.field("pass", Json.fields("exit", result.exit(), "output", result.output()));
         if (result.exit() == 0) output.say("A trial pass without restarts found all healthy.");
         else output.warn("a trial pass without restarts ended with exit code " + result.exit()
-            + ":\n" + result.output().strip());
+            + (result.output().isBlank() ? ", as the pass before; `watchdog status` says why"
+            : ":\n" + result.output().strip()));
         sayHowToCall();
         return result.exit() == 2 || result.exit() == 4 ? result.exit() : 0;
     }
