@@ -604,7 +604,7 @@ final class ExitException extends RuntimeException {
 
 /** What a command has before it opens anything. */
 final class Context {
-    final CompletableFuture<OkHttpClient> client = HttpClients.load(); // it takes longest
+    final CompletableFuture<OkHttpClient> client = HttpClients.load(); // takes longest
     final Environment env;
     final watchdog options;
     final Path namedFile, rulesFile, folder;
@@ -1385,7 +1385,7 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
         return results;
     }
 
-    /** Repeated when it fails, before it counts. */
+    /** A failed check is repeated before it counts. */
     CheckResult check(Watch watch) {
         CheckResult result = checkOnce(watch);
         int attempts = watch.settings().attempts();
@@ -1396,7 +1396,7 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
         return result;
     }
 
-    /** All samples, until the outcome is certain; alone for a service that was just restarted. */
+    /** Without a further attempt; takes samples until the outcome is certain. */
     CheckResult checkOnce(Watch watch) {
         int samples = watch.settings().samples(), needed = watch.settings().good();
         int good = 0, bad = 0;
@@ -4805,7 +4805,7 @@ record WatchStatus(String name, String state, Instant since, Instant pausedUntil
     }
 }
 
-/** An incident in the log, with all messages about it; while it is open, down or healthy. */
+/** An incident and its messages; {@code healthySince}: null if it is down, or over. */
 record LogEntry(boolean down, Instant healthySince, List<Model.Event> messages) {
     Model.Event first() { return messages.get(0); }
     Model.Event last() { return messages.get(messages.size() - 1); }
@@ -4822,7 +4822,7 @@ record LogEntry(boolean down, Instant healthySince, List<Model.Event> messages) 
     }
 }
 
-/** Prints results on stdout, and messages on stderr. {@code warned}: whether a warning was. */
+/** Prints results on stdout, messages on stderr. {@code warned}: it has printed a warning. */
 record Printer(Environment env, watchdog options, Secrets secrets, AtomicBoolean warned) {
     void line(String text) { env.out().println(secrets.mask(text)); }
 
