@@ -4290,7 +4290,8 @@ enum Block {
     watch("watch { }", Language.WatchSpec.class), healthy("healthy { }", Language.Conditions.class),
     when("when: { }", Language.Conditions.class),
     restart("restart { }", Language.RemedySpec.class),
-    file("the file", Language.RulesScript.class), unknown("", Void.class);
+    file("the file", Language.RulesScript.class),
+    unknown("", Void.class); // of a wrong call: nothing in it is judged
 
     /** A value of each type, as it is written in the rules; $ is the name of the parameter. */
     private static final Map<String, String> SAMPLES = Map.of("String", "'$'", "String[]",
@@ -4315,7 +4316,7 @@ enum Block {
 
     boolean hasConditions() { return this == healthy || this == when; }
 
-    boolean declares(String word) { return words.containsKey(word); }
+    boolean has(String word) { return words.containsKey(word); }
 
     Class<?> type(String word) { return words.get(word).get(0).getReturnType(); }
 
@@ -4333,9 +4334,9 @@ enum Block {
 
     /** What is wrong with a word that cannot be used here, or not in this way. */
     String mistake(String word) {
-        if (declares(word)) return "'" + word + "' is not used like this" + usage(word);
+        if (has(word)) return "'" + word + "' is not used like this" + usage(word);
         for (Block other : values())
-            if (other.declares(word))
+            if (other.has(word))
                 return "'" + word + "' belongs in " + other.title + ", not in " + title;
         Set<String> known = new TreeSet<>(words.keySet());
         for (Field value : spec.getFields()) known.add(value.getName());
@@ -4426,7 +4427,6 @@ final class RulesCompiler {
                 if (type.isScript()) {
                     type.setSuperClass(ClassHelper.make(Language.RulesScript.class));
                     type.getDeclaredConstructors().clear();
-                    List.copyOf(type.getMethods("main")).forEach(type::removeMethod);
                 }
                 new DslTransformer(source, type, mistakes).visitClass(type);
             }
@@ -4621,7 +4621,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         if (isAssignment(e)) {
             String name = ((BinaryExpression) e).getLeftExpression().getText();
             if (e instanceof DeclarationExpression) variables.add(name);
-            else if (block.declares(name)) mistake(e, block.mistake(name));
+            else if (block.has(name)) mistake(e, block.mistake(name));
         }
         if (word(e) != null) transformCall((MethodCallExpression) e, word(e));
         return super.transform(e);
@@ -4691,11 +4691,11 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     /** A condition that is always true, or never. */
     private void checkCondition(Expression e) {
         boolean always = e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean)
-            || e instanceof VariableExpression && block.declares(e.getText())
-            || word(e) != null && block.declares(word(e)) && block.losesValue(word(e));
+            || e instanceof VariableExpression && block.has(e.getText())
+            || word(e) != null && block.has(word(e)) && block.losesValue(word(e));
         if (always)
             mistake(e, "this is always true; write a comparison, for example status == 200");
-        if (!(e instanceof BinaryExpression b) || !block.declares(b.getLeftExpression().getText()))
+        if (!(e instanceof BinaryExpression b) || !block.has(b.getLeftExpression().getText()))
             return;
         String word = b.getLeftExpression().getText(), value = b.getRightExpression().getText();
         Object right = b.getRightExpression() instanceof ConstantExpression c ? c.getValue() : null;
@@ -4708,7 +4708,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     private void transformCall(MethodCallExpression call, String word) {
         List<Expression> arguments =
             new ArrayList<>(((TupleExpression) call.getArguments()).getExpressions());
-        if (!block.declares(word)) {
+        if (!block.has(word)) {
             boolean known = variables.contains(word) || !type.getDeclaredMethods(word).isEmpty();
             if (!known) checkUnknown(call, word, arguments);
             return;
@@ -4732,7 +4732,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         if (name.getLastColumnNumber() - name.getColumnNumber() > word.length())
             mistake(call, "write parentheses before a block: watch('" + word + "') { … }");
         else if (block == Block.restart && call == line || type.isScript()
-                && Stream.of(Block.values()).anyMatch(other -> other.declares(word)))
+                && Stream.of(Block.values()).anyMatch(other -> other.has(word)))
             mistake(call, block.mistake(word));
         nameBlocks(arguments, Block.unknown);
     }
