@@ -22,35 +22,22 @@ import static org.codehaus.groovy.runtime.StringGroovyMethods.capitalize;
 import static org.codehaus.groovy.runtime.StringGroovyMethods.uncapitalize;
 
 import com.sun.security.auth.module.UnixSystem;
-import groovy.json.JsonGenerator;
-import groovy.json.JsonOutput;
-import groovy.json.JsonSlurper;
-import groovy.lang.Closure;
-import groovy.lang.DelegatesTo;
-import groovy.lang.GroovyClassLoader;
-import groovy.lang.Reference;
+import groovy.json.*;
+import groovy.lang.*;
 import groovy.transform.CompileStatic;
 import groovy.transform.ThreadInterrupt;
-import groovy.transform.stc.ClosureParams;
-import groovy.transform.stc.SimpleType;
+import groovy.transform.stc.*;
 import java.io.*;
-import java.lang.ProcessBuilder.Redirect;
 import java.lang.annotation.*;
-import java.lang.reflect.Field;
-import java.lang.reflect.Method;
-import java.lang.reflect.ParameterizedType;
-import java.lang.reflect.RecordComponent;
-import java.lang.reflect.Type;
+import java.lang.reflect.*;
 import java.math.BigDecimal;
 import java.net.*;
+import java.net.Proxy;
 import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
-import java.nio.channels.OverlappingFileLockException;
+import java.nio.channels.*;
 import java.nio.charset.*;
 import java.nio.file.*;
-import java.nio.file.attribute.FileAttribute;
-import java.nio.file.attribute.PosixFilePermission;
-import java.nio.file.attribute.PosixFilePermissions;
+import java.nio.file.attribute.*;
 import java.security.GeneralSecurityException;
 import java.security.KeyStore;
 import java.security.cert.*;
@@ -58,12 +45,11 @@ import java.time.*;
 import java.time.temporal.ChronoUnit;
 import java.util.*;
 import java.util.concurrent.*;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.atomic.AtomicBoolean;
-import java.util.concurrent.locks.LockSupport;
 import java.util.function.*;
 import java.util.regex.*;
-import java.util.stream.Collectors;
-import java.util.stream.Stream;
+import java.util.stream.*;
 import javax.net.ssl.*;
 import okhttp3.*;
 import okhttp3.EventListener;
@@ -73,22 +59,13 @@ import org.codehaus.groovy.ast.expr.*;
 import org.codehaus.groovy.ast.stmt.*;
 import org.codehaus.groovy.classgen.GeneratorContext;
 import org.codehaus.groovy.control.*;
-import org.codehaus.groovy.control.customizers.ASTTransformationCustomizer;
-import org.codehaus.groovy.control.customizers.CompilationCustomizer;
-import org.codehaus.groovy.control.messages.Message;
-import org.codehaus.groovy.control.messages.SyntaxErrorMessage;
+import org.codehaus.groovy.control.customizers.*;
+import org.codehaus.groovy.control.messages.*;
 import org.codehaus.groovy.runtime.MethodRankHelper;
 import org.codehaus.groovy.syntax.SyntaxException;
-import org.codehaus.groovy.transform.stc.AbstractTypeCheckingExtension;
-import org.codehaus.groovy.transform.stc.StaticTypeCheckingSupport;
-import org.codehaus.groovy.transform.stc.StaticTypeCheckingVisitor;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Option;
-import picocli.CommandLine.Parameters;
-import picocli.CommandLine.ParentCommand;
-import picocli.CommandLine.ScopeType;
-import picocli.AutoComplete;
-import picocli.CommandLine;
+import org.codehaus.groovy.transform.stc.*;
+import picocli.*;
+import picocli.CommandLine.*;
 
 // === 1. The model ==============================================================================
 // A Watch is what the rules say, a Response what a service answered, a WatchState what earlier
@@ -891,7 +868,7 @@ final class ValidateCommand extends Subcommand {
     }
 
     private void validate(Watch watch) {
-        String place = watch.name() + ": ";
+        String place = context.rulesFile.getFileName() + ": " + watch.name() + ": ";
         for (Model.Remedy remedy : watch.remedies())
             for (Step step : remedy.steps()) {
                 validate(place + step.inWords() + ": ", step.command(), !step.isStop());
@@ -905,24 +882,20 @@ final class ValidateCommand extends Subcommand {
                 validate(place + "notify command: ", sender.words(), true);
     }
 
-    private void report(String place, String problem) {
-        problems.add(context.rulesFile.getFileName() + ": " + place + problem);
-    }
-
     private void validate(String place, List<String> command, boolean runs) {
         boolean shell = command.size() == 3 && command.get(1).equals("-c")
             && Text.program(command).endsWith("sh");
         for (String word : command)
             if (!shell && word.matches("[|&;<>]+|2>(&1)?|.+;|~(/.*)?|[$]\\w+(/.*)?"))
-                report(place, "no shell runs here, so '" + word + "' stays as it is; for a shell"
-                    + " begin the command with sh -c");
+                problems.add(place + "no shell runs here, so '" + word + "' stays as it is; for a"
+                    + " shell begin the command with sh -c");
         List<String> words = shell ? firstProgram(command.get(2)) : command;
         try {
             if (!runs || words.isEmpty()) return;
             runner.resolve(words.get(0));
             if (Text.program(words).equals("sudo")) validateSudo(place, words);
         } catch (IllegalStateException e) {
-            report(place, "under cron, " + e.getMessage());
+            problems.add(place + "under cron, " + e.getMessage());
         }
     }
 
@@ -942,7 +915,7 @@ final class ValidateCommand extends Subcommand {
         if (command.isEmpty()) return;
         Path program = runner.resolve(command.get(0));
         if (!words.get(1).equals("-n"))
-            report(place, "sudo would ask for a password; write sudo -n");
+            problems.add(place + "sudo would ask for a password; write sudo -n");
         context.printer.progress(place + "add to sudoers: " + System.getProperty("user.name")
             + " ALL=(root) NOPASSWD: " + program + " "
             + String.join(" ", command.subList(1, command.size())));
@@ -2093,7 +2066,7 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
         command.addAll(words.subList(1, words.size()));
         ProcessBuilder builder = new ProcessBuilder(command).directory(folder.toFile())
             .redirectInput(NO_LOG).redirectErrorStream(true)
-            .redirectOutput(Redirect.appendTo(output));
+            .redirectOutput(ProcessBuilder.Redirect.appendTo(output));
         builder.environment().clear();
         builder.environment().putAll(env);
         builder.environment().putAll(extraEnv);
@@ -2337,7 +2310,7 @@ final class DaemonThreads {
             try {
                 Runtime.getRuntime().removeShutdownHook(thread);
             } catch (IllegalStateException ending) { // as adding one throws
-                while (true) LockSupport.park();
+                new Semaphore(0).acquireUninterruptibly();
             }
         }
     }
