@@ -707,7 +707,7 @@ record PassCommand(Context context) {
         if (judged && work.rules().heartbeat() != null)
             work.notifier().heartbeat(work.rules().heartbeat());
         List<String> undelivered = work.notifier().finish(), problems = work.problems();
-        boolean news = store.isNews("problemsHash", List.of(problems, undelivered).hashCode());
+        boolean news = store.hasChanged("problemsHash", List.of(problems, undelivered).hashCode());
         boolean silent = context.options.quiet && !news;
         store.save();
         end.cancel(true);
@@ -735,7 +735,7 @@ record PassCommand(Context context) {
     private void reportRules(Workspace work) {
         List<Model.Hook> hooks = work.rules().hooks();
         Instant now = work.now();
-        if (work.store().isNews("brokenRules", work.brokenRules()) && work.brokenRules()) {
+        if (work.store().hasChanged("brokenRules", work.brokenRules()) && work.brokenRules()) {
             String name = context.rulesFile.getFileName().toString();
             String mistake = work.problems().get(0).lines().findFirst().orElse("");
             work.notifier().post(new Model.Event(Model.EventKind.rules_broken, name,
@@ -2332,15 +2332,14 @@ final class DaemonThreads {
 // A message is saved together with the state that caused it, and stays in the outbox until its hook
 // has accepted or rejected it: a crash can repeat a message, but never lose it.
 
-/** A message for one hook, to be sent by passes that start at {@code notBefore} or later. */
+/** A message for one hook, not to be sent before a time. */
 record OutboxEntry(Model.Event event, String hook, Instant notBefore) { }
 
-/** {@code retryAfter}: how long to wait at least before sending again; null: never. */
+/** {@code retryAfter}: null: never; otherwise in another pass, and after that time. */
 record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
     static final DeliveryResult ACCEPTED = new DeliveryResult(true, "accepted", null);
-    static final Duration NEXT_PASS = Duration.ofMillis(1);
 
-    static DeliveryResult failed(String why) { return failed(why, NEXT_PASS); }
+    static DeliveryResult failed(String why) { return failed(why, Duration.ZERO); }
 
     static DeliveryResult failed(String why, Duration retryAfter) {
         return new DeliveryResult(false, "not accepted: " + Text.plain(why, 200), retryAfter);
@@ -2353,8 +2352,7 @@ final class Notifier {
     private final Context context;
     private final StateStore store;
     final Checker checker;
-    private final Instant started;
-    private final Map<String, Model.Hook> hooks = new HashMap<>();
+    private final Map<String, Model.Hook> hooks = new ConcurrentHashMap<>();
     private final List<String> warnings = Collections.synchronizedList(new ArrayList<>());
     private final Map<String, CompletableFuture<Void>> deliveries = new HashMap<>();
 
@@ -2362,7 +2360,6 @@ final class Notifier {
         this.context = context;
         this.store = store;
         this.checker = checker;
-        this.started = context.env.now();
         for (Model.Hook hook : hooks) this.hooks.put(hook.id(), hook);
         for (Model.Hook hook : hooks)
             if (hook.orElse() != null) this.hooks.putIfAbsent(hook.orElse().id(), hook.orElse());
@@ -2393,10 +2390,8 @@ final class Notifier {
     /** Returns at once; messages posted later are sent by the next call. */
     void send() {
         for (String id : new HashSet<>(store.outbox().stream().map(OutboxEntry::hook).toList())) {
-            Model.Hook hook = hooks.get(id);
-            if (hook == null) continue; // there is none, and its messages wait for one
             var previous = deliveries.getOrDefault(id, CompletableFuture.completedFuture(null));
-            deliveries.put(id, previous.thenRunAsync(() -> deliver(hook), DaemonThreads.POOL));
+            deliveries.put(id, previous.thenRunAsync(() -> deliver(id), DaemonThreads.POOL));
         }
     }
 
@@ -2412,10 +2407,12 @@ final class Notifier {
     }
 
     /** A message that the hook has rejected waits for the fallback alone. */
-    private void deliver(Model.Hook hook) {
-        List<OutboxEntry> entries = store.outbox().stream()
-            .filter(entry -> entry.hook().equals(hook.id())).toList();
-        if (entries.isEmpty() || entries.stream().anyMatch(this::isDeferred)) return;
+    private void deliver(String id) {
+        Model.Hook hook = hooks.get(id); // null: it has failed in this pass, or left the rules
+        var entries = store.outbox().stream().filter(entry -> entry.hook().equals(id)).toList();
+        boolean deferred = entries.isEmpty() || entries.stream().anyMatch(this::isDeferred);
+        if (hook == null || deferred) return;
+
         Instant now = context.env.now();
         var events = MessageText.current(entries.stream().map(OutboxEntry::event).toList());
         Model.Event event = MessageText.merged(events, now);
@@ -2429,6 +2426,7 @@ final class Notifier {
         Duration wait = (rejected ? last : first).retryAfter();
         List<OutboxEntry> kept = last.accepted() || wait == null ? List.of() : events.stream()
             .map(each -> new OutboxEntry(each, next, now.plus(wait))).toList();
+        if (!kept.isEmpty()) hooks.remove(next); // it is not tried again in this pass
         store.replace(entries, kept);
         store.save();
 
@@ -2439,9 +2437,9 @@ final class Notifier {
             : second + "watchdog will " + (kept.isEmpty() ? "not " : "") + "send it again"));
     }
 
-    /** True after a failure in this pass, and while the service asked for a pause. */
+    /** True while the service asked for a pause. */
     private boolean isDeferred(OutboxEntry entry) {
-        Duration left = Duration.between(started, entry.notBefore());
+        Duration left = Duration.between(context.env.now(), entry.notBefore());
         return !left.isNegative() && !left.isZero() && left.toDays() < 2; // else the clock was set
     }
 
@@ -2482,8 +2480,7 @@ final class Notifier {
     /** In seconds, at most about a day. Without the header, the next pass is late enough. */
     private static Duration retryAfter(Response response) {
         String seconds = String.valueOf(response.headers().get("Retry-After"));
-        return !seconds.matches("[1-9]\\d{0,4}") ? DeliveryResult.NEXT_PASS
-            : Duration.ofSeconds(Long.parseLong(seconds));
+        return Duration.ofSeconds(seconds.matches("\\d{1,5}") ? Long.parseLong(seconds) : 0);
     }
 }
 
@@ -2693,7 +2690,7 @@ final class StateStore {
     }
 
     /** Whether the last pass had another value: what stays as it is is reported once. */
-    synchronized boolean isNews(String name, Object value) {
+    synchronized boolean hasChanged(String name, Object value) {
         return !value.equals(reported.put(name, value));
     }
 
