@@ -2564,9 +2564,9 @@ final class MessageText {
                 + group.get(0).text())
             .collect(Collectors.joining("\n"));
         List<Model.Event> news = events.stream().filter(latest.values()::contains).toList();
-        Model.Event first = events.get(0);
-        return new Model.Event(first.kind(), String.join(", ", latest.keySet()),
-            titles(news, MAX_TITLES), text, first.at(), first.since());
+        Model.Event newest = news.get(0); // of what the title says first
+        return new Model.Event(newest.kind(), String.join(", ", latest.keySet()),
+            titles(news, MAX_TITLES), text, newest.at(), newest.since());
     }
 
     private static String titles(List<Model.Event> events, int max) {

@@ -351,6 +351,16 @@ class NotifyTest {
         assertEquals(sentence("gave up, both"), json(last("/hook")).get("title"));
     }
 
+    @Test void messagesThatWaitedHaveTheKindOfTheNewest() {
+        answer("/hook", 503, "busy");
+        watched("notify webhook('@/hook')", "limit 1, per: 1.hour\nrestart { run 'true' }");
+        for (int i = 0; i < 3; i++) pass();
+        inbox.answers.clear();
+        pass();
+        assertEquals(sentence("gave up, title"), json(last("/hook")).get("title"));
+        assertEquals("gave_up", json(last("/hook")).get("kind"));
+    }
+
     @Test void aMessageSaysWhatWasTriedBeforeAServiceRecovered() {
         watched("notify webhook('@/hook')", "limit 1, per: 1.hour\nrestart { run 'true' }");
         for (int i = 0; i < 3; i++) pass();
