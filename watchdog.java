@@ -46,7 +46,6 @@ import java.time.temporal.ChronoUnit;
 import java.util.*;
 import java.util.concurrent.*;
 import java.util.concurrent.ExecutionException;
-import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.*;
 import java.util.regex.*;
 import java.util.stream.*;
@@ -596,7 +595,7 @@ final class Context {
         namedFile = RulesLoader.find(options.rules, env);
         rulesFile = SecureFiles.orElse(namedFile::toRealPath, missing -> namedFile);
         secrets = new Secrets(env.variables(), rulesFile);
-        printer = new Printer(env, options, secrets, new AtomicBoolean());
+        printer = new Printer(env, options, secrets, ConcurrentHashMap.newKeySet());
         folder = stateFolder();
     }
 
@@ -640,7 +639,7 @@ final class Context {
 
     /** {@code brokenRules}: the file has mistakes, and these are the last working rules. */
     Workspace open(Rules rules, boolean brokenRules, List<String> problems, boolean writable) {
-        StateStore store = new StateStore(folder, writable && !readOnly, env, secrets);
+        StateStore store = new StateStore(this, writable && !readOnly);
         CommandRunner runner = runner(rules,
             env.variables().getOrDefault("PATH", CommandRunner.CRON_PATH));
         Checker checker = new Checker(runner, client, env.clock());
@@ -712,11 +711,9 @@ record PassCommand(Context context) {
         store.save();
         end.cancel(true);
 
-        boolean failed = context.printer.warned().get() || !store.warnings().isEmpty();
         int exit = context.printer.results(results, silent ? List.of() : problems,
-            failed ? 4 : work.exitCode());
+            context.printer.warned().isEmpty() ? work.exitCode() : 4);
         if (!silent) undelivered.forEach(context.printer::warn);
-        store.warnings().forEach(context.printer::warn);
         return exit;
     }
 
@@ -934,7 +931,6 @@ final class StatusCommand extends Subcommand {
         List<WatchStatus> all = work.rules().select(names).stream()
             .map(watch -> status(watch, work.store(), work.now())).toList();
         context.printer.status(all, work.store());
-        work.store().warnings().forEach(context.printer::warn);
         work.problems().forEach(context.printer::problem);
         return 0;
     }
@@ -2601,23 +2597,20 @@ final class StateStore {
     private static final int MAX_MEMORY = 16 << 20, MAX_LINES = 1 << 20;
     private static final String DAMAGED = "it is damaged";
 
+    private final Context context;
     private final Path folder, file;
-    private final Environment env;
-    private final Secrets secrets;
     private final boolean writable;
     private final Map<String, WatchState> states = new TreeMap<>();
     private final List<OutboxEntry> outbox = new ArrayList<>();
-    private final Set<String> warnings = Collections.synchronizedSet(new LinkedHashSet<>());
     private final Map<String, Object> reported = new TreeMap<>();
     private String saved, damage;
     private History history;
 
-    StateStore(Path folder, boolean writable, Environment env, Secrets secrets) {
-        this.folder = folder;
+    StateStore(Context context, boolean writable) {
+        this.context = context;
+        this.folder = context.folder;
         this.file = folder.resolve("memory.json");
         this.writable = writable;
-        this.env = env;
-        this.secrets = secrets;
         try {
             if (Files.exists(file)) read();
         } catch (IOException | RuntimeException | StackOverflowError | OutOfMemoryError e) {
@@ -2633,7 +2626,7 @@ final class StateStore {
         if (json.get("reported") instanceof Map<?, ?> values)
             values.forEach((name, value) -> reported.put((String) name, value));
         ((Map<?, ?>) json.get("watches")).forEach((name, state) -> readEntry(() ->
-            states.put((String) name, Json.as(WatchState.class, state, env.now()))));
+            states.put((String) name, Json.as(WatchState.class, state, context.env.now()))));
         ((List<?>) json.get("outbox")).forEach(entry -> readEntry(() ->
             outbox.add(Json.as(OutboxEntry.class, entry, Text.FOREVER))));
     }
@@ -2651,12 +2644,10 @@ final class StateStore {
     private void quarantine() {
         Path renamed = SecureFiles.broken(file);
         boolean moved = writable && file.toFile().renameTo(renamed.toFile());
-        warnings.add("memory.json could not be read (" + damage + "), so restart limits may not"
-            + " hold" + (moved ? "; watchdog has renamed it to " + renamed : ""));
+        context.printer.warn("memory.json could not be read (" + damage + "), so restart limits"
+            + " may not hold" + (moved ? "; watchdog has renamed it to " + renamed : ""));
         save();
     }
-
-    Collection<String> warnings() { return warnings; }
 
     synchronized WatchState of(Watch watch) {
         return states.getOrDefault(watch.name(), WatchState.NEW);
@@ -2680,7 +2671,7 @@ final class StateStore {
         for (Watch watch : known) removed.remove(watch.name());
         states.keySet().removeAll(removed.keySet());
         for (Watch watch : removed.isEmpty() ? List.<Watch>of() : known) {
-            String probe = secrets.mask(watch.probe().inWords());
+            String probe = context.secrets.mask(watch.probe().inWords());
             List<String> same = removed.keySet().stream()
                 .filter(name -> probe.equals(removed.get(name).probe())).toList();
             if (same.size() == 1 && !states.containsKey(watch.name()))
@@ -2702,14 +2693,14 @@ final class StateStore {
             SecureFiles.write(file, text);
             saved = text;
         } catch (IOException e) {
-            warnings.add("memory.json cannot be written (" + Text.thrown(e)
+            context.printer.warn("memory.json cannot be written (" + Text.thrown(e)
                 + "), so restart limits may not hold and messages may be repeated");
         }
     }
 
     /** A line for each watch and message; groovy-json's pretty printer would start Groovy. */
     private String text() {
-        JsonGenerator writer = Json.writer(secrets::mask); // texts may come from a server
+        JsonGenerator writer = Json.writer(context.secrets::mask); // texts may come from a server
         List<String> watches = new ArrayList<>();
         states.forEach((name, state) ->
             watches.add("\n" + Json.text(name) + ": " + writer.toJson(state)));
@@ -2723,7 +2714,7 @@ final class StateStore {
     Instant pausedUntil(String name) {
         try {
             Instant until = Instant.parse(SecureFiles.read(pauseFile(name), 100));
-            return until.isAfter(env.now()) ? until : null;
+            return until.isAfter(context.env.now()) ? until : null;
         } catch (IOException | DateTimeException notPaused) {
             return null;
         }
@@ -2769,7 +2760,7 @@ final class StateStore {
         History dropped = new History(full, List.of(), interval());
         for (String name : states.keySet())
             dropped.spans(name).forEach(span -> append("uptime", span));
-        append("history", History.line(results, env.now()));
+        append("history", History.line(results, context.env.now()));
     }
 
     History history() {
@@ -2807,18 +2798,18 @@ final class StateStore {
     /** One or two passes may be missing: the machine was busy, or another pass was running. */
     boolean isLate() {
         return interval() != null && history().lastPass != null
-            && history().lastPass.plus(interval().multipliedBy(3)).isBefore(env.now());
+            && history().lastPass.plus(interval().multipliedBy(3)).isBefore(context.env.now());
     }
 
     void saveMetrics(Rules rules, Collection<WatchResult> results) {
         if (rules.metrics() == null || results.size() < rules.watches().size()) return;
         writeOrWarn(rules.metrics().toString(), () -> SecureFiles.write(rules.metrics(),
-            Metrics.text(results, this, env.now()), SecureFiles.PUBLIC));
+            Metrics.text(results, this, context.env.now()), SecureFiles.PUBLIC));
     }
 
     private void writeOrWarn(String what, SecureFiles.IOSupplier<Path> writing) {
         if (writable) SecureFiles.orElse(writing, e -> {
-            warnings.add(what + " cannot be written: " + Text.thrown(e));
+            context.printer.warn(what + " cannot be written: " + Text.thrown(e));
             return null;
         });
     }
@@ -4792,8 +4783,8 @@ record LogEntry(boolean down, Instant healthySince, List<Model.Event> messages) 
     }
 }
 
-/** Prints results on stdout, messages on stderr. {@code warned}: it has printed a warning. */
-record Printer(Environment env, watchdog options, Secrets secrets, AtomicBoolean warned) {
+/** Prints results on stdout, messages on stderr, and each warning once. */
+record Printer(Environment env, watchdog options, Secrets secrets, Set<String> warned) {
     void line(String text) { env.out().println(secrets.mask(text)); }
 
     /** With --json an object instead of the lines; its fields are only ever added to. */
@@ -4811,8 +4802,7 @@ record Printer(Environment env, watchdog options, Secrets secrets, AtomicBoolean
 
     void problem(String text) { env.err().println(secrets.mask(text)); }
     void warn(String text) {
-        warned.set(true);
-        problem("watchdog: " + text);
+        if (warned.add(text)) problem("watchdog: " + text);
     }
 
     /** A step of a restart; a person at a terminal sees each as it happens. */

@@ -39,6 +39,7 @@ final class ToolOutput {
     boolean isForPeople() { return !context.options.json; }
 
     int end(int exit) {
+        context.printer.warned().forEach(text -> problems.add("watchdog: " + text));
         fields.put("problems", problems);
         fields.put("exit", exit);
         if (context.options.json)

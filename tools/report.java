@@ -45,7 +45,6 @@ public final class report extends Subcommand {
             return SecureFiles.write(target, html, PosixFilePermissions.asFileAttribute(mode));
         });
         output.did("wrote", target, "");
-        work.store().warnings().forEach(output::warn);
         work.problems().forEach(output::problem);
         return output.end(0);
     }
