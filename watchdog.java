@@ -169,8 +169,10 @@ interface Expectation {
 record FailedCondition(String reason, String diagram, boolean ofCertificate, boolean unclear) { }
 
 /** A step of a remedy; {@code command}: the words that it runs or stops, or none. */
-record Step(String verb, String text, List<String> command,
-            BiFunction<RestartRun, Step, String> action) {
+record Step(String verb, String text, List<String> command, Action action) {
+    /** Returns what was done, or throws an exception that says why it could not be. */
+    interface Action { String run(RestartRun restart, Step step); }
+
     Step {
         if (verb.equals("stop") && text.length() < 3) throw new IllegalArgumentException("stop '"
             + text + "' is too short to be safe; write at least 3 characters");
@@ -853,15 +855,12 @@ final class ValidateCommand extends Subcommand {
     private CommandRunner runner; // with cron's PATH, not with that of this terminal
 
     @Override int run() {
-        Path file = context.rulesFile;
-        Rules rules = RulesLoader.load(file, RulesLoader.read(context.namedFile), context.env,
-            context.secrets, new CompiledRules(Path.of("/dev/null/none")));
+        Rules rules = RulesLoader.load(context.rulesFile, RulesLoader.read(context.namedFile),
+            context.env, context.secrets, new CompiledRules(Path.of("/dev/null/none")));
         runner = context.runner(rules, CommandRunner.CRON_PATH);
         problems.addAll(rules.warnings());
         rules.watches().forEach(this::validate);
-        int exit = problems.isEmpty() ? 0 : 2;
-        context.printer.validated(file, rules, problems, exit);
-        return exit;
+        return context.printer.validated(context.rulesFile, rules, problems);
     }
 
     private void validate(Watch watch) {
@@ -1870,7 +1869,7 @@ final class RestartRun {
                 if (runner.deadline().passed()) throw new IllegalStateException(
                     "the pass reached its deadline before " + step.inWords());
                 progress.accept("  " + step.inWords());
-                actions.add(step.action().apply(this, step));
+                actions.add(step.action().run(this, step));
             }
         } catch (Throwable thrown) { // custom Groovy code may throw anything
             failedStep = Text.thrown(thrown) + RulesLoader.lineOf(thrown);
@@ -2001,7 +2000,8 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
 
     /** Without pipes to us, so that it survives this pass and cron's job. */
     RunningCommand start(Watch watch, List<String> words, String log) {
-        Path record = state.resolve("started").resolve(recordName(watch, words));
+        String name = Text.hash(watch.name()) + "-" + Text.hash("" + words);
+        Path record = state.resolve("started").resolve(name);
         SecureFiles.orElse(() -> SecureFiles.folder(record.getParent()), e -> null);
         File file = log != null ? folder.resolve(log).toFile() : new File(record + OUTPUT);
         // A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept.
@@ -2028,10 +2028,6 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
         return files == null ? List.of() : List.of(files);
     }
 
-    private static String recordName(Watch watch, List<String> words) {
-        return Text.hash(watch.name()) + "-" + Text.hash("" + words);
-    }
-
     /** Services without a log print for their last words only: each pass cuts what is long. */
     void cutOutput() {
         for (File file : startedFiles(name -> name.endsWith(OUTPUT)))
@@ -2041,10 +2037,11 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
     /** The sessions that `start` began with these words, or with words that are edited since. */
     Set<Long> startedBy(Watch watch, List<String> words) {
         List<String> current = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
-            .map(step -> recordName(watch, step.command())).toList();
+            .map(step -> Text.hash("" + step.command())).toList();
         Set<Long> pids = new HashSet<>();
         for (File file : startedFiles(name -> name.endsWith(Text.hash("" + words))
-                || name.startsWith(Text.hash(watch.name())) && !current.contains(name))) {
+                || name.startsWith(Text.hash(watch.name()))
+                && current.stream().noneMatch(name::endsWith))) {
             Matcher record = Pattern.compile("([1-9]\\d{1,17}) " + BOOT + " (.*)").matcher(
                 SecureFiles.orElse(() -> SecureFiles.read(file.toPath(), 200), gone -> ""));
             if (!record.matches()) continue;
@@ -3658,8 +3655,7 @@ interface Language extends Model {
             }));
         }
 
-        private void add(String verb, Object command,
-                         BiFunction<RestartRun, Step, String> action) {
+        private void add(String verb, Object command, Step.Action action) {
             List<String> words = ShellWords.of(command);
             add(new Step(verb, Text.command(words), words, action));
         }
@@ -4865,7 +4861,8 @@ record Printer(Environment env, watchdog options, Secrets secrets, Set<String> w
             .collect(Collectors.joining(", ", "\n    ", ""));
     }
 
-    void validated(Path file, Rules rules, List<String> problems, int exit) {
+    int validated(Path file, Rules rules, List<String> problems) {
+        int exit = problems.isEmpty() ? 0 : 2;
         List<String> names = rules.watches().stream().map(Watch::name).toList();
         String good = file.getFileName() + " is good: "
             + Text.count(names.size(), "watch", "watches");
@@ -4873,6 +4870,7 @@ record Printer(Environment env, watchdog options, Secrets secrets, Set<String> w
             exit == 0 ? Stream.of(good) : Stream.empty()),
             Json.fields("watches", names, "problems", problems, "exit", exit));
         problems.forEach(this::problem);
+        return exit;
     }
 
     private static String inWords(Watch watch) {
