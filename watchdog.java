@@ -2685,14 +2685,10 @@ final class StateStore {
     /** Writes nothing while nothing has changed: disks wear out, and backups notice. */
     synchronized void save() {
         String text = text();
-        if (!writable || text.equals(saved)) return;
-        try {
-            SecureFiles.write(file, text);
-            saved = text;
-        } catch (IOException e) {
-            context.printer.warn("memory.json cannot be written (" + Text.thrown(e)
-                + "), so restart limits may not hold and messages may be repeated");
-        }
+        if (text.equals(saved)) return;
+        saved = text;
+        writeOrWarn("memory.json", ", so restart limits may not hold and messages may be repeated",
+            () -> SecureFiles.write(file, text));
     }
 
     /** A line for each watch and message; groovy-json's pretty printer would start Groovy. */
@@ -2733,7 +2729,7 @@ final class StateStore {
 
     /** A line of JSON; a file that is full replaces the older one. */
     void append(String name, Object line) {
-        writeOrWarn(name + ".jsonl", () -> {
+        writeOrWarn(name + ".jsonl", "", () -> {
             if (isFull(name)) Files.move(file(name), file(name + ".old"),
                 StandardCopyOption.REPLACE_EXISTING);
             return SecureFiles.append(file(name), Json.text(line) + "\n");
@@ -2800,13 +2796,13 @@ final class StateStore {
 
     void saveMetrics(Rules rules, Collection<WatchResult> results) {
         if (rules.metrics() == null || results.size() < rules.watches().size()) return;
-        writeOrWarn(rules.metrics().toString(), () -> SecureFiles.write(rules.metrics(),
+        writeOrWarn(rules.metrics() + "", "", () -> SecureFiles.write(rules.metrics(),
             Metrics.text(results, this, context.env.now()), SecureFiles.PUBLIC));
     }
 
-    private void writeOrWarn(String what, SecureFiles.IOSupplier<Path> writing) {
+    private void writeOrWarn(String what, String effect, SecureFiles.IOSupplier<Path> writing) {
         if (writable) SecureFiles.orElse(writing, e -> {
-            context.printer.warn(what + " cannot be written: " + Text.thrown(e));
+            context.printer.warn(what + " cannot be written (" + Text.thrown(e) + ")" + effect);
             return null;
         });
     }

@@ -116,7 +116,7 @@ class MetricsTest {
 
     @Test void aFileThatCannotBeWrittenIsSaidAndStopsNothing() throws IOException {
         home.rules(String.join("\n", home.lines("rules.groovy")).replace("'watchdog", "'no/watchdog"));
-        home.watchdog().exits(4).errs("watchdog: " + folder + "/no/watchdog.prom cannot be written: ");
+        home.watchdog().exits(4).errs("watchdog: " + folder + "/no/watchdog.prom cannot be written (");
         assertTrue(Files.exists(home.state().resolve("memory.json")));
         home.watchdog("status").says("run 'true' (did not help)");
     }
