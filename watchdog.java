@@ -103,6 +103,8 @@ interface Model {
 record Watch(String name, Probe probe, Expectation healthy, List<Model.Remedy> remedies,
              List<String> dependencies, CheckSettings settings, RestartPolicy policy,
              List<Model.Hook> hooks) {
+    Stream<Step> steps() { return remedies.stream().flatMap(remedy -> remedy.steps().stream()); }
+
     /** The name is unique. (The equals of a record takes longer to load than a small pass.) */
     @Override public boolean equals(Object other) {
         return other instanceof Watch watch && watch.name.equals(name);
@@ -865,12 +867,11 @@ final class ValidateCommand extends Subcommand {
 
     private void validate(Watch watch) {
         String place = context.rulesFile.getFileName() + ": " + watch.name() + ": ";
-        for (Model.Remedy remedy : watch.remedies())
-            for (Step step : remedy.steps()) {
-                validate(place + step.inWords() + ": ", step.command(), !step.isStop());
-                if (step.isStop()) context.printer.progress(place + step.inWords()
-                    + ProcessStopper.of(runner, watch, step.command()).preview());
-            }
+        watch.steps().forEach(step -> {
+            validate(place + step.inWords() + ": ", step.command(), !step.isStop());
+            if (step.isStop()) context.printer.progress(place + step.inWords()
+                + ProcessStopper.of(runner, watch, step.command()).preview());
+        });
         if (watch.probe() instanceof CommandProbe probe)
             validate(place + probe.inWords() + ": ", probe.words(), true);
         for (Model.Hook hook : watch.hooks())
@@ -2036,8 +2037,7 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
 
     /** The sessions that `start` began with these words, or with words that are edited since. */
     Set<Long> startedBy(Watch watch, List<String> words) {
-        List<String> current = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
-            .map(step -> Text.hash("" + step.command())).toList();
+        List<String> current = watch.steps().map(step -> Text.hash("" + step.command())).toList();
         Set<Long> pids = new HashSet<>();
         for (File file : startedFiles(name -> name.endsWith(Text.hash("" + words))
                 || name.startsWith(Text.hash(watch.name()))

@@ -31,7 +31,7 @@ public final class drill extends Subcommand {
         work = context.open(false);
         Watch watch = work.rules().get(name);
         Set<String> words = new LinkedHashSet<>();
-        List<Step> stops = watch.remedies().stream().flatMap(remedy -> remedy.steps().stream())
+        List<Step> stops = watch.steps()
             .filter(step -> step.isStop() && words.add(step.inWords())).toList();
         ExitException.mistakeIf(stops.isEmpty(), name + " has no stop in its restart, so a drill "
             + "cannot stop it");
