@@ -3064,13 +3064,10 @@ final class SecureFiles {
 }
 
 /** JSON from records and back, by the names and types of their components. */
-final class Json implements JsonGenerator.Converter {
+record Json(UnaryOperator<String> mask) implements JsonGenerator.Converter {
     /** Fields with values that programs compare: a secret such as `plex` does not change them. */
     private static final Set<String> KEYS = Set.of("name", "verdict", "state", "recent");
     private static final JsonGenerator WRITER = writer(UnaryOperator.identity());
-    private final UnaryOperator<String> mask;
-
-    private Json(UnaryOperator<String> mask) { this.mask = mask; }
 
     static String text(Object value) { return WRITER.toJson(value); }
 
@@ -4018,13 +4015,8 @@ final class Mistakes {
 }
 
 /** The compiled classes of the rules, and the text that they come from. */
-final class CompiledRules {
-    private final Path folder, lastGood;
-
-    CompiledRules(Path folder) {
-        this.folder = folder;
-        this.lastGood = folder.resolve("last-good.groovy");
-    }
+record CompiledRules(Path folder) {
+    private static final String LAST_GOOD = "last-good.groovy";
 
     /** The class of the script, or null if it must be compiled (again). */
     Class<?> load(String text) {
@@ -4058,7 +4050,7 @@ final class CompiledRules {
     void keep(String text, Path classes) {
         if (classes == null) return;
         try {
-            SecureFiles.write(lastGood, text);
+            SecureFiles.write(folder.resolve(LAST_GOOD), text);
             for (File file : classes.toFile().listFiles())
                 Files.setPosixFilePermissions(file.toPath(), SecureFiles.PRIVATE.value());
             for (File old : folder.toFile().listFiles(File::isDirectory))
@@ -4070,7 +4062,9 @@ final class CompiledRules {
     }
 
     /** The text that was compiled last, for when an edit has mistakes; null if there is none. */
-    String lastGood() { return SecureFiles.orElse(() -> Files.readString(lastGood), none -> null); }
+    String lastGood() {
+        return SecureFiles.orElse(() -> Files.readString(folder.resolve(LAST_GOOD)), none -> null);
+    }
 
     static void delete(Path tree) {
         if (tree == null) return;
