@@ -882,10 +882,10 @@ final class ValidateCommand extends Subcommand {
     private void validate(String place, List<String> command, boolean runs) {
         boolean shell = command.size() == 3 && command.get(1).equals("-c")
             && Text.program(command).endsWith("sh");
-        for (String word : command)
-            if (!shell && word.matches("[|&;<>]+|2>(&1)?|.+;|~(/.*)?|[$]\\w+(/.*)?"))
-                problems.add(place + "no shell runs here, so '" + word + "' stays as it is; for a"
-                    + " shell begin the command with sh -c");
+        command.stream().filter(word -> !shell
+            && word.matches("[|&;<>]+|2>(&1)?|.+;|~(/.*)?|[$]\\w+(/.*)?")).findFirst()
+            .ifPresent(word -> problems.add(place + "no shell runs here, so '" + word + "' stays"
+                + " as it is; write sh '…', or begin the command with sh -c"));
         List<String> words = shell ? firstProgram(command.get(2)) : command;
         try {
             if (!runs || words.isEmpty()) return;
@@ -2084,7 +2084,7 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
     Path resolve(String program) {
         Path file = find(program);
         if (file == null) throw new IllegalStateException("no program '" + program + "' in "
-            + env.get("PATH") + "; name its folder: path '/opt/...'");
+            + env.get("PATH") + "; install it, or name its folder: path '/opt/...'");
         if (!Files.isRegularFile(file)) throw new IllegalStateException(
             file + (Files.exists(file) ? " is not a file" : " does not exist"));
         if (!Files.isExecutable(file)) throw new IllegalStateException(
@@ -3339,8 +3339,8 @@ interface Language extends Model {
         }
         /** Runs a command with the message as last argument, and in WATCHDOG_* variables. */
         public Hook commandWord(String command) {
-            return loader.hook("command", command,
-                loader.valid(() -> new CommandSender(ShellWords.of(command)), null));
+            List<String> words = loader.valid(() -> ShellWords.of(command), List.of("?"));
+            return loader.hook("command " + Text.program(words), command, new CommandSender(words));
         }
     }
 
@@ -4328,6 +4328,7 @@ final class RulesCompiler {
         ^[^'"/]*?\\b(https?://\\S*) -> a text needs quotes: '$1'
         ^(?:[^'"/]|'.*?'|".*?")*?\\s(and|or)\\s -> write && for and, || for or
         [\\w)]\\s*(=)(?!=) -> a comparison is written with ==
+        ^\\s*(#) -> a comment begins with //
         """;
 
     private static Stream<String[]> rows(String table) {
@@ -4421,10 +4422,13 @@ final class RulesCompiler {
 
         /** What follows from a mistake inside of the node is none; a node may be Groovy's own. */
         private void mistake(ASTNode node, String text) {
-            Mistakes mistakes = context.getSource().getAST().getNodeMetaData(Mistakes.class);
             boolean inText = node.getLineNumber() > 0;
-            if (inText && block() != Block.unknown && !mistakes.isInside(node))
-                mistakes.add(node.getLineNumber(), node.getColumnNumber(), text);
+            if (inText && block() != Block.unknown && !mistakes().isInside(node))
+                mistakes().add(node.getLineNumber(), node.getColumnNumber(), text);
+        }
+
+        private Mistakes mistakes() {
+            return context.getSource().getAST().getNodeMetaData(Mistakes.class);
         }
 
         /** The innermost of watchdog's blocks around the code that is checked now. */
@@ -4459,7 +4463,11 @@ final class RulesCompiler {
 
         @Override public boolean handleUnresolvedVariableExpression(VariableExpression variable) {
             String word = variable.getName(), problem = block().mistake(word);
-            if (block().hasConditions() && !ClassHelper.STRING_TYPE.getMethods(word).isEmpty())
+            int line = variable.getLineNumber(), column = variable.getColumnNumber();
+            if (mistakes().from(line, column - 1).startsWith("$"))
+                problem = "there is no value '" + word + "'; for a $ in a text write \\$" + word
+                    + ", or put the text in single quotes";
+            else if (block().hasConditions() && !ClassHelper.STRING_TYPE.getMethods(word).isEmpty())
                 problem = "write a dot and parentheses: body." + word + "('…')";
             else if (problem.startsWith("no such word") && !problem.contains(";"))
                 problem += "; if it is a text, put it in quotes: '" + word
@@ -4542,7 +4550,11 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     @Override public void visitExpressionStatement(ExpressionStatement statement) {
         line = statement.getExpression();
         List<String> labels = statement.getStatementLabels(); // of `url: 'x'`, which does nothing
+        String chained = line instanceof MethodCallExpression call
+            ? word(call.getObjectExpression()) : null; // of `stop 'a' start 'b'`
         if (labels != null) mistake(statement, block.mistake(labels.get(0)));
+        else if (chained != null && block.has(chained) && block.type(chained) == void.class)
+            mistake(line, block.mistake(chained) + "; each word begins a line");
         else if (block == Block.restart && word(line) == null && !loopsOrCounts(line))
             mistake(line, "this line" + NO_STEP);
         super.visitExpressionStatement(statement);
@@ -4662,7 +4674,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         }
         if (call == line && !inFunction && block.losesValue(word))
             mistake(call, "'" + word + "'" + (block == Block.restart ? NO_STEP
-                : " alone does nothing; use its value, for example: notify pushover(…)"));
+                : " alone does nothing; write it "
+                + (word.equals("restart") ? "in watch { }" : "behind notify")));
         if (Set.of("watch", "healthy", "restart").contains(word))
             nameBlocks(arguments, Block.valueOf(word));
         if (word.equals("call")) nameBlocks(arguments, Block.file);
@@ -4875,6 +4888,7 @@ record Printer(Environment env, watchdog options, Secrets secrets, Set<String> w
             + (remedy.when() == null ? "" : " when " + remedy.when().inWords())
             + ": " + remedy.inWords();
         String passes = Text.count(policy.failures(), "unhealthy pass", "unhealthy passes");
+        if (watch.remedies().isEmpty()) text += "\n    no restart";
         if (!watch.remedies().isEmpty()) text += "\n    at most " + policy.limit() + " per "
             + Text.time(policy.per()) + ", after " + passes + ", healthy within "
             + Text.time(policy.within());

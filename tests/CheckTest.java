@@ -171,7 +171,7 @@ class CheckTest {
                 "command 'sh -c \"echo broken; printf %400s; exit 3\"'",
                 "unhealthy", "expected exit code 0, but it was 3; got ''"),
             new Row("a command that is not there", "command 'no-such-program'",
-                "inconclusive", "cannot be checked: no program 'no-such-program' in …; name its folder: …"),
+                "inconclusive", "cannot be checked: no program 'no-such-program' in …; install it, or name its folder: …"),
             new Row("a command that may not be executed", "command './ca.pem'",
                 "inconclusive", "cannot be checked: …/ca.pem is not executable; fix it with: chmod +x …"),
             new Row("a command whose interpreter is missing", "command './lost.sh'",

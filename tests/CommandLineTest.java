@@ -396,12 +396,14 @@ class CommandLineTest {
     @Test void validatePrintsTheRulesBackInWords() {
         assertEquals("""
             nas: GET %1$s; up to 1 attempt of 10 s
+                no restart
                 no notifications
             plex: GET %2$s, needs nas; up to 1 attempt of 10 s
                 restart: run 'touch restarted'
                 at most 3 per 1 h, after 1 unhealthy pass, healthy within 1 ms
                 no notifications
             disk: run true; up to 1 attempt of 10 s
+                no restart
                 no notifications
             rules.groovy is good: 3 watches
             """.formatted(server.url("/good"), server.url("/bad")), home.watchdog("validate").out());
@@ -634,7 +636,7 @@ class CommandLineTest {
         String complaint = "rules.groovy: a: run 'nonesuch': under cron, no program 'nonesuch' in "
             + "/usr/bin:/bin:"
             + "/usr/local/bin:/opt/homebrew/bin:/usr/sbin:/sbin:" + folder + "/.local/bin;"
-            + " name its folder: path '/opt/...'";
+            + " install it, or name its folder: path '/opt/...'";
         assertEquals("{\"watches\":[\"a\"],\"problems\":[\"" + complaint
             + "\"],\"exit\":2}\n", run.out());
         assertEquals(2, run.exit());

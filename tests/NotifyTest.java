@@ -68,7 +68,7 @@ class NotifyTest {
         entry("busy", "watchdog: closure: not answered yet; watchdog will send it again\n"),
         entry("heartbeat", "watchdog: heartbeat: not accepted: 404\n"),
         entry("broken rules", "watchdog: rules.groovy has mistakes; using the last working rules\n"),
-        entry("tell", "webhook: accepted\nwebhook: not accepted: 401 bad token\ncommand: accepted\n"));
+        entry("tell", "webhook: accepted\nwebhook: not accepted: 401 bad token\ncommand hear: accepted\n"));
 
     private static String sentence(String situation, Object... values) {
         return SENTENCES.get(situation).formatted(values);
@@ -785,8 +785,8 @@ class NotifyTest {
             "the hook began, and the restart did not wait for its end");
         assertEquals(List.of("plex is down", "plex is healthy again"), inbox.titles("/good"));
         assertSays(run, sentence("hangs"));
-        assertSays(run, sentence("waits", "command", "exit code 1"));
-        assertSays(run, sentence("waits", "command", folder + "/no/such/program does not exist"));
+        assertSays(run, sentence("waits", "command false", "exit code 1"));
+        assertSays(run, sentence("waits", "command program", folder + "/no/such/program does not exist"));
         assertSays(run, sentence("waits", "closure", "oops"));
         assertSays(run, sentence("waits", "webhook", "connection refused by 127.0.0.1:1"));
     }

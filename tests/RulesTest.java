@@ -261,11 +261,17 @@ class RulesTest {
             + "it in quotes: 'port'; if it is a variable, define it further up"),
         new Wrong("top", "services: |[1]", "no such word 'services' in the file"),
         new Wrong("top", "|restart { run 'x' }",
-            "'restart' alone does nothing; use its value, for example: notify pushover(…)"),
+            "'restart' alone does nothing; write it in watch { }"),
         new Wrong("top", "|slack(url: 'http://x/')",
-            "'slack' alone does nothing; use its value, for example: notify pushover(…)"),
+            "'slack' alone does nothing; write it behind notify"),
         new Wrong("watch", "|ntfy(topic: 'x')",
-            "'ntfy' alone does nothing; use its value, for example: notify pushover(…)"));
+            "'ntfy' alone does nothing; write it behind notify"),
+        new Wrong("restart", "|stop 'a' start 'b'", "'stop' is not used like this; write: stop 'command', "
+            + "grace: 10.seconds; each word begins a line"),
+        new Wrong("watch", "|limit 3 per 1.hour", "'limit' is not used like this; write: limit 3, per: "
+            + "10.seconds; each word begins a line"),
+        new Wrong("top", "notify command(\"echo $|HOW\")", "there is no value 'HOW'; for a $ in a text write "
+            + "\\$HOW, or put the text in single quotes"));
 
     /**
      * One file for all: that each is told proves that all are told in one go, also in blocks that do not run.
@@ -340,6 +346,7 @@ class RulesTest {
         "watch('a') {~  healthy { status == 200 and time < 1.second } } | 2:27: write && for and, || for or",
         "watch('a') {~  healthy { status > 1 or status == 200 } } | 2:24: write && for and, || for or",
         "watch('a') {~  healthy { json('n') = 7 } } | 2:23: a comparison is written with ==",
+        "# comment~watch('a') { tcp 'x:1' } | 1:1: a comment begins with //",
         "watch('a') {~  healthy { status == 200, 201 } } | 2:26: ',' is not expected here"})
     void whatIsNotGroovyIsToldWithWhatToWrite(String rules, String sentence) {
         says(refused(rules.replace("~", "\n")), "rules.groovy:" + sentence + "\n");
@@ -628,7 +635,8 @@ class RulesTest {
             + "} }\n").watchdog("validate");
         assertEquals(2, run.exit());
         says(run.err(),
-            "no shell runs here, so '>' stays as it is; for a shell begin the command with sh -c");
+            "no shell runs here, so '>' stays as it is; write sh '…', or begin the command with sh -c");
+        assertEquals(1, run.err().lines().count(), run.err());
     }
 
     @Test void timesOfAllUnitsAreRead() {

@@ -208,7 +208,7 @@ class SecretsTest {
         Run first = home.watchdog("--quiet"), second = home.watchdog("--quiet");
         assertEquals(List.of(2, 2), List.of(first.exit(), second.exit()), first.toString());
         says(first.err(), "the secret SLACK is missing");
-        says(first.err(), "command: not accepted");
+        says(first.err(), "command false: not accepted");
         assertEquals("", second.out() + second.err());
         says(home.watchdog().err(), "the secret SLACK is missing");
     }

@@ -86,8 +86,8 @@ class StateTest {
             last pass 5 min ago
             """),
         entry("status, waiting", """
-            not delivered yet to command since 2026-03-01 08:00: plex is down
-            not delivered yet to command since 2026-03-01 08:00: plex is healthy again
+            not delivered yet to command false since 2026-03-01 08:00: plex is down
+            not delivered yet to command false since 2026-03-01 08:00: plex is healthy again
             """),
         entry("status, cut off", "last restart 2026-03-01 08:00: run 'tests/heal' (interrupted)\n"));
 
@@ -415,7 +415,7 @@ class StateTest {
             for (int i = 0; i < 2; i++) passOn("disk");
             Run before = home.watchdog("status", "--state", "disk");
             assertTrue(before.out().contains("restarts left: 0 of 2 per 1 h"), before.out());
-            assertTrue(before.out().contains("not delivered yet to command since "), before.out());
+            assertTrue(before.out().contains("not delivered yet to command false since "), before.out());
             String warning = sentence("no folder", onlyFolder(disk), sentence("read-only", onlyFolder(disk)));
 
             command("mount", "-o", "remount,ro", disk.toString());
