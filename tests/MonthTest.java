@@ -55,7 +55,7 @@ class MonthTest {
     @AfterEach void close() throws Exception {
         for (AutoCloseable each : open) each.close();
         if (Files.exists(folder.resolve("backup.pid"))) ProcessHandle.of(Long.parseLong(
-            home.lines("backup.pid").get(0))).ifPresent(ProcessHandle::destroyForcibly);
+            home.lines("backup.pid").get(0))).ifPresent(ProcessHandle::destroy); // it ends its sleep too
     }
 
     @Test void theMonthReadsAsAReasonablePersonWantsIt() throws Exception {
@@ -214,8 +214,8 @@ class MonthTest {
         home.clock = clock;
         Files.createDirectory(folder.resolve("tests"));
         home.script("tests/heal", "echo now >> $1.restarts; test -e $1.stubborn || touch $1.up");
-        home.script("tests/backup", "trap 'rm backup.up; exit' TERM; echo $$ > backup.pid; touch backup.up; "
-            + "sleep 1000 & wait");
+        home.script("tests/backup", "trap 'rm backup.up; kill $!; exit' TERM; echo $$ > backup.pid; "
+            + "touch backup.up; sleep 1000 & wait");
         rules.put("top", "notify webhook('http://127.0.0.1:" + phone() + "/')\n");
         rules.put("internet", "watch('internet') { url '" + internet.url() + "'; attempts 1 }\n");
         rules.put("plex", watched("plex", plex, "needs 'internet'"));

@@ -286,7 +286,7 @@ class RestartTest {
             stop '%s watch'
             stop 'java -Dkeeper=%s'
             sh 'touch healed'""".formatted(keeper, folder));
-        var java = new ArrayList<>(Run.process());
+        var java = new ArrayList<>(Run.process("--state", "state"));
         java.add(1, "-Dkeeper=" + folder);
         script(keeper, "#!/bin/sh\n" + String.join(" ", java) + " >out; echo $? >exit\n");
         long other = running("other/" + keeper,
@@ -573,7 +573,7 @@ class RestartTest {
         script("stays.pl", DAEMON.replace("alarm", "system 'touch healed'; alarm"));
         rules("start './stays.pl', log: 'stays.log'");
         script("job.sh",
-            "#!/bin/sh\nexec 9>held\n" + String.join(" ", Run.process())
+            "#!/bin/sh\nexec 9>held\n" + String.join(" ", Run.process("--state", "state"))
             + " 2>&1\nexec sleep 300 >/dev/null 2>&1\n");
         Process job = start("setsid", folder + "/job.sh");
         String said = new String(job.getInputStream().readAllBytes());   // ends although the daemon lives
