@@ -12,7 +12,7 @@
 //RUNTIME_OPTIONS -Dfile.encoding=UTF-8 -Dpicocli.disable.closures=true -Djdk.console=java.base
 
 // watchdog: one check-and-heal pass over the services that rules.groovy names; cron is its clock.
-// The file is in reading order: first the data, then a pass, followed by scrolling down: main,
+// The file is in reading order: first the data, then a pass as you meet it by scrolling down: main,
 // command, checks, verdict, decision, restart, message, state on disk. Sections 10 to 12 read the
 // rules, 13 prints.
 // `grep -n '// ===' watchdog.java` prints its table of contents.
@@ -53,6 +53,7 @@ import javax.net.ssl.*;
 import okhttp3.*;
 import okhttp3.EventListener;
 import okio.ByteString;
+import okio.Utf8;
 import org.codehaus.groovy.ast.*;
 import org.codehaus.groovy.ast.expr.*;
 import org.codehaus.groovy.ast.stmt.*;
@@ -406,12 +407,12 @@ public final class watchdog implements Callable<Integer> {
         watchdog command = new watchdog(env);
         try {
             return command.parseCronArguments(args) ? command.call() : runPicocli(env, args);
-        } catch (RuntimeException | OutOfMemoryError e) {
+        } catch (Throwable e) {
             return toExitCode(e, env, args);
         }
     }
 
-    /** cron's line is parsed here: starting picocli would take an eighth of a healthy pass. */
+    /** cron's line is parsed here: starting picocli would take a quarter of a healthy pass. */
     private boolean parseCronArguments(String... args) {
         for (int i = 0; i < args.length; i++) {
             String value = i + 1 < args.length ? args[i + 1] : "-";
@@ -451,7 +452,8 @@ public final class watchdog implements Callable<Integer> {
 
     @Override public Integer call() {
         Context context = new Context(env, this);
-        return new PassLock(context).hold(() -> new PassCommand(context).run(names));
+        PassCommand pass = new PassCommand(context);
+        return context.run(() -> new PassLock(context).hold(() -> pass.run(names)));
     }
 
     @Command(description = "Show this help, the help of a command, or all words of the rules.")
@@ -484,7 +486,7 @@ public final class watchdog implements Callable<Integer> {
         return exit.code;
     }
 
-    private static ExitException explain(Throwable thrown) {
+    static ExitException explain(Throwable thrown) {
         if (thrown instanceof ExitException exit) return exit;
         if (thrown instanceof CommandLine.ParameterException mistake) return usage(mistake);
         if (thrown instanceof InvalidPathException path)
@@ -568,6 +570,10 @@ final class ExitException extends RuntimeException {
     static ExitException failure(String line) { return new ExitException(4, List.of(line)); }
     static ExitException busy(List<String> lines) { return new ExitException(75, lines); }
 
+    ExitException masked(Secrets secrets) {
+        return new ExitException(code, lines.stream().map(secrets::mask).toList());
+    }
+
     static void mistakeIf(boolean wrong, String text) {
         if (wrong) throw mistake("watchdog: " + text);
     }
@@ -601,6 +607,15 @@ final class Context {
         secrets = new Secrets(env.variables(), rulesFile);
         printer = new Printer(env, options, secrets, ConcurrentHashMap.newKeySet());
         folder = stateFolder();
+    }
+
+    /** Runs a command; no secret is in what it throws. */
+    int run(IntSupplier command) {
+        try {
+            return command.getAsInt();
+        } catch (Throwable thrown) {
+            throw watchdog.explain(thrown).masked(secrets);
+        }
     }
 
     /** Without a writable folder a pass goes on with the state that it can still read. */
@@ -652,9 +667,8 @@ final class Context {
     }
 
     CommandRunner runner(Rules rules, String path) {
-        Map<String, String> variables = secrets.environmentOfCommands();
-        variables.put("PATH", String.join(":", rules.path()) + ":" + path);
-        return new CommandRunner(rulesFile.getParent(), folder, variables,
+        secrets.forCommands.put("PATH", String.join(":", rules.path()) + ":" + path);
+        return new CommandRunner(rulesFile.getParent(), folder, secrets.forCommands,
             Deadline.in(rules.deadline()));
     }
 
@@ -681,7 +695,7 @@ abstract class Subcommand implements Callable<Integer> {
 
     @Override public Integer call() {
         context = new Context(options.env, options);
-        return run();
+        return context.run(this::run);
     }
 
     /** Returns the exit code. */
@@ -1200,10 +1214,10 @@ final class Pass {
     private boolean startRestart(WatchResult result) {
         Model.Remedy remedy = result.remedy();
         result.restart = restarts.get(remedy.steps());
-        if (store.pausedUntil(result.watch.name()) != null) return hold(result, "paused meanwhile");
+        if (store.pausedUntil(result.watch.name()) != null) return skip(result, "paused meanwhile");
         if (result.restart == null) {
             if (work.runner().deadline().passed())
-                return hold(result, "the pass reached its deadline before its restart");
+                return skip(result, "the pass reached its deadline before its restart");
             recordIntent(result);
             runRestart(result, remedy);
             restarts.put(remedy.steps(), result.restart);
@@ -1222,7 +1236,7 @@ final class Pass {
             + Text.time(result.watch.policy().within()));
     }
 
-    private boolean hold(WatchResult result, String why) {
+    private boolean skip(WatchResult result, String why) {
         result.decision = Decision.none(Action.held, why, store.of(result.watch));
         return false;
     }
@@ -1958,14 +1972,13 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
     static final File NO_LOG = new File("/dev/null");
     static final String CRON_PATH = "/usr/bin:/bin", OUTPUT = ".log";
     /** Part of a record, because pids and start times begin anew with each boot. */
-    private static final String BOOT = Text.hash(ProcessStat.proc("sys/kernel/random/boot_id"));
+    static final String BOOT = Text.hash(ProcessStat.proc("sys/kernel/random/boot_id"));
     static final int MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20, MAX_KEPT = 16 << 10;
 
     /** Programs are found in the folders of PATH, and then in the usual ones. */
     CommandRunner {
         String all = env.getOrDefault("PATH", CRON_PATH) + ":/usr/local/bin:/opt/homebrew/bin:"
             + "/usr/sbin:/sbin:" + env.getOrDefault("HOME", "") + "/.local/bin";
-        env = new HashMap<>(env);
         env.put("PATH", Stream.of(all.split(":")).filter(place -> !place.isEmpty()).distinct()
             .collect(Collectors.joining(":")));
     }
@@ -2040,8 +2053,8 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
         List<String> current = watch.steps().map(step -> Text.hash("" + step.command())).toList();
         Set<Long> pids = new HashSet<>();
         for (File file : startedFiles(name -> name.endsWith(Text.hash("" + words))
-                || name.startsWith(Text.hash(watch.name()))
-                && current.stream().noneMatch(name::endsWith))) {
+                || name.startsWith(Text.hash(watch.name())) && !name.contains(".")
+                && current.stream().noneMatch(name::endsWith))) { // output is in files with a dot
             Matcher record = Pattern.compile("([1-9]\\d{1,17}) " + BOOT + " (.*)").matcher(
                 SecureFiles.orElse(() -> SecureFiles.read(file.toPath(), 200), gone -> ""));
             if (!record.matches()) continue;
@@ -2463,8 +2476,10 @@ final class Notifier {
         String text = code + " " + (to == null ? Text.htmlTitle(body) : "redirects to " + to);
         boolean accepted = pushover ? Integer.valueOf(1).equals(Json.at(body, "status"))
             : Text.htmlTitle(body).equals(body) && !Boolean.FALSE.equals(Json.at(body, "ok"));
-        // A proxy answers 404 while the service behind it starts. Another 4xx would come again.
-        boolean passing = code == 404 && since.isAfter(context.env.now().minusSeconds(3600));
+        // A proxy answers 404 while the service behind it starts, and a captive portal redirects.
+        // Another 4xx would come again.
+        boolean passing = (code == 404 || code / 100 == 3)
+            && since.isAfter(context.env.now().minusSeconds(3600));
         boolean retry = passing || code >= 500 || code == 408 || code == 429 && !pushover;
         return code / 100 == 2 && accepted ? DeliveryResult.ACCEPTED
             : DeliveryResult.failed(Text.plain(text, 120), retry ? retryAfter(response) : null);
@@ -2686,9 +2701,12 @@ final class StateStore {
     synchronized void save() {
         String text = text();
         if (text.equals(saved)) return;
-        saved = text;
         writeOrWarn("memory.json", ", so restart limits may not hold and messages may be repeated",
-            () -> SecureFiles.write(file, text));
+            () -> {
+                Path written = SecureFiles.write(file, text);
+                saved = text;
+                return written;
+            });
     }
 
     /** A line for each watch and message; groovy-json's pretty printer would start Groovy. */
@@ -3532,7 +3550,7 @@ interface Language extends Model {
          *  no such value, or the body is not JSON. */
         @SuppressWarnings("rawtypes")
         public Comparable json(String path) {
-            if (response.body().length() == 1 << 20) throw new IllegalStateException(
+            if (Utf8.size(response.body()) >= 1 << 20) throw new IllegalStateException(
                 "the body is longer than 1 MiB, too long to read as JSON");
             return saw("json('" + path + "')", Json.at(response.body(), path));
         }
@@ -3620,7 +3638,8 @@ interface Language extends Model {
         public void stop(Object command, @Named Duration grace) {
             add("stop", command, (restart, step) -> restart.stop(step, orSeconds(grace, 10)));
         }
-        /** Starts a program that outlives the pass; `log:` a file for its output. */
+        /** Starts a program that outlives the pass; `log:` a file for its output, which begins
+         *  anew when it is over 1 MiB at a start; one old file is kept. */
         public void start(Object command, @Named String log) {
             add("start", command, (restart, step) -> restart.start(step, log));
         }
@@ -4084,13 +4103,15 @@ final class Secrets {
         + "(['\"]?)(.*?)\\2\\s*(?:\\s#.*)?");
     final Path file;
     private final Map<String, String> env, fromFile = new HashMap<>();
-    private final Set<String> fromEnv = ConcurrentHashMap.newKeySet();
+    /** The environment without the secrets that the rules have read from it. */
+    final Map<String, String> forCommands;
     private final Map<String, Pattern> hidden = new ConcurrentSkipListMap<>( // longest first
         Comparator.comparing(String::length).reversed().thenComparing(Comparator.naturalOrder()));
     private String problem = "";
 
     Secrets(Map<String, String> env, Path rules) {
         this.env = env;
+        forCommands = new ConcurrentHashMap<>(env);
         String name = rules.getFileName().toString().replaceFirst("\\.groovy$", "");
         this.file = rules.resolveSibling(name + ".secrets");
         if (Files.exists(file)) readFile();
@@ -4100,18 +4121,11 @@ final class Secrets {
     String get(String name) {
         String value = env.getOrDefault(name, "");
         if (value.isEmpty()) value = fromFile.getOrDefault(name, "");
-        else fromEnv.add(name);
+        else forCommands.remove(name);
         if (value.strip().length() < MIN_LENGTH)
             return "\uE000" + name.replaceAll("\\W", "_") + "\uE001";
         hide(value);
         return value;
-    }
-
-    /** Commands get the environment without the secrets that the rules have read from it. */
-    Map<String, String> environmentOfCommands() {
-        Map<String, String> variables = new HashMap<>(env);
-        variables.keySet().removeAll(fromEnv);
-        return variables;
     }
 
     String whereToPut() {

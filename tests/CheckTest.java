@@ -313,6 +313,9 @@ class CheckTest {
                 + wanted,
                 "inconclusive", "a condition could not be evaluated…the body is longer than 1 MiB, too long "
                     + "to read as JSON"),
+            new Row("JSON too long to read, by its bytes",
+                url(faults.answering(200, "{\"a\": \"" + "ü".repeat(1 << 19) + "\"}"))
+                + "healthy { json('a') == null }", "inconclusive", "a condition could not be evaluated…"),
             new Row("JSON too deep to read",
                 url(faults.answering(200, "[".repeat(200_000))) + "healthy { json('a') == 1 }",
                 "…", "…"));

@@ -444,6 +444,9 @@ class RestartTest {
         Path records = Files.createDirectories(home.state().resolve("started"));
         Files.writeString(records.resolve(Text.hash("it") + "-" + Text.hash("[./svc, old]")),
             ids[1] + " 0badb007 77");
+        // What a service without a log prints is kept beside the records, and is none.
+        Files.writeString(records.resolve(Text.hash("it") + "-" + Text.hash("[./svc, old]") + ".log"),
+            ids[1] + " " + CommandRunner.BOOT + " 77");
         home.watchdog("restart", "it");
         assertTrue(alive(Long.parseLong(ids[0])));
         tool("kill", ids[0]);

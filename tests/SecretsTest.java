@@ -13,6 +13,8 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.time.Clock;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
@@ -89,6 +91,42 @@ class SecretsTest {
     }
 
     @AfterEach void stopServing() { server.close(); }
+
+    @Test void commandsDoNotInheritASecretThatOnlyAConditionReads() {
+        home.env("LATE", "late-canary").env("KEPT", "kept-value").rules("""
+            watch('it') {
+                command 'true'
+                attempts 1
+                healthy { body == secret('LATE') }
+                restart { sh 'env >variables' }
+                within 10.milliseconds
+            }
+            """).watchdog();
+        String variables = String.join(" ", home.lines("variables"));
+        says(variables, "kept-value");
+        assertFalse(variables.contains("late-canary"), variables);
+    }
+
+    /** An error, and not only an exception, where no command expects one. */
+    @Test void aBugIsToldWithoutSecretsAndIsNoVerdict() {
+        home.env("KEY", "canary-of-a-bug").rules("def k = secret('KEY')\nwatch('it') { command 'true' }\n");
+        home.clock = new Clock() {
+            @Override public Instant instant() {
+                boolean inPass = StackWalker.getInstance().walk(frames -> frames // after the checks
+                    .map(StackWalker.StackFrame::getClassName).takeWhile(name -> !name.equals("Checker"))
+                    .anyMatch("Pass"::equals));
+                if (inPass) throw new NoClassDefFoundError("canary-of-a-bug");
+                return Instant.now();
+            }
+            @Override public java.time.ZoneId getZone() { return java.time.ZoneOffset.UTC; }
+            @Override public Clock withZone(java.time.ZoneId zone) { return this; }
+        };
+        for (Run run : List.of(home.watchdog(), home.watchdog("--quiet"), home.watchdog("check", "--json"))) {
+            run.exits(4).errs("watchdog: a bug, please report it: java.lang.NoClassDefFoundError: ***");
+            assertFalse((run.out() + run.err()).contains("canary"), run.toString());
+            assertEquals(1, run.err().lines().count());
+        }
+    }
 
     private String at(String path) { return server.url(path).toString(); }
 

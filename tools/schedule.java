@@ -202,11 +202,11 @@ record Job(String id, Path home, Path config, Path folder, Path command, List<St
             new ArrayList<>(List.of("--quiet", "--rules", context.rulesFile.toString()));
         if (!folder.getParent().equals(home.resolve(".local/state/watchdog")))
             arguments.addAll(List.of("--state", folder.getParent().toString()));
-        Map<String, String> env = context.env.variables();
         return new Job(folder.getFileName().toString().replaceAll("[^\\w.-]", "_"), home,
             context.env.folder("XDG_CONFIG_HOME", ".config"), folder,
             home.resolve(".local/bin/watchdog"), arguments, page, every,
-            new CommandRunner(home, folder, env, Deadline.in(Duration.ofMinutes(5))));
+            new CommandRunner(home, folder, context.secrets.forCommands,
+                Deadline.in(Duration.ofMinutes(5))));
     }
 
     String user() { return System.getProperty("user.name"); }
