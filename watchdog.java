@@ -596,7 +596,7 @@ final class Context {
     final Path namedFile, rulesFile, folder;
     final Secrets secrets;
     final Printer printer;
-    String messagePrefix = "";
+    String messagePrefix = ""; // of a drill
     boolean readOnly;
 
     Context(Environment env, watchdog options) {
@@ -1758,10 +1758,10 @@ sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
     String reason();
 
     /** {@code state}: with this pass. */
-    Decision act(RestartPolicy policy, WatchState state, Instant now);
+    Decision decideWith(RestartPolicy policy, WatchState state, Instant now);
 
     default Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        Decision decision = act(policy, state.withPass(this, policy, now), now);
+        Decision decision = decideWith(policy, state.withPass(this, policy, now), now);
         return isJudged() ? decision.afterInconclusive() : decision;
     }
     default String word() { return getClass().getSimpleName().toLowerCase(Locale.ROOT); }
@@ -1773,7 +1773,7 @@ sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
 
 /** The service answers as the rules want. An incident ends when this has lasted. */
 record Healthy(String reason) implements Verdict {
-    public Decision act(RestartPolicy policy, WatchState state, Instant now) {
+    public Decision decideWith(RestartPolicy policy, WatchState state, Instant now) {
         Incident open = state.incident();
         boolean over = open != null && open.isHealthyFor(Incident.OVER, now);
         if (over) return new Decision(Action.nothing, "", -1, open.relapses() == 0 ? List.of()
@@ -1795,7 +1795,7 @@ record Healthy(String reason) implements Verdict {
  */
 record Unhealthy(String reason, String diagram, List<Integer> remedies, String whyNoRemedy)
         implements Verdict {
-    public Decision act(RestartPolicy policy, WatchState state, Instant now) {
+    public Decision decideWith(RestartPolicy policy, WatchState state, Instant now) {
         Incident open = state.incident();
         Decision begun = Decision.none(Action.held, state.failures() + " unhealthy of "
             + policy.failures() + " passes until a restart", state);
@@ -1806,13 +1806,13 @@ record Unhealthy(String reason, String diagram, List<Integer> remedies, String w
                 : state.relapsed(now))
                 .report(open == null ? Model.EventKind.down : Model.EventKind.flapping, now);
         }
-        Decision next = restart(policy, begun, now);
+        Decision next = chooseRestart(policy, begun, now);
         Instant lastReport = next.state().incident().lastReport();
         boolean remind = next.events().isEmpty() && !now.isBefore(lastReport.plus(policy.remind()));
         return remind ? next.report(Model.EventKind.reminder, now) : next;
     }
 
-    private Decision restart(RestartPolicy policy, Decision begun, Instant now) {
+    private Decision chooseRestart(RestartPolicy policy, Decision begun, Instant now) {
         if (remedies.isEmpty()) return begun.to(Action.held, whyNoRemedy, -1);
         RestartRecord last = begun.state().lastRestart();
         boolean waiting = last != null && RestartRecord.WAITING.equals(last.result());
@@ -1843,7 +1843,7 @@ record Inconclusive(String reason, boolean blocked, boolean reported) implements
 
     Inconclusive(String reason, boolean blocked) { this(reason, blocked, false); }
 
-    public Decision act(RestartPolicy policy, WatchState state, Instant now) {
+    public Decision decideWith(RestartPolicy policy, WatchState state, Instant now) {
         Action action = blocked ? Action.blocked : Action.held;
         boolean report = !reported && !state.reportedInconclusive()
             && !now.isBefore(state.since().plus(REPORT_AFTER));
@@ -1854,7 +1854,7 @@ record Inconclusive(String reason, boolean blocked, boolean reported) implements
 
 /** Paused by the user; not checked. */
 record Paused(String reason) implements Verdict {
-    public Decision act(RestartPolicy policy, WatchState state, Instant now) {
+    public Decision decideWith(RestartPolicy policy, WatchState state, Instant now) {
         return Decision.none(Action.paused, reason, state);
     }
 }
@@ -2427,9 +2427,9 @@ final class Notifier {
         DeliveryResult last = first.accepted() || fallback == null ? first
             : attempt(fallback, event);
 
-        boolean rejected = first.retryAfter() == null && fallback != null;
-        String next = (rejected ? fallback : hook).id();
-        Duration wait = (rejected ? last : first).retryAfter();
+        boolean onlyFallback = first.retryAfter() == null && fallback != null;
+        String next = (onlyFallback ? fallback : hook).id();
+        Duration wait = (onlyFallback ? last : first).retryAfter();
         List<OutboxEntry> kept = last.accepted() || wait == null ? List.of() : events.stream()
             .map(each -> new OutboxEntry(each, next, now.plus(wait))).toList();
         if (!kept.isEmpty()) hooks.remove(next); // it is not tried again in this pass
@@ -2475,7 +2475,7 @@ final class Notifier {
         String body = response.body(), to = response.headers().get("Location");
         String text = code + " " + (to == null ? Text.htmlTitle(body) : "redirects to " + to);
         boolean accepted = pushover ? Integer.valueOf(1).equals(Json.at(body, "status"))
-            : Text.htmlTitle(body).equals(body) && !Boolean.FALSE.equals(Json.at(body, "ok"));
+            : !Text.isHtml(body) && !Boolean.FALSE.equals(Json.at(body, "ok"));
         // A proxy answers 404 while the service behind it starts, and a captive portal redirects.
         // Another 4xx would come again.
         boolean passing = (code == 404 || code / 100 == 3)
@@ -3057,7 +3057,7 @@ final class SecureFiles {
     /**
      * The kernel's lock: gone with the process, however that ends. Closing any other channel to
      * the file would release it, so its holder opens it only here.
-     * It holds what another pass says about this one.
+     * Its text says who holds it; a pass that reports that adds so.
      */
     static FileChannel lock(Path file, Instant now) throws IOException {
         FileChannel channel = FileChannel.open(file, WRITING, PRIVATE);
@@ -3283,7 +3283,7 @@ interface Language extends Model {
         }
         /** A value from the environment, or else from the secrets file; it is never printed. */
         public String secret(String name) {
-            String value = loader.secrets.get(name), missing = Secrets.missing(value);
+            String value = loader.secrets.get(name), missing = Secrets.missingIn(value);
             boolean needed = loader.loaded; // in a block of conditions
             if (needed && missing != null) throw new IllegalStateException(missing);
             return value;
@@ -3411,7 +3411,7 @@ interface Language extends Model {
         public void basicAuth(String user, String password) {
             String basic = Credentials.basic(user, password, StandardCharsets.UTF_8);
             loader.secrets.hide(basic.substring("Basic ".length()));
-            String missing = Secrets.missing(user + password);
+            String missing = Secrets.missingIn(user + password);
             header("Authorization", missing == null ? basic : user + password);
         }
         /** A bearer token. */
@@ -3908,14 +3908,14 @@ final class RulesLoader {
     /** An option of a hook, as its service accepts it; a missing secret is reported anyway. */
     void setting(String option, Object value, String pattern, String what) {
         String text = String.valueOf(value);
-        require(option + ":", value, value == null || Secrets.missing(text) != null
+        require(option + ":", value, value == null || Secrets.missingIn(text) != null
             || text.matches(pattern), what);
     }
 
     String url(String word, String url) {
         HttpUrl parsed = HttpUrl.parse(url);
         if (parsed != null) secrets.hide(parsed.password());
-        boolean right = parsed != null || Secrets.missing(url) != null;
+        boolean right = parsed != null || Secrets.missingIn(url) != null;
         return require(word, url, right,
             "a URL; write, for example, 'https://plex.example.com/identity'");
     }
@@ -3939,7 +3939,7 @@ final class RulesLoader {
 
     /** The secrets of a text that are missing, in words; null: none. */
     String reportMissing(String text, String effect) {
-        String missing = Secrets.missing(text);
+        String missing = Secrets.missingIn(text);
         if (missing != null) warn(missing + ", so " + effect + "; " + secrets.whereToPut());
         return missing;
     }
@@ -4182,7 +4182,7 @@ final class Secrets {
     }
 
     /** Which secrets of a text are missing, in words; null: none. */
-    static String missing(String text) {
+    static String missingIn(String text) {
         List<String> names = Pattern.compile("\uE000(\\w*)\uE001").matcher(text).results()
             .map(found -> found.group(1)).distinct().toList();
         if (names.isEmpty()) return null;
@@ -5098,6 +5098,7 @@ final class Text {
     static String htmlTitle(String body) {
         return body.replaceFirst("(?is)^\\s*<.*?title>(.*?)</title>.*", "$1");
     }
+    static boolean isHtml(String body) { return !htmlTitle(body).equals(body); }
 
     /** A URL without the user, the password and the query, which may be secret. */
     static String url(String url) {
