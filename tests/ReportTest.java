@@ -64,7 +64,8 @@ class ReportTest {
     }
 
     private static List<String> texts(Document page, String tag) {
-        return elements(page, tag).map(element -> element.getTextContent().strip()).toList();
+        return elements(page, tag)
+            .map(element -> element.getTextContent().strip().replace('\u00a0', ' ')).toList();
     }
 
     private static Stream<Element> elements(Document page, String tag) {

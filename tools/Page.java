@@ -138,7 +138,7 @@ final class Page {
         Instant end = watch.pausedUntil();
         if (end != null) return end.equals(Text.FOREVER) ? Text.until(end) : "until " + time(end);
         return watch.since() == null ? "" : "since " + time(watch.since()) + " ("
-            + Text.time(watch.since(), now) + ")";
+            + Text.time(watch.since(), now).replace(' ', '\u00a0') + ")"; // on one line
     }
 
     private String freshness() {
