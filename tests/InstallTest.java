@@ -175,7 +175,8 @@ class InstallTest {
 
             Files.writeString(command, script);
             for (String tool : watchdog.TOOLS)
-                run(temp, List.of(command.toString(), tool, "--help")).exits(0).says("Usage: watchdog " + tool);
+                run(temp, List.of(command.toString(), tool, "--help")).exits(0)
+                    .says("Usage: watchdog " + tool);
             environment.put("JAVA_HOME", JAVA.toString());
             var json = run(temp, List.of(command.toString(), "schedule", "--install", "--json", "--rules",
                 "rules.groovy")).exits(0).json();

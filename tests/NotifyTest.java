@@ -123,8 +123,8 @@ class NotifyTest {
         assertEquals(0, pass().exit());
         String down = sentence("down"), both = "plex is down\n" + down;
         assertJson("/po/1/messages.json", Map.of("token", "a1".repeat(15), "user", "u2".repeat(15),
-            "title", "plex is down", "message", down, "timestamp", 1772352000, "priority", 1, "sound", "siren",
-            "device", "a"));
+            "title", "plex is down", "message", down, "timestamp", 1772352000, "priority", 1,
+            "sound", "siren", "device", "a"));
         assertJson("/ntfy/", Map.of("topic", "home", "title", "plex is down", "message", down, "priority", 4,
             "tags", List.of("house")));
         assertJson("/slack/T0/B0", Map.of("text", both));
@@ -272,7 +272,8 @@ class NotifyTest {
             """.formatted(plex.url()).replace("@", inbox.url("")));
         whenTold(() -> inbox.requests.size() >= 2);
         pass();
-        assertEquals(List.of("plex is down and other is down", "plex is healthy again"), inbox.titles("/all"));
+        assertEquals(List.of("plex is down and other is down", "plex is healthy again"),
+            inbox.titles("/all"));
         assertEquals(List.of("plex is healthy again"), inbox.titles("/good"));
         assertEquals(List.of("plex is down"), inbox.titles("/bad"));
     }
@@ -875,7 +876,7 @@ class NotifyTest {
     }
 
     /** Plex with these lines; `@` stands for the address of the inbox. */
-    /** The restart helps only when the first message has gone: on a busy machine both would be one message. */
+    /** The restart helps only when the first message has gone, or both could be one message. */
     private void whenTold(BooleanSupplier told) { plex.ready = told; }
 
     private void watched(String... lines) {
@@ -888,7 +889,8 @@ class NotifyTest {
                 healthy { status == 200 }
             %s
             }
-            """.formatted(plex.url(), heals ? "30.seconds" : "200.milliseconds", String.join("\n", lines).replace("'@", "'" + inbox.url(""))));
+            """.formatted(plex.url(), heals ? "30.seconds" : "200.milliseconds",
+            String.join("\n", lines).replace("'@", "'" + inbox.url(""))));
     }
 
     private void script(String name, String text) throws IOException {

@@ -900,7 +900,7 @@ class RestartTest {
     }
 
     private Process start(String... words) throws IOException {
-        ProcessBuilder builder = new ProcessBuilder(words).directory(folder.toFile()).redirectErrorStream(true);
+        var builder = new ProcessBuilder(words).directory(folder.toFile()).redirectErrorStream(true);
         while (true) {
             try {
                 started.add(builder.start());

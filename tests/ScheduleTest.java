@@ -292,7 +292,8 @@ class ScheduleTest {
 
     @Test void theManualPageHasEachCommandAndOption() throws Exception {
         var model = new CommandLine(new watchdog(null));
-        for (Object tool : List.of(new setup(), new schedule(), new report(), new drill())) model.addSubcommand(tool);
+        for (Object tool : List.of(new setup(), new schedule(), new report(), new drill()))
+            model.addSubcommand(tool);
         Path page = temp.resolve("watchdog.1");
         Files.writeString(page, new ManPage(model.getCommandSpec()).text());
         String roff = Files.readString(page).replace("\\-", "-");

@@ -167,8 +167,8 @@ class SecretsTest {
         assertEquals("from file", bearer());
     }
 
-    @ParameterizedTest @ValueSource(strings = {"TOKEN=from # a note", "export TOKEN=from", " TOKEN = 'from' # x",
-        "TOKEN=\"from\"", "TOKEN='from' "})
+    @ParameterizedTest @ValueSource(strings = {"TOKEN=from # a note", "export TOKEN=from",
+        " TOKEN = 'from' # x", "TOKEN=\"from\"", "TOKEN='from' "})
     void aLineMayHaveQuotesAndAComment(String line) throws IOException {
         secrets(line + "\nOTHER=\"x # y\" # z\n", "rw-------");
         assertEquals("from", bearer());

@@ -311,7 +311,8 @@ class StateTest {
                 command("rm", "-f", memoryFile() + ".broken");
                 Run run = pass();
                 assertEquals(4, run.exit(), run.toString());
-                assertTrue(run.err().contains(sentence("unreadable", sentence("damage"), broken().get(0))), run.err());
+                assertTrue(run.err().contains(sentence("unreadable", sentence("damage"), broken().get(0))),
+                    run.err());
                 assertEquals(damaged, Files.readString(broken().get(0)));
                 assertFalse(pass().err().contains("memory.json"));
                 assertEquals(restarts + 1, plex.restarts(), "one of two was known");
