@@ -3284,8 +3284,7 @@ interface Language extends Model {
         /** A value from the environment, or else from the secrets file; it is never printed. */
         public String secret(String name) {
             String value = loader.secrets.get(name), missing = Secrets.missingIn(value);
-            boolean needed = loader.loaded; // in a block of conditions
-            if (needed && missing != null) throw new IllegalStateException(missing);
+            if (loader.loaded && missing != null) throw new IllegalStateException(missing);
             return value;
         }
         /** The variable WATCHDOG_HOST, or else the name of this machine. */
@@ -3915,8 +3914,7 @@ final class RulesLoader {
     String url(String word, String url) {
         HttpUrl parsed = HttpUrl.parse(url);
         if (parsed != null) secrets.hide(parsed.password());
-        boolean right = parsed != null || Secrets.missingIn(url) != null;
-        return require(word, url, right,
+        return require(word, url, parsed != null || Secrets.missingIn(url) != null,
             "a URL; write, for example, 'https://plex.example.com/identity'");
     }
 
@@ -4251,8 +4249,7 @@ enum Block {
     watch("watch { }", Language.WatchSpec.class), healthy("healthy { }", Language.Conditions.class),
     when("when: { }", Language.Conditions.class),
     restart("restart { }", Language.RemedySpec.class),
-    file("the file", Language.RulesScript.class),
-    unknown("", Void.class); // of a wrong call: nothing in it is judged
+    file("the file", Language.RulesScript.class), unknown("", Void.class); // of a wrong call
 
     /** A value of each type, as it is written in the rules; $ is the name of the parameter. */
     private static final Map<String, String> SAMPLES = Map.of("String", "'$'", "String[]",
@@ -4261,6 +4258,7 @@ enum Block {
     final String title;
     private final Class<?> spec;
     private final Map<String, List<Method>> words;
+    final Set<String> names = new TreeSet<>(); // of words, and of values such as `none`
 
     /** Besides its own words a block has those of the file that are used by their value. */
     Block(String title, Class<?> spec) {
@@ -4273,6 +4271,8 @@ enum Block {
                 || method.getReturnType() != void.class)
             .sorted(Comparator.comparing(Method::toString))
             .collect(Collectors.groupingBy(method -> Language.wordOf(method.getName())));
+        names.addAll(words.keySet());
+        for (Field value : spec.getFields()) names.add(value.getName());
     }
 
     boolean hasConditions() { return this == healthy || this == when; }
@@ -4299,9 +4299,7 @@ enum Block {
         for (Block other : values())
             if (other.has(word))
                 return "'" + word + "' belongs in " + other.title + ", not in " + title;
-        Set<String> known = new TreeSet<>(words.keySet());
-        for (Field value : spec.getFields()) known.add(value.getName());
-        return "no such word '" + word + "' in " + title + RulesCompiler.hint(word, known);
+        return "no such word '" + word + "' in " + title + RulesCompiler.hint(word, names);
     }
 
     /** How a word is written. */
@@ -4335,13 +4333,13 @@ final class RulesCompiler {
         println print log              -> call { println '…' }
         retries retry tries            -> attempts 3, every: 2.seconds
         every interval schedule cron   -> the times of the passes into the crontab
-        http https                     -> the URL in quotes: '…'
+        get http https                 -> url 'https://…'
         """;
     /** What is wrong in a line that is not Groovy; $1 is the first group. */
     private static final String SLIPS = """
         ^[^'"/]*?\\b(https?://\\S*) -> a text needs quotes: '$1'
         ^(?:[^'"/]|'.*?'|".*?")*?\\s(and|or)\\s -> write && for and, || for or
-        [\\w)]\\s*(=)(?!=) -> a comparison is written with ==
+        ^(?!\\s*\\w+ +\\w+ *=).*?[\\w)]\\s*(=)(?!=) -> a comparison is written with ==
         ^\\s*(#) -> a comment begins with //
         """;
 
@@ -4367,15 +4365,13 @@ final class RulesCompiler {
         if (folder != null) configuration.setTargetDirectory(folder.toFile());
         Class<?> script = null;
         try {
-            ClassLoader ours = RulesCompiler.class.getClassLoader();
-            script = new GroovyClassLoader(ours, configuration)
+            script = new GroovyClassLoader(watchdog.class.getClassLoader(), configuration)
                 .parseClass(text, RulesLoader.SCRIPT + ".groovy");
         } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
             if (e instanceof MultipleCompilationErrorsException errors)
                 errors.getErrorCollector().getErrors().forEach(error -> add(error, mistakes));
-            if (mistakes.isEmpty()) mistakes.add(0, 0, "Groovy cannot compile so"
-                + " much; write similar watches with a loop or a function ("
-                + Text.thrown(e) + ")");
+            if (mistakes.isEmpty()) mistakes.add(0, 0, "Groovy cannot compile so much; write"
+                + " similar watches with a loop or a function (" + Text.thrown(e) + ")");
         }
         mistakes.throwIfAny();
         return script;
@@ -4429,9 +4425,6 @@ final class RulesCompiler {
 
     /** Says mistakes in the words of the rules. Groovy calls its public constructor. */
     public static final class RulesChecker extends AbstractTypeCheckingExtension {
-        private static final String UNTYPED = " (give the function types, so that it can be"
-            + " checked: String name(String x) { … })";
-
         public RulesChecker(StaticTypeCheckingVisitor visitor) { super(visitor); }
 
         /** What follows from a mistake inside of the node is none; a node may be Groovy's own. */
@@ -4454,16 +4447,14 @@ final class RulesCompiler {
 
         @Override public List<MethodNode> handleMissingMethod(ClassNode receiver, String name,
                 ArgumentListExpression arguments, ClassNode[] types, MethodCall call) {
-            boolean implicit = call instanceof MethodCallExpression m && m.isImplicitThis();
-            boolean isWord = implicit
+            boolean isWord = call instanceof MethodCallExpression m && m.isImplicitThis()
                 && context.getEnclosingClassNode().getDeclaredMethods(name).isEmpty();
             boolean untyped = Stream.concat(Stream.of(receiver), Stream.of(types))
                 .anyMatch(ClassHelper::isObjectType);
             mistake((ASTNode) call, (isWord ? block().mistake(Language.wordOf(name))
-                : noSuchMethod(receiver, name, types)) + (untyped ? UNTYPED : ""));
-            for (Expression argument : arguments) // a block of a wrong call cannot be judged
-                if (argument instanceof ClosureExpression)
-                    argument.putNodeMetaData(Block.class, Block.unknown);
+                : noSuchMethod(receiver, name, types)) + (untyped ? " (give the function types,"
+                + " so that it can be checked: String name(String x) { … })" : ""));
+            DslTransformer.nameBlocks(arguments.getExpressions(), Block.unknown);
             return List.of(newMethod(name, ClassHelper.dynamicType()));
         }
 
@@ -4594,7 +4585,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         if (isAssignment(e)) {
             String name = ((BinaryExpression) e).getLeftExpression().getText();
             if (e instanceof DeclarationExpression) variables.add(name);
-            else if (block.has(name)) mistake(e, block.mistake(name));
+            else if (block.has(name) && !variables.contains(name))
+                mistake(e, block.mistake(name));
         }
         if (word(e) != null) transformCall((MethodCallExpression) e, word(e));
         return super.transform(e);
@@ -4639,6 +4631,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
 
     /** Every line of a block, also under if and for, with braces or without. */
     private Statement conditions(Statement code) {
+        if (code instanceof ReturnStatement end && !end.isReturningNullOrVoid())
+            mistake(code, "write a condition without return");
         if (code instanceof BlockStatement lines)
             lines.getStatements().replaceAll(this::conditions);
         if (code instanceof LoopingStatement loop)
@@ -4652,7 +4646,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
 
     private Statement condition(ExpressionStatement line) {
         Expression e = line.getExpression();
-        if (isAssignment(e)) return line;
+        if (isAssignment(e) || line.getStatementLabels() != null) return line;
         checkCondition(e);
         BooleanExpression truth = new BooleanExpression(e);
         truth.setSourcePosition(e);
@@ -4664,25 +4658,30 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     /** A condition that is always true, or never. */
     private void checkCondition(Expression e) {
         boolean always = e instanceof ConstantExpression c && !(c.getValue() instanceof Boolean)
-            || e instanceof VariableExpression && block.has(e.getText())
+            || e instanceof VariableExpression && block.names.contains(e.getText())
+            || e instanceof MethodCallExpression call && "each".equals(call.getMethodAsString())
             || word(e) != null && block.has(word(e)) && block.losesValue(word(e));
         if (always)
             mistake(e, "this is always true; write a comparison, for example status == 200");
-        if (!(e instanceof BinaryExpression b) || !block.has(b.getLeftExpression().getText()))
-            return;
-        String word = b.getLeftExpression().getText(), value = b.getRightExpression().getText();
-        Object right = b.getRightExpression() instanceof ConstantExpression c ? c.getValue() : null;
-        if (block.type(word) == int.class && right instanceof String)
-            mistake(b.getRightExpression(), word + " is a whole number; write: " + value);
-        if (block.type(word) == String.class && right instanceof Number)
-            mistake(b.getRightExpression(), word + " is a text; write: '" + value + "'");
+        if (!(e instanceof BinaryExpression b)) return;
+        Expression left = b.getLeftExpression(), right = b.getRightExpression();
+        if (b.getOperation().getText().matches("&&|[|]{2}"))
+            for (Expression part : List.of(left, right))
+                if (!part.getText().equals("body")) checkCondition(part);
+        Class<?> type = block.has(left.getText()) ? block.type(left.getText()) : null;
+        Object value = right instanceof ConstantExpression c ? c.getValue() : null;
+        if (type == int.class && value instanceof String)
+            mistake(right, left.getText() + " is a whole number; write: " + value);
+        if (type == String.class && value instanceof Number)
+            mistake(right, left.getText() + " is a text; write: '" + value + "'");
     }
 
     private void transformCall(MethodCallExpression call, String word) {
         List<Expression> arguments =
             new ArrayList<>(((TupleExpression) call.getArguments()).getExpressions());
         if (!block.has(word)) {
-            boolean known = variables.contains(word) || !type.getDeclaredMethods(word).isEmpty();
+            boolean known = variables.contains(word) // a script has a method run()
+                || !word.equals("run") && !type.getDeclaredMethods(word).isEmpty();
             if (!known) checkUnknown(call, word, arguments);
             return;
         }
@@ -4711,7 +4710,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         nameBlocks(arguments, Block.unknown);
     }
 
-    private static void nameBlocks(List<Expression> arguments, Block name) {
+    static void nameBlocks(List<Expression> arguments, Block name) {
         for (Expression argument : arguments)
             if (argument instanceof ClosureExpression) argument.putNodeMetaData(Block.class, name);
     }
@@ -4901,11 +4900,10 @@ record Printer(Environment env, watchdog options, Secrets secrets, Set<String> w
         for (Model.Remedy remedy : watch.remedies()) text += "\n    restart"
             + (remedy.when() == null ? "" : " when " + remedy.when().inWords())
             + ": " + remedy.inWords();
-        String passes = Text.count(policy.failures(), "unhealthy pass", "unhealthy passes");
         if (watch.remedies().isEmpty()) text += "\n    no restart";
-        if (!watch.remedies().isEmpty()) text += "\n    at most " + policy.limit() + " per "
-            + Text.time(policy.per()) + ", after " + passes + ", healthy within "
-            + Text.time(policy.within());
+        else text += "\n    at most " + policy.limit() + " per " + Text.time(policy.per())
+            + ", after " + Text.count(policy.failures(), "unhealthy pass", "unhealthy passes")
+            + ", healthy within " + Text.time(policy.within());
         List<String> hooks = watch.hooks().stream().map(Model.Hook::label).toList();
         return text + "\n    " + (hooks.isEmpty() ? "no notifications"
             : "notifies " + Text.list(hooks));

@@ -121,6 +121,9 @@ class RulesTest {
     private static final String NO_STEP =
         " is not a step; write run '…' for a command, or call { … } for custom Groovy";
 
+    private static final String ALWAYS =
+        "this is always true; write a comparison, for example status == 200";
+
     private static final List<Wrong> MISSPELT = List.of(
         new Wrong("top", "|wach('x') { url 'http://x/' }",
             "no such word 'wach' in the file; did you mean 'watch'?"),
@@ -201,6 +204,15 @@ class RulesTest {
             "this is always true; write a comparison, for example status == 200"),
         new Wrong("healthy", "|body", "this is always true; write a comparison, for example status == 200"),
         new Wrong("healthy", "body == |200", "body is a text; write: '200'"),
+        new Wrong("healthy", "body && status == |'200'", "status is a whole number; write: 200"),
+        new Wrong("healthy", "status: |[200, 201]", "'status' is not used like this; write: status == …"),
+        new Wrong("healthy", "|error", ALWAYS),
+        new Wrong("healthy", "|['a', 'b'].each { body.contains(it) }", ALWAYS),
+        new Wrong("healthy", "|return status == 200", "write a condition without return"),
+        new Wrong("when", "|tls", ALWAYS),
+        new Wrong("when", "status == 200 && |timeout", ALWAYS),
+        new Wrong("healthy", "|run('x') == 0", "'run' belongs in restart { }, not in healthy { }"),
+        new Wrong("watch", "|run 'x'", "'run' belongs in restart { }, not in watch { }"),
         new Wrong("watch", "healthy |{ def x = status == 200 }",
             "there is no condition in healthy { }; write, for example, status == 200"),
         new Wrong("watch", "healthy |{ }",
@@ -248,7 +260,7 @@ class RulesTest {
                 + "notify(on: […], orElse: pushover(…)) { … }"),
         new Wrong("restart", "stop |cloudflared", "no such word 'cloudflared' in restart { }; if it is a "
             + "text, put it in quotes: 'cloudflared'; if it is a variable, define it further up"),
-        new Wrong("watch", "url |https: 'x'", "no option 'https' here; write: the URL in quotes: '…'"),
+        new Wrong("watch", "url |https: 'x'", "no option 'https' here; write: url 'https://…'"),
         new Wrong("watch", "notify |slack",
             "'slack' is not used like this; write: slack(url: 'url', trust: 'trust')"),
         new Wrong("healthy", "body |contains 'x'", "write a dot and parentheses: body.contains('…')"),
@@ -342,6 +354,7 @@ class RulesTest {
         "watch('a'~  url 'http://x/'~} | 3:1: " + BRACES,
         "watch('a') {~  healthy { status == 200 } }~} | 3:1: " + BRACES,
         "watch('a') {~  url 'http://x/~} | 2:7: this quote is not closed",
+        "def x = 'a~watch('a') { tcp 'x:1' } | 1:9: this quote is not closed",
         "watch('a') {~  url http://x/~} | 2:7: a text needs quotes: 'http://x/'",
         "watch('a') {~  healthy { status == 200 and time < 1.second } } | 2:27: write && for and, || for or",
         "watch('a') {~  healthy { status > 1 or status == 200 } } | 2:24: write && for and, || for or",
@@ -538,13 +551,15 @@ class RulesTest {
 
     @Test void blocksShareVariablesWhileTheFileIsLoaded() {
         Run run = home("""
-            def n = 0, list = [1, 'b'], map = [k: 'v'], nothing = null
+            def n = 0, list = [1, 'b'], map = [k: 'v'], nothing = null, path = '/a' // a word, too
+            path += '/b'
+            path = path + '/c'
             def twice(int x) { x * 2 }
             watch("a $list $map $nothing ${twice(21)}") {
                 n += 2
                 def here = n
                 tcp "localhost:${n + here}"
-                restart { run "echo $n $here" }
+                restart { run "echo $n $here $path" }
                 restart { n++; stop 'some daemon'; sh "echo ${list[1]} > ${map.k}" }
             }
             n++
@@ -552,7 +567,7 @@ class RulesTest {
             """).watchdog("validate");
         assertEquals("", run.err());
         says(run.out(), "a [1, b] [k:v] null 42: connect to localhost:4");
-        says(run.out(), "run 'echo 2 2'");
+        says(run.out(), "run 'echo 2 2 /a/b/c'");
         says(run.out(), "sh 'echo b > v'");
         says(run.out(), "need2: connect to localhost:6");
     }
