@@ -2251,8 +2251,8 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
             .toList();
         if (script.isEmpty() || !INTERPRETER.matcher(Text.fileName(line.get(0))).matches())
             return false;
-        Path path = Path.of("/proc/" + process.pid() + "/cwd").resolve(script.get(0));
-        Path real = SecureFiles.orElse(path::toRealPath, missing -> null);
+        Path real = SecureFiles.orElse(() -> Path.of("/proc/" + process.pid() + "/cwd")
+            .resolve(script.get(0)).toRealPath(), missing -> null);
         return real != null && isProgram(script.get(0), real.toString())
             && arguments(script).startsWith(wanted);
     }
@@ -2418,7 +2418,6 @@ final class Notifier {
         var entries = store.outbox().stream().filter(entry -> entry.hook().equals(id)).toList();
         boolean deferred = entries.isEmpty() || entries.stream().anyMatch(this::isDeferred);
         if (hook == null || deferred) return;
-
         Instant now = context.env.now();
         var events = MessageText.current(entries.stream().map(OutboxEntry::event).toList());
         Model.Event event = MessageText.merged(events, now);
@@ -2818,9 +2817,11 @@ final class StateStore {
             Metrics.text(results, this, context.env.now()), SecureFiles.PUBLIC));
     }
 
+    /** The number in the name of a temporary file would make each warning a new one. */
     private void writeOrWarn(String what, String effect, SecureFiles.IOSupplier<Path> writing) {
         if (writable) SecureFiles.orElse(writing, e -> {
-            context.printer.warn(what + " cannot be written (" + Text.thrown(e) + ")" + effect);
+            String why = Text.thrown(e).replaceAll("\\d+[.]tmp", ".tmp");
+            context.printer.warn(what + " cannot be written (" + why + ")" + effect);
             return null;
         });
     }
@@ -2996,7 +2997,6 @@ final class SecureFiles {
         String owner = is.get("owner").toString();
         if (!OWNERS.contains(is.get("uid"))) throw new IOException(file + " belongs to user "
             + owner + ", who could change it; fix it with: chown " + UID + " '" + file + "'");
-
         int mode = (Integer) is.get("mode");
         boolean privateGroup = is.get("group").toString().equals(owner); // umask 002
         boolean open = (mode & 002) != 0 || (mode & 020) != 0 && !privateGroup;
@@ -3071,11 +3071,11 @@ final class SecureFiles {
 
     interface IOSupplier<T> { T get() throws IOException; }
 
-    /** Some file systems know no permissions: they throw UnsupportedOperationException. */
+    /** Some file systems know no permissions, some locales (as cron's) no such name of a file. */
     static <T> T orElse(IOSupplier<T> action, Function<Exception, T> otherwise) {
         try {
             return action.get();
-        } catch (IOException | UnsupportedOperationException e) {
+        } catch (IOException | UnsupportedOperationException | InvalidPathException e) {
             return otherwise.apply(e);
         }
     }

@@ -596,6 +596,25 @@ class CommandLineTest {
             + "'.*\\.groovy'; set LC_ALL=C\\.UTF-8\n"), said);
     }
 
+    /** Somebody's script, whose name such a locale cannot write, is none of those that a step stops. */
+    @Test void aProcessWhoseNameTheLocaleCannotWriteKeepsNoStepFromRunning() throws Exception {
+        home.rules("""
+            watch('plex') { url '%s'; attempts 1; within 1.millisecond
+                restart { stop 'no-such-daemon'; run 'touch restarted' } }
+            """.formatted(server.url("/bad")));
+        Process script = new ProcessBuilder("sh", "-c", "name=$(printf '\\303\\274').sh;"
+            + " echo 'echo runs; read end' >$name; exec sh $name").directory(folder.toFile()).start();
+        try {
+            script.inputReader().readLine();
+            ProcessBuilder pass = new ProcessBuilder(Run.process()).directory(folder.toFile());
+            pass.environment().putAll(Map.of("LC_ALL", "POSIX", "HOME", folder.toString()));
+            Run.of(pass).exits(1).says("no process runs 'no-such-daemon'");
+            assertTrue(Files.exists(restarted()));
+        } finally {
+            script.destroy();
+        }
+    }
+
     /** Every line of stdout is an object, also when there is a mistake; the sentences are on stderr too. */
     @ParameterizedTest @CsvSource(delimiter = '|', value = {
         "--json | 1 | watches, exit", "check --json | 1 | watches, exit",

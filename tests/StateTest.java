@@ -600,6 +600,18 @@ class StateTest {
         });
     }
 
+    /** A temporary file has another name each time, which is no new warning. */
+    @Test void whatCannotBeWrittenSeveralTimesIsSaidOnce() throws Exception {
+        onDisk("size=1m,nr_inodes=20", disk -> {
+            passOn("disk");
+            command("sh", "-c", "cd " + disk + "; touch $(seq 30)");
+            plex.stop();
+            Run run = passOn("disk");
+            assertEquals(1, run.err().lines().count(), run.toString());
+            assertTrue(run.err().contains("/.memory.json.tmp: No space left on device), so "), run.err());
+        });
+    }
+
     private interface OnDisk { void run(Path disk) throws Exception; }
 
     /** On a small disk of its own, named `disk`, and with another temp folder. */
