@@ -875,10 +875,10 @@ class NotifyTest {
         return run;
     }
 
-    /** Plex with these lines; `@` stands for the address of the inbox. */
     /** The restart helps only when the first message has gone, or both could be one message. */
     private void whenTold(BooleanSupplier told) { plex.ready = told; }
 
+    /** Plex with these lines; `@` stands for the address of the inbox. */
     private void watched(String... lines) {
         boolean heals = String.join("", lines).contains("plex.up");
         home.rules("""
