@@ -2467,7 +2467,7 @@ final class Notifier {
     /** A 200 may say no; of Pushover 429 means that no quota is left. */
     DeliveryResult exchange(Request request, Path trust, Instant since, boolean pushover) {
         Response response = new HttpProbe(request, RedirectPolicy.none, trust, null)
-            .check(checker, new ExchangeTimer(TIMEOUT));
+            .check(checker, new ExchangeTimer(TIMEOUT)).shortened();
         if (response.failure() != Model.Failure.none)
             return DeliveryResult.failed(response.failureText());
         int code = response.status();
@@ -5094,7 +5094,7 @@ final class Text {
 
     /** Of a page its title, of another text all of it. */
     static String htmlTitle(String body) {
-        return body.replaceFirst("(?is)^\\s*<.*?title>(.*?)</title>.*", "$1");
+        return body.replaceFirst("(?is)^\\s*<(?>.*?title>)(.*?)</title>.*", "$1");
     }
     static boolean isHtml(String body) { return !htmlTitle(body).equals(body); }
 

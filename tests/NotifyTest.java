@@ -1,6 +1,7 @@
 import static java.util.Map.entry;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.DynamicTest.dynamicTest;
 
@@ -822,6 +823,15 @@ class NotifyTest {
         Run run = pass();
         assertEquals(0, run.exit());
         assertEquals(sentence("heartbeat"), run.err());
+    }
+
+    @Test void aStrangeAnswerToTheHeartbeatDoesNotHoldThePass() throws IOException {
+        home.rules("""
+            heartbeat '%s'
+            watch('plex') { command 'true' }
+            """.formatted(inbox.url("/ping")));
+        answer("/ping", 200, "<" + "title>".repeat(170_000));
+        assertEquals(0, assertTimeoutPreemptively(Duration.ofSeconds(9), this::pass).exit());
     }
 
     @Test void rulesThatDoNotCompileAreOneMessageAndTheLastGoodOnesStillWatch() throws IOException {
