@@ -3376,8 +3376,7 @@ interface Language extends Model {
         private Path trust;
         private Expectation healthy;
         private Duration timeout = Duration.ofSeconds(10), every = Duration.ofSeconds(2),
-            per = Duration.ofHours(1), within = Duration.ofSeconds(30),
-            remind = Duration.ofDays(1);
+            per = Duration.ofHours(1), within = Duration.ofSeconds(30), remind = Duration.ofDays(1);
         private int attempts = 2, samples = 1, good = 1, failures = 1, limit = 3;
 
         WatchSpec(RulesLoader loader, String name) {
@@ -3487,8 +3486,8 @@ interface Language extends Model {
                 "has no url, so method, header, send, trust and connectTo mean nothing");
             refuse(watchName.isBlank() || !Text.plain(watchName, 60).equals(watchName),
                 "needs a name of one line and at most 60 characters");
-            String missing = loader.reportMissing("" + url + headers.values() + body + probe,
-                watchName + " is not checked");
+            String missing = loader.reportMissing("" + url + headers.values() + body + probe
+                + connectTo, watchName + " is not checked");
             if (missing != null) probe = new UnusableProbe(missing);
             else if (url != null) probe = httpProbe();
             return new Watch(watchName, probe, healthy, List.copyOf(remedies),
@@ -3782,8 +3781,7 @@ final class RulesLoader {
             + " another: --rules FILE");
         ExitException.mistakeIf(!Files.isRegularFile(file), file + " is not a file");
         try {
-            String text = Files.readString(SecureFiles.trusted(file));
-            return text.startsWith("\uFEFF") ? text.substring(1) : text;
+            return Files.readString(SecureFiles.trusted(file)).replaceFirst("^\uFEFF", "");
         } catch (CharacterCodingException e) {
             throw ExitException.mistake("watchdog: " + file + " is not a text in UTF-8");
         } catch (IOException e) {
@@ -3906,9 +3904,8 @@ final class RulesLoader {
 
     /** An option of a hook, as its service accepts it; a missing secret is reported anyway. */
     void setting(String option, Object value, String pattern, String what) {
-        String text = String.valueOf(value);
-        require(option + ":", value, value == null || Secrets.missingIn(text) != null
-            || text.matches(pattern), what);
+        require(option + ":", value, value == null || Secrets.missingIn("" + value) != null
+            || ("" + value).matches(pattern), what);
     }
 
     String url(String word, String url) {
@@ -4053,8 +4050,8 @@ record CompiledRules(Path folder) {
     /** A class file depends on the text, on this build of watchdog and on this build of Java. */
     private static String key(String text) {
         var source = watchdog.class.getProtectionDomain().getCodeSource().getLocation();
-        long modified = new File(source.getPath()).lastModified();
-        return Text.hash(text + watchdog.VERSION + source + modified + Runtime.version());
+        return Text.hash(text + watchdog.VERSION + source
+            + new File(source.getPath()).lastModified() + Runtime.version());
     }
 
     /** Where to compile to; null if nothing can be written, which is slower but not wrong. */
@@ -4339,8 +4336,9 @@ final class RulesCompiler {
     private static final String SLIPS = """
         ^[^'"/]*?\\b(https?://\\S*) -> a text needs quotes: '$1'
         ^(?:[^'"/]|'.*?'|".*?")*?\\s(and|or)\\s -> write && for and, || for or
+        "[^"]*?(?<!\\\\)(\\$)(?![A-Za-z_{]) -> for a $ in a text write \\$, or use single quotes
         ^(?!\\s*\\w+ +\\w+ *=).*?[\\w)]\\s*(=)(?!=) -> a comparison is written with ==
-        ^\\s*(#) -> a comment begins with //
+        ^(?:[^'"/]|'.*?'|".*?")*?(#) -> a comment begins with //
         """;
 
     private static Stream<String[]> rows(String table) {
@@ -4463,6 +4461,7 @@ final class RulesCompiler {
                 .collect(Collectors.toSet());
             return known.contains(name) ? "'" + name + "' does not take "
                 + Text.list(Stream.of(types).map(RulesChecker::typeName).toList())
+                : name.equals("call") ? "a variable has the name of this word; rename the variable"
                 : typeName(type) + " has no '" + name + "'" + Text.didYouMean(name, known);
         }
 
@@ -4496,8 +4495,8 @@ final class RulesCompiler {
             String name = target.getName(), owner = target.getDeclaringClass().getName();
             if ((owner + "." + name).matches("java.lang.(System|Runtime).(exit|halt)"))
                 mistake(expression, "'" + name + "' would end watchdog itself");
-            // Groovy also finds `url 'x'` of the block around healthy { }.
-            if (block().hasConditions() && owner.equals(Language.WatchSpec.class.getName()))
+            // Groovy also finds `url 'x'` of the watch around a block.
+            if (block() != Block.watch && owner.equals(Language.WatchSpec.class.getName()))
                 mistake(expression, block().mistake(name));
             if (!(expression instanceof BinaryExpression e) || !name.equals("compareTo")) return;
             ClassNode left = getType(e.getLeftExpression());
@@ -4585,8 +4584,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         if (isAssignment(e)) {
             String name = ((BinaryExpression) e).getLeftExpression().getText();
             if (e instanceof DeclarationExpression) variables.add(name);
-            else if (block.has(name) && !variables.contains(name))
-                mistake(e, block.mistake(name));
+            else if (block.has(name) && !variables.contains(name)) mistake(e, block.mistake(name));
         }
         if (word(e) != null) transformCall((MethodCallExpression) e, word(e));
         return super.transform(e);
@@ -4617,8 +4615,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         block = outer;
         return !judges ? closure : new MethodCallExpression(
             new ClassExpression(ClassHelper.make(Language.BlockExpectation.class)), "of",
-            new ArgumentListExpression(closure,
-                new ConstantExpression(mistakes.inWords(closure))));
+            new ArgumentListExpression(closure, new ConstantExpression(mistakes.inWords(closure))));
     }
 
     private void checkConditions(BlockStatement code, ASTNode place) {
@@ -4691,7 +4688,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
                 + (word.equals("restart") ? "in watch { }" : "behind notify")));
         if (Set.of("watch", "healthy", "restart").contains(word))
             nameBlocks(arguments, Block.valueOf(word));
-        if (word.equals("call")) nameBlocks(arguments, Block.file);
+        if (Set.of("call", "notify", "webhook").contains(word)) nameBlocks(arguments, Block.file);
         call.setArguments(byPlace(word, arguments, call));
         // `command` is a check as a line of watch { }, and a hook anywhere else.
         boolean probe = word.equals("command") && block == Block.watch && call == line;
@@ -4704,7 +4701,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         // Groovy takes the name in `watch 'plex' { }` for a function.
         if (name.getLastColumnNumber() - name.getColumnNumber() > word.length())
             mistake(call, "write parentheses before a block: watch('" + word + "') { … }");
-        else if (block == Block.restart && call == line || type.isScript()
+        else if (block == Block.restart && call == line
+                || block != Block.file && word.matches("wait|sleep") || type.isScript()
                 && Stream.of(Block.values()).anyMatch(other -> other.has(word)))
             mistake(call, block.mistake(word));
         nameBlocks(arguments, Block.unknown);
@@ -5069,8 +5067,8 @@ final class Text {
             case "FileAlreadyExistsException" -> "there is already a file ";
             default -> "";
         } + message;
-        boolean clear = thrown instanceof IllegalStateException || name.startsWith("IO");
-        return clear ? message : name + ": " + message;
+        return thrown instanceof IllegalStateException || name.startsWith("IO") ? message
+            : name + ": " + message;
     }
 
     static Stream<Throwable> causes(Throwable thrown) {
