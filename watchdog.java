@@ -714,7 +714,7 @@ record PassCommand(Context context) {
     private int heal(Workspace work, List<Watch> watches) {
         Future<?> end = endAt(work.rules().deadline());
         reportRules(work);
-        work.runner().cutOutput();
+        work.runner().tidyStarted();
         Collection<WatchResult> results = new Pass(work, watches).run();
         StateStore store = work.store();
         store.saveHistory(results);
@@ -2042,8 +2042,13 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
         return files == null ? List.of() : List.of(files);
     }
 
-    /** Services without a log print for their last words only: each pass cuts what is long. */
-    void cutOutput() {
+    /** Services without a log print for their last words only. Of an earlier boot none runs. */
+    void tidyStarted() {
+        for (File record : startedFiles(name -> !name.contains("."))) {
+            String text = SecureFiles.orElse(() -> SecureFiles.read(record.toPath(), 200), e -> "");
+            if (!text.contains(" " + BOOT + " ") && record.delete())
+                new File(record + OUTPUT).delete();
+        }
         for (File file : startedFiles(name -> name.endsWith(OUTPUT)))
             writable(file, file.length() <= MAX_LOG);
     }
@@ -2204,8 +2209,9 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
     /** False: too slow. What joins the tree may be cleaning up: it comes after the others. */
     private static boolean end(Set<Long> pids, Consumer<ProcessHandle> signal, Deadline deadline) {
         List<ProcessHandle> tree = tree(pids);
+        if (tree.isEmpty() || deadline.passed()) return tree.isEmpty();
         tree.forEach(signal);
-        return tree.isEmpty() || deadline.await(() -> Collections.disjoint(tree(pids), tree))
+        return deadline.await(() -> Collections.disjoint(tree(pids), tree))
             && end(pids, signal, deadline);
     }
 
@@ -2668,7 +2674,12 @@ final class StateStore {
     }
 
     synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
-    synchronized void post(OutboxEntry entry) { outbox.add(entry); }
+    /** A reminder replaces an older one that still waits: the outbox cannot grow for ever. */
+    synchronized void post(OutboxEntry entry) {
+        outbox.removeIf(old -> old.hook().equals(entry.hook()) && old.event().kind()
+            == entry.event().kind() && old.event().incident().equals(entry.event().incident()));
+        outbox.add(entry);
+    }
 
     /** What waits longer comes before what was posted meanwhile. */
     synchronized void replace(List<OutboxEntry> sent, List<OutboxEntry> kept) {
@@ -2857,7 +2868,7 @@ final class History {
     private final long longest;
     Instant lastPass; // null: there was none
 
-    /** {@code interval}: of the schedule; null: the usual one of the passes, at least a minute. */
+    /** {@code interval}: of the schedule now; null: unknown. Passes by hand come sooner. */
     History(List<String> passes, List<Span> older, Duration interval) {
         this.older = older;
         List<Long> gaps = new ArrayList<>();
@@ -2874,7 +2885,7 @@ final class History {
         }
         Collections.sort(gaps);
         long usual = gaps.isEmpty() ? 0 : gaps.get(gaps.size() / 2);
-        longest = 3 * (interval == null ? Math.max(60, usual) : interval.toSeconds());
+        longest = 3 * Math.max(usual, interval == null ? 60 : interval.toSeconds());
     }
 
     List<Sample> samples(String name) {

@@ -353,6 +353,14 @@ class NotifyTest {
         assertEquals(sentence("gave up, both"), json(last("/hook")).get("title"));
     }
 
+    @Test void ofRemindersThatWaitOnlyTheNewestIsKept() {
+        answer("/hook", 503, "busy");
+        watched("notify webhook('@/hook')", "remind 10.minutes");
+        for (int i = 0; i < 20; i++) pass();
+        assertEquals(List.of("plex is down", "plex is still down"), home.watchdog("status").out().lines()
+            .filter(line -> line.startsWith("not delivered")).map(line -> line.replaceAll(".*: ", "")).toList());
+    }
+
     @Test void messagesThatWaitedHaveTheKindOfTheNewest() {
         answer("/hook", 503, "busy");
         watched("notify webhook('@/hook')", "limit 1, per: 1.hour\nrestart { run 'true' }");

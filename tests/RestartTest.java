@@ -617,10 +617,14 @@ class RestartTest {
         assertHealed(sentence("started", "talks.pl"), pass("start './talks.pl'"));
         long pid = number("talks.pl.pid");
         Path output = Path.of(held(pid, 1));
+        Path old = output.resolveSibling("a-b"), log = output.resolveSibling("a-b.log");
+        Files.writeString(old, "77 0badb007 77"); // of an earlier boot
+        Files.writeString(log, "old");
         assertEquals(List.of("/dev/null", output.toString()), List.of(held(pid, 0), held(pid, 2)));
         assertTrue(output.startsWith(home.state().resolve("started")), output.toString());
         assertEquals("hello\n", Files.readString(output));
         home.watchdog();
+        assertFalse(Files.exists(old) || Files.exists(log));
         assertEquals("hello\n", Files.readString(output));
         Files.writeString(output, "x".repeat(1 << 20) + "\n");
         home.watchdog();
