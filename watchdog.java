@@ -4641,6 +4641,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     private Statement conditions(Statement code) {
         if (code instanceof ReturnStatement end && !end.isReturningNullOrVoid())
             mistake(code, "write a condition without return");
+        if (code instanceof SwitchStatement || code instanceof TryCatchStatement)
+            mistake(code, "conditions are not checked in here; use && and ||, or if");
         if (code instanceof BlockStatement lines)
             lines.getStatements().replaceAll(this::conditions);
         if (code instanceof LoopingStatement loop)
@@ -4682,6 +4684,12 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
             mistake(right, left.getText() + " is a whole number; write: " + value);
         if (type == String.class && value instanceof Number)
             mistake(right, left.getText() + " is a text; write: '" + value + "'");
+        boolean equals = b.getOperation().getText().equals("==");
+        if (equals && type == int.class && (right instanceof ListExpression
+                || right instanceof RangeExpression))
+            mistake(e, "this is never true; write: " + left.getText() + " in …");
+        if (equals && left.getText().equals("error") && value instanceof String)
+            mistake(right, "write the cause without quotes: error == " + value);
     }
 
     private void transformCall(MethodCallExpression call, String word) {
