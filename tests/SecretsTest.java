@@ -227,7 +227,8 @@ class SecretsTest {
     }
 
     @ParameterizedTest @ValueSource(strings = {"url '%s'; basicAuth secret('TOKEN'), 'x'",
-        "url '%s'; basicAuth 'x', secret('TOKEN')", "tcp \"${secret('TOKEN')}:80\"",
+        "url '%s'; basicAuth 'x', secret('TOKEN')",
+        "url '%s'; connectTo \"${secret('TOKEN')}:80\"", "tcp \"${secret('TOKEN')}:80\"",
         "command \"true ${secret('TOKEN')}\"", "command 'true'; healthy { body == secret('TOKEN') }"})
     void aMissingSecretIsNoReasonToRestart(String words) {
         Run run = home.rules("watch('a') { %s; attempts 1; restart { run 'touch restarted' } }\n"
