@@ -45,8 +45,8 @@ public final class setup extends HomeRulesCommand {
 
         context.orExit("cannot write the rules", () -> write(rules, secrets));
         if (url != null) check();
-        output.say("Next: edit the lines of the rules that are marked <- . Then run `schedule"
-            + " --install` in the way in which you ran `setup`.");
+        output.say("Next: edit the lines of the rules that are marked <- . Then run"
+            + " `./jbangw schedule --install`, or `jbang schedule@catalog --install`.");
         return output.end(0);
     }
 
