@@ -2203,14 +2203,14 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
     }
 
     static boolean kill(Set<Long> pids) {
-        return end(pids, ProcessHandle::destroyForcibly, Deadline.in(Duration.ofSeconds(2)));
+        return end(pids, ProcessHandle::destroyForcibly, Deadline.in(Duration.ofSeconds(10)));
     }
 
     /** False: too slow. What joins the tree may be cleaning up: it comes after the others. */
     private static boolean end(Set<Long> pids, Consumer<ProcessHandle> signal, Deadline deadline) {
         List<ProcessHandle> tree = tree(pids);
-        if (tree.isEmpty() || deadline.passed()) return tree.isEmpty();
         tree.forEach(signal);
+        if (tree.isEmpty() || deadline.passed()) return tree.isEmpty();
         return deadline.await(() -> Collections.disjoint(tree(pids), tree))
             && end(pids, signal, deadline);
     }
