@@ -460,8 +460,9 @@ public final class watchdog implements Callable<Integer> {
     int help(@Parameters(arity = "0..1", paramLabel = "COMMAND | rules") String topic)
             throws IOException {
         if (topic == null) return runPicocli(env, "--help");
-        ExitException.mistakeIf(!topic.equals("rules") && !commands().contains(topic),
-            "no command is called '" + topic + "'" + Text.didYouMean(topic, commands()));
+        Set<String> commands = commands();
+        ExitException.mistakeIf(!topic.equals("rules") && !commands.contains(topic),
+            "no command is called '" + topic + "'" + Text.didYouMean(topic, commands));
         if (!topic.equals("rules")) return runPicocli(env, topic, "--help");
         try (InputStream file = watchdog.class.getResourceAsStream("/reference.groovy")) {
             ExitException.mistakeIf(file == null, "the words of the rules are in the file"
