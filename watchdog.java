@@ -4818,7 +4818,7 @@ record Printer(Environment env, watchdog options, Secrets secrets, Set<String> w
     void line(String text) { env.out().println(secrets.mask(text)); }
 
     /** With --json an object instead of the lines; its fields are only ever added to. */
-    private void print(Stream<String> lines, Map<String, Object> object) {
+    void print(Stream<String> lines, Map<String, Object> object) {
         if (!options.json) lines.forEach(this::line);
         else env.out().println(Json.writer(secrets::mask).toJson(object));
     }

@@ -6,6 +6,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 
 /** With --json nothing is printed before the end, and then all of it in one object. */
 final class ToolOutput {
@@ -42,8 +43,7 @@ final class ToolOutput {
         context.printer.warned().forEach(text -> problems.add("watchdog: " + text));
         fields.put("problems", problems);
         fields.put("exit", exit);
-        if (context.options.json)
-            context.env.out().println(Json.writer(context.secrets::mask).toJson(fields));
+        context.printer.print(Stream.of(), fields); // the lines are printed already
         return exit;
     }
 
