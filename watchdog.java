@@ -1974,6 +1974,8 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
     static final String CRON_PATH = "/usr/bin:/bin", OUTPUT = ".log";
     /** Part of a record, because pids and start times begin anew with each boot. */
     static final String BOOT = Text.hash(ProcessStat.proc("sys/kernel/random/boot_id"));
+    /** By the name of a file in started/; the name of a service's output has a dot. */
+    private static final Predicate<String> IS_RECORD = name -> !name.contains(".");
     static final int MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20, MAX_KEPT = 16 << 10;
 
     /** Programs are found in the folders of PATH, and then in the usual ones. */
@@ -2045,24 +2047,26 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
 
     /** Services without a log print for their last words only. Of an earlier boot none runs. */
     void tidyStarted() {
-        for (File record : startedFiles(name -> !name.contains("."))) {
-            String text = SecureFiles.orElse(() -> SecureFiles.read(record.toPath(), 200), e -> "");
-            if (!text.contains(" " + BOOT + " ") && record.delete())
+        for (File record : startedFiles(IS_RECORD))
+            if (!recordText(record).contains(" " + BOOT + " ") && record.delete())
                 new File(record + OUTPUT).delete();
-        }
         for (File file : startedFiles(name -> name.endsWith(OUTPUT)))
             writable(file, file.length() <= MAX_LOG);
+    }
+
+    private static String recordText(File record) {
+        return SecureFiles.orElse(() -> SecureFiles.read(record.toPath(), 200), gone -> "");
     }
 
     /** The sessions that `start` began with these words, or with words that are edited since. */
     Set<Long> startedBy(Watch watch, List<String> words) {
         List<String> current = watch.steps().map(step -> Text.hash("" + step.command())).toList();
         Set<Long> pids = new HashSet<>();
-        for (File file : startedFiles(name -> name.endsWith(Text.hash("" + words))
-                || name.startsWith(Text.hash(watch.name())) && !name.contains(".")
-                && current.stream().noneMatch(name::endsWith))) { // output is in files with a dot
-            Matcher record = Pattern.compile("([1-9]\\d{1,17}) " + BOOT + " (.*)").matcher(
-                SecureFiles.orElse(() -> SecureFiles.read(file.toPath(), 200), gone -> ""));
+        for (File file : startedFiles(IS_RECORD.and(name -> name.endsWith(Text.hash("" + words))
+                || name.startsWith(Text.hash(watch.name()))
+                && current.stream().noneMatch(name::endsWith)))) {
+            Matcher record = Pattern.compile("([1-9]\\d{1,17}) " + BOOT + " (.*)")
+                .matcher(recordText(file));
             if (!record.matches()) continue;
             // The session has the number of its first process, also when that has ended.
             long pid = Long.parseLong(record.group(1));
