@@ -402,6 +402,11 @@ public final class watchdog implements Callable<Integer> {
         System.exit(run(Environment.real(), args));
     }
 
+    /** The same for a script in tools/, which is a command of the same name. */
+    static void runTool(String name, String... args) {
+        main(Stream.concat(Stream.of(name), Stream.of(args)).toArray(String[]::new));
+    }
+
     /** The whole program except the exit, so that tests call what users call. */
     static int run(Environment env, String... args) {
         watchdog command = new watchdog(env);

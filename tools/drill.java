@@ -10,7 +10,6 @@ import java.time.Instant;
 import java.util.List;
 import java.util.Locale;
 import java.util.Set;
-import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
@@ -23,9 +22,7 @@ public final class drill extends Subcommand {
     private Workspace work;
     private long began;
 
-    public static void main(String... args) {
-        watchdog.main(Stream.concat(Stream.of("drill"), Stream.of(args)).toArray(String[]::new));
-    }
+    public static void main(String... args) { watchdog.runTool("drill", args); }
 
     @Override int run() {
         work = context.open(false);

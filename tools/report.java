@@ -13,7 +13,6 @@ import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermission;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.Set;
-import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
@@ -29,9 +28,7 @@ public final class report extends Subcommand {
         + " this machine.")
     boolean forEverybody;
 
-    public static void main(String... args) {
-        watchdog.main(Stream.concat(Stream.of("report"), Stream.of(args)).toArray(String[]::new));
-    }
+    public static void main(String... args) { watchdog.runTool("report", args); }
 
     @Override int run() {
         ToolOutput output = new ToolOutput(context);

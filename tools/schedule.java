@@ -55,9 +55,7 @@ public final class schedule extends HomeRulesCommand {
     private Job job;
     private List<Scheduler> all;
 
-    public static void main(String... args) {
-        watchdog.main(Stream.concat(Stream.of("schedule"), Stream.of(args)).toArray(String[]::new));
-    }
+    public static void main(String... args) { watchdog.runTool("schedule", args); }
 
     @Override int run() {
         output = new ToolOutput(context);

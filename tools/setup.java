@@ -19,7 +19,6 @@ import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
-import java.util.stream.Stream;
 import okhttp3.HttpUrl;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Parameters;
@@ -33,9 +32,7 @@ public final class setup extends HomeRulesCommand {
     private ToolOutput output;
     private Workspace work;
 
-    public static void main(String... args) {
-        watchdog.main(Stream.concat(Stream.of("setup"), Stream.of(args)).toArray(String[]::new));
-    }
+    public static void main(String... args) { watchdog.runTool("setup", args); }
 
     @Override int run() {
         output = new ToolOutput(context);
