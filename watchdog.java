@@ -89,7 +89,16 @@ interface Model {
     }
 
     /** A way to notify somebody. Two with the same settings are the same hook. */
-    record Hook(String label, String id, Sender sender, Set<EventKind> on, Hook orElse) { }
+    record Hook(String label, String id, Sender sender, Set<EventKind> on, Hook orElse) {
+        Stream<Hook> withFallback() { return Stream.of(this, orElse).filter(Objects::nonNull); }
+
+        /** The same hook at two places of the rules. */
+        Hook with(Hook other) {
+            Set<EventKind> all = EnumSet.copyOf(on);
+            all.addAll(other.on);
+            return new Hook(label, id, sender, all, orElse == null ? other.orElse : orElse);
+        }
+    }
 
     /** Steps, and for which cause (null: any). Watches that share the steps restart once a pass. */
     record Remedy(Expectation when, List<Step> steps) {
@@ -167,9 +176,9 @@ interface Expectation {
 
 /**
  * A condition that is not true: in one sentence, and as a diagram of its values, or null;
- * {@code unclear}: of a good response it could not be evaluated, so it may be wrong.
+ * {@code thrown}: it could not be evaluated.
  */
-record FailedCondition(String reason, String diagram, boolean ofCertificate, boolean unclear) { }
+record FailedCondition(String reason, String diagram, boolean ofCertificate, boolean thrown) { }
 
 /** A step of a remedy; {@code command}: the words that it runs or stops, or none. */
 record Step(String verb, String text, List<String> command, Action action) {
@@ -179,6 +188,9 @@ record Step(String verb, String text, List<String> command, Action action) {
     Step {
         if (verb.equals("stop") && text.length() < 3) throw new IllegalArgumentException("stop '"
             + text + "' is too short to be safe; write at least 3 characters");
+        if (verb.equals("stop") && ProcessStopper.INTERPRETER.matcher(text).matches())
+            throw new IllegalArgumentException("stop '" + text + "' would end every script that "
+                + text + " runs; name the script, too");
     }
 
     boolean isStop() { return verb.equals("stop"); }
@@ -501,7 +513,8 @@ public final class watchdog implements Callable<Integer> {
         Throwable bug = thrown instanceof CommandLine.ExecutionException ? thrown.getCause()
             : thrown;
         if (Text.causes(bug).anyMatch(OutOfMemoryError.class::isInstance))
-            return ExitException.failure("watchdog: out of memory; do the rules collect too much?");
+            return ExitException.failure("watchdog: out of memory ("
+                + Text.plain(bug.getMessage(), 100) + "); do the rules collect too much?");
         return ExitException.failure("watchdog: a bug, please report it: "
             + Text.plain(bug.toString(), 300) + " at "
             + Text.plain(Arrays.toString(bug.getStackTrace()), 300));
@@ -604,6 +617,7 @@ final class Context {
     final Printer printer;
     String messagePrefix = ""; // of a drill
     boolean readOnly;
+    Future<?> end = CompletableFuture.completedFuture(null); // of what takes too long
 
     Context(Environment env, watchdog options) {
         this.env = env;
@@ -636,8 +650,8 @@ final class Context {
         } catch (IOException | UnsupportedOperationException e) {
             readOnly = true;
             printer.warn("cannot use the state folder " + own + " (" + Text.thrown(e)
-                + "), so restart limits may not hold, passes may overlap and messages may be"
-                + " repeated; make it writable or use --state DIR");
+                + "), so restart limits and pauses may not hold, passes may overlap and messages"
+                + " may be repeated; make it writable or use --state DIR");
             boolean readable = SecureFiles.orElse(() ->
                 SecureFiles.isOurs(SecureFiles.trusted(own)), untrusted -> false);
             return readable ? own : Path.of("/dev/null", "state");
@@ -664,12 +678,25 @@ final class Context {
 
     /** {@code brokenRules}: the file has mistakes, and these are the last working rules. */
     Workspace open(Rules rules, boolean brokenRules, List<String> problems, boolean writable) {
+        if (writable) endAt(rules.deadline());
         StateStore store = new StateStore(this, writable && !readOnly);
         CommandRunner runner = runner(rules,
             env.variables().getOrDefault("PATH", CommandRunner.CRON_PATH));
         Checker checker = new Checker(runner, client, env.clock());
         return new Workspace(this, rules, brokenRules, problems, store, runner,
             checker, new Notifier(this, store, checker, rules.hooks()));
+    }
+
+    /** Ends the program from outside: no child, response or script can hold the lock longer. */
+    private void endAt(Duration deadline) {
+        end.cancel(true);
+        end = DaemonThreads.POOL.submit(() -> {
+            Thread.sleep(deadline.plusSeconds(40).toMillis()); // to kill, to notify, to save
+            env.err().println("watchdog: the pass was still running after its deadline of "
+                + Text.time(deadline) + ", so watchdog ended it");
+            env.halt().accept(4);
+            return null;
+        });
     }
 
     CommandRunner runner(Rules rules, String path) {
@@ -718,7 +745,6 @@ record PassCommand(Context context) {
     }
 
     private int heal(Workspace work, List<Watch> watches) {
-        Future<?> end = endAt(work.rules().deadline());
         reportRules(work);
         work.runner().tidyStarted();
         Collection<WatchResult> results = new Pass(work, watches).run();
@@ -733,23 +759,11 @@ record PassCommand(Context context) {
         boolean news = store.hasChanged("problemsHash", List.of(problems, undelivered).hashCode());
         boolean silent = context.options.quiet && !news;
         store.save();
-        end.cancel(true);
 
         int exit = context.printer.results(results, silent ? List.of() : problems,
             context.printer.warned().isEmpty() ? work.exitCode() : 4);
         if (!silent) undelivered.forEach(context.printer::warn);
         return exit;
-    }
-
-    /** Ends the program from outside: no child, response or script can hold it longer. */
-    private Future<?> endAt(Duration deadline) {
-        return DaemonThreads.POOL.submit(() -> {
-            Thread.sleep(deadline.plusSeconds(20).toMillis());
-            context.env.err().println("watchdog: the pass was still running after its deadline of "
-                + Text.time(deadline) + ", so watchdog ended it");
-            context.env.halt().accept(4);
-            return null;
-        });
     }
 
     /** Broken rules once until they are good, and watches that were removed while down. */
@@ -777,7 +791,6 @@ record PassCommand(Context context) {
 /** Held by a pass, a drill and a restart on request, so that only one of them runs at a time. */
 record PassLock(Context context) {
     private static final Duration LONG = Duration.ofMinutes(15);
-    private static final String REPORTED = " reported";
 
     int hold(IntSupplier work) {
         Path file = context.folder.resolve("lock");
@@ -787,6 +800,8 @@ record PassLock(Context context) {
             throw busy(file);
         } catch (IOException e) {
             throw ExitException.failure("watchdog: cannot close the lock: " + Text.thrown(e));
+        } finally {
+            context.end.cancel(true);
         }
     }
 
@@ -798,17 +813,14 @@ record PassLock(Context context) {
         });
     }
 
-    /** With --quiet only of a pass that seems to hang, and once: cron mails what is printed. */
+    /** With --quiet this is printed only when the pass seems to hang: cron mails it. */
     private ExitException busy(Path lock) {
-        String holder = SecureFiles.orElse(() -> SecureFiles.read(lock, 100), e -> "");
         Instant since = Instant.ofEpochMilli(lock.toFile().lastModified());
-        boolean reported = holder.endsWith(REPORTED);
-        boolean hangs = reported || since.plus(LONG).isBefore(context.env.now());
-        if (context.options.quiet && (reported || !hangs)) return ExitException.busy(List.of());
-        if (hangs && !reported)
-            SecureFiles.orElse(() -> SecureFiles.append(lock, REPORTED), e -> null);
-        return ExitException.busy(List.of("watchdog: another pass is running"
-            + holder.replace(REPORTED, "") + (hangs ? "; if it hangs, end it with kill -9" : "")));
+        boolean hangs = since.plus(LONG).isBefore(context.env.now());
+        if (context.options.quiet && !hangs) return ExitException.busy(List.of());
+        String holder = SecureFiles.orElse(() -> SecureFiles.read(lock, 100), e -> "");
+        return ExitException.busy(List.of("watchdog: another pass is running" + holder
+            + (hangs ? "; if it hangs, end it with kill -9" : "")));
     }
 }
 
@@ -844,26 +856,12 @@ final class CheckCommand extends Subcommand {
         String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
         String name = "'" + Text.plain(Text.url(url), 60).replaceAll("['\\\\]", "") + "'";
         String healthy = conditions.isEmpty() ? ""
-            : "healthy {\n" + String.join("\n", conditions) + "\n}";
+            : "healthy {\n" + String.join("\n", conditions) + " }";
         String text = "watch(" + name + ") { url " + quoted + "; attempts 1; " + healthy + "}";
-        try {
-            Rules rules = RulesLoader.load(Path.of("condition"), text, context.env, context.secrets,
-                new CompiledRules(context.folder.resolve("one-off")));
-            return check(context.open(rules, false, List.of(), false), rules.watches());
-        } catch (ExitException e) {
-            throw ExitException.mistakes(e.lines.stream()
-                .map(line -> placeInCondition(line, conditions.size())).toList());
-        }
-    }
-
-    /** The first line of the text is ours, so condition 1 is in line 2. */
-    private static String placeInCondition(String mistake, int conditions) {
-        Matcher place = Pattern.compile("^condition:(\\d+):(\\d+): ").matcher(mistake);
-        if (!place.find())
-            return mistake.replaceFirst("(?s)^condition:\\d+: (.*?)\n.*", "watchdog: $1");
-        int number = Math.min(conditions, Integer.parseInt(place.group(1)) - 1);
-        return place.replaceFirst("condition " + number + ", column $2: ")
-            .replaceFirst("(?s)\n    }}\n.*", "");
+        // So "argument:2:1" is the first column of the second argument.
+        Rules rules = RulesLoader.load(Path.of("argument"), text, context.env, context.secrets,
+            new CompiledRules(context.folder.resolve("one-off")));
+        return check(context.open(rules, false, List.of(), false), rules.watches());
     }
 }
 
@@ -894,9 +892,10 @@ final class ValidateCommand extends Subcommand {
         });
         if (watch.probe() instanceof CommandProbe probe)
             validate(place + probe.inWords() + ": ", probe.words(), true);
-        for (Model.Hook hook : watch.hooks())
+        watch.hooks().stream().flatMap(Model.Hook::withFallback).forEach(hook -> {
             if (hook.sender() instanceof CommandSender sender)
                 validate(place + "notify command: ", sender.words(), true);
+        });
     }
 
     private void validate(String place, List<String> command, boolean runs) {
@@ -927,15 +926,14 @@ final class ValidateCommand extends Subcommand {
 
     /** Under cron nobody can type a password. */
     private void validateSudo(String place, List<String> words) {
-        List<String> command = words.stream().skip(1).dropWhile(word -> word.startsWith("-"))
-            .toList();
-        if (command.isEmpty()) return;
-        Path program = runner.resolve(command.get(0));
-        if (!words.get(1).equals("-n"))
+        if (!words.contains("-n"))
             problems.add(place + "sudo would ask for a password; write sudo -n");
+        List<String> command = words.stream().skip(1).dropWhile("-n"::equals).toList();
+        if (command.isEmpty() || command.get(0).startsWith("-")) return; // for another user
+        String rest = String.join(" ", command.subList(1, command.size()));
         context.printer.progress(place + "add to sudoers: " + System.getProperty("user.name")
-            + " ALL=(root) NOPASSWD: " + program + " "
-            + String.join(" ", command.subList(1, command.size())));
+            + " ALL=(root) NOPASSWD: " + runner.resolve(command.get(0)) + " "
+            + (rest.isEmpty() ? "\"\"" : rest.replaceAll("[,:=\\\\]", "\\\\$0")));
     }
 }
 
@@ -1036,8 +1034,8 @@ final class TellCommand extends Subcommand {
         Workspace work = context.open(false);
         List<Model.Hook> used = name == null ? work.rules().hooks()
             : work.rules().get(name).hooks();
-        List<Model.Hook> hooks = used.stream().flatMap(hook -> Stream.of(hook, hook.orElse()))
-            .filter(Objects::nonNull).distinct().toList();
+        List<Model.Hook> hooks =
+            used.stream().flatMap(Model.Hook::withFallback).distinct().toList();
         Instant now = context.env.now();
         Model.Event test = new Model.Event(Model.EventKind.test, name == null ? "watchdog" : name,
             "test from watchdog", "If you can read this, this notification works.", now, now);
@@ -1067,7 +1065,7 @@ final class RestartCommand extends Subcommand {
         return new PassLock(context).hold(() -> {
             Workspace work = context.open(true);
             Watch watch = work.rules().get(name);
-            ExitException.mistakeIf(watch.remedies().isEmpty(), name
+            ExitException.mistakeIf(watch.steps().findAny().isEmpty(), name
                 + " has no restart in the rules");
             WatchResult result = new Pass(work, List.of(watch)).restartNow(watch);
             boolean failed = result.restart.hasFailed();
@@ -1273,9 +1271,10 @@ final class Pass {
         WatchResult result = new WatchResult(watch);
         results.put(watch.name(), result);
         result.check = work.checker().checkOnce(watch);
-        List<Model.Remedy> all = watch.remedies();
+        List<Model.Remedy> all = watch.remedies().stream()
+            .filter(remedy -> !remedy.steps().isEmpty()).toList();
         Model.Remedy remedy = result.verdict() instanceof Unhealthy unhealthy
-            && !unhealthy.remedies().isEmpty() ? all.get(unhealthy.remedies().get(0))
+            && !unhealthy.remedies().isEmpty() ? watch.remedies().get(unhealthy.remedies().get(0))
             : all.stream().filter(any -> any.when() == null).findFirst().orElse(all.get(0));
         runRestart(result, remedy);
         result.within = work.runner().deadline().sooner(watch.policy().within());
@@ -1422,7 +1421,10 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
 
     private static Verdict verdict(Watch watch, Response response) {
         FailedCondition failed = firstFailure(watch, response);
-        if (failed != null && failed.unclear()) return new Inconclusive(failed.reason(), false);
+        // If the response is good, the condition may be wrong.
+        boolean unclear = response.failure() == Model.Failure.denied
+            || failed != null && failed.thrown() && response.isGood();
+        if (unclear) return new Inconclusive(failed.reason(), false);
         if (failed != null) return unhealthy(watch, response, failed);
         String result = switch (response.protocol()) {
             case "tcp" -> "connected";
@@ -1435,9 +1437,8 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
     private static FailedCondition firstFailure(Watch watch, Response response) {
         if (response.failure() != Model.Failure.none) {
             boolean certificate = response.failure() == Model.Failure.tls
-                && response.failureText().contains("certificate");
-            return new FailedCondition(response.failureText(), null, certificate,
-                response.failure() == Model.Failure.denied);
+                && response.failureText().startsWith("the certificate");
+            return new FailedCondition(response.failureText(), null, certificate, false);
         }
         if (watch.healthy() != null) return watch.healthy().firstFailure(response);
         if (response.isGood()) return null;
@@ -1449,17 +1450,21 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
     /** With the remedy for this cause, or else those for any cause, to be used in turn. */
     private static Unhealthy unhealthy(Watch watch, Response response, FailedCondition failed) {
         List<Integer> usable = new ArrayList<>();
+        String reason = failed.reason();
         for (int i = 0; i < watch.remedies().size(); i++) {
             Model.Remedy remedy = watch.remedies().get(i);
             List<Integer> index = remedy.steps().isEmpty() ? List.of() : List.of(i);
+            FailedCondition other =
+                remedy.when() == null ? null : remedy.when().firstFailure(response);
             if (remedy.when() == null) usable.addAll(failed.ofCertificate() ? List.of() : index);
-            else if (remedy.when().firstFailure(response) == null)
-                return new Unhealthy(failed.reason(), failed.diagram(), index,
-                    "your rules say not to restart for this cause");
+            else if (other == null) return new Unhealthy(reason, failed.diagram(), index,
+                "your rules say not to restart for this cause");
+            else if (other.thrown() && response.failure() == Model.Failure.none)
+                reason += "; of `when`, " + other.reason();
         }
         String why = failed.ofCertificate() ? "a restart does not renew a certificate"
             : "your rules have no restart for this cause";
-        return new Unhealthy(failed.reason(), failed.diagram(), usable,
+        return new Unhealthy(reason, failed.diagram(), usable,
             watch.remedies().isEmpty() ? "" : why);
     }
 }
@@ -1497,7 +1502,7 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust,
         if (next.header("Authorization") == null && !url.username().isEmpty())
             sent.header("Authorization", Credentials.basic(url.username(), url.password()));
         OkHttpClient.Builder builder = client.newBuilder();
-        if (connectTo != null) {
+        if (connectTo != null && url.host().equals(request.url().host())) {
             builder.dns(host -> Dns.SYSTEM.lookup(connectTo.getHostString()));
             sent.header("Host", url.uri().getAuthority().replaceFirst(".*@", ""))
                 .url(url.newBuilder().port(connectTo.getPort()).build());
@@ -1570,7 +1575,8 @@ record CommandProbe(List<String> words) implements Probe {
 
     public Response check(Checker checker, ExchangeTimer timer) {
         try {
-            CommandResult result = checker.runner().run(words, timer.limit, Map.of());
+            Duration limit = checker.runner().deadline().left(timer.limit);
+            CommandResult result = checker.runner().run(words, limit, Map.of());
             if (result.exit() == 126 || result.exit() == 127) // as a shell tells it
                 throw new IllegalStateException("cannot run: " + result.failure());
             return timer.ended(result.exit(), Headers.of(), result.output(), "", "command", null);
@@ -1589,6 +1595,7 @@ final class ExchangeTimer extends EventListener {
         {"InterruptedIO|SocketTimeout", "timeout", "no response within LIMITPHASE"},
         {"Connect.*Connection refused", "refused", "connection refused by ADDRESS"},
         {"(Connect|NoRoute|Socket).*\\(connecting", "unreachable", "ADDRESS is unreachable"},
+        {".*Too many open files", "denied", "this machine has too many open files"},
         {"Socket|StreamReset", "reset", "the connection was resetPHASE"},
         {"SSLPeerUnverified", "tls", "the certificate is not for HOST"},
         {"CertificateExpired", "tls", "the certificate of HOST, or one above it, has expired"},
@@ -1883,11 +1890,12 @@ final class RestartRun {
         this.watch = watch;
     }
 
-    /** All steps, in order; the first that fails ends the remedy. */
+    /** All steps, in order; the first that fails ends the remedy. A stopped service is started. */
     RestartRun run(List<Step> steps, Consumer<String> progress) {
         try {
             for (Step step : steps) {
-                if (runner.deadline().passed()) throw new IllegalStateException(
+                boolean begun = !actions.isEmpty() && step.verb().equals("start");
+                if (runner.deadline().passed() && !begun) throw new IllegalStateException(
                     "the pass reached its deadline before " + step.inWords());
                 progress.accept("  " + step.inWords());
                 actions.add(step.action().run(this, step));
@@ -1913,7 +1921,8 @@ final class RestartRun {
     }
 
     String run(Step step, Duration timeout) {
-        CommandResult result = runner.run(step.command(), timeout, Map.of());
+        CommandResult result =
+            runner.run(step.command(), runner.deadline().left(timeout), Map.of());
         if (result.exit() == 0) return "ran '" + step.text() + "'";
         throw new IllegalStateException("the command `" + step.text() + "` failed with "
             + result.failure());
@@ -2009,9 +2018,9 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
         return usable ? state : SecureFiles.trusted(Path.of(System.getProperty("java.io.tmpdir")));
     }
 
-    private CommandResult waitFor(RunningCommand running, Duration timeout) {
+    private static CommandResult waitFor(RunningCommand running, Duration timeout) {
         Process process = running.process();
-        boolean tooMuch = deadline.sooner(timeout)
+        boolean tooMuch = Deadline.in(timeout)
             .await(() -> !process.isAlive() || running.file().length() > MAX_OUTPUT);
         if (!process.isAlive()) return new CommandResult(process.exitValue(), running.output());
         running.kill();
@@ -2148,7 +2157,7 @@ record ProcessStat(boolean ended, long session, String start) {
 
 /** Ends the processes that run these words, and the sessions that `start` began with them. */
 record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, List<String> files) {
-    private static final Pattern INTERPRETER = Pattern.compile("(?i)(([bdkz]?a|fi|[kz])?sh|[gm]?awk"
+    static final Pattern INTERPRETER = Pattern.compile("(?i)(([bdkz]?a|fi|[kz])?sh|[gm]?awk"
         + "|perl|python|ruby|node(js)?|php|lua|tclsh|rscript)[-.\\d]*");
     private static final int MAX_PROCESSES = 5;
     private static final String USER = ProcessHandle.current().info().user().orElse("?");
@@ -2292,6 +2301,7 @@ record Deadline(long nanos) {
 
     boolean passed() { return left().isZero(); }
     Duration left() { return Duration.ofNanos(Math.max(0, nanos - System.nanoTime())); }
+    Duration left(Duration atMost) { return Collections.min(List.of(left(), atMost)); }
     Deadline sooner(Duration time) { return left().compareTo(time) < 0 ? this : in(time); }
 
     /** Polls, at first quickly; false if the condition was not true in time. */
@@ -2420,12 +2430,12 @@ final class Notifier {
     /** Waits for deliveries to end, also after the deadline, and returns what was not delivered. */
     List<String> finish() {
         var all = CompletableFuture.allOf(deliveries.values().toArray(CompletableFuture[]::new));
-        Duration left = checker.runner().deadline().sooner(Duration.ofSeconds(30)).left();
+        Duration left = checker.runner().deadline().left(Duration.ofSeconds(30));
         DaemonThreads.get(all, Collections.max(List.of(left, Duration.ofSeconds(8))), null);
         for (String id : deliveries.keySet())
             if (!deliveries.get(id).isDone())
                 warnings.add(Text.hook(id) + ": not answered yet; watchdog will send it again");
-        return List.copyOf(warnings);
+        return warnings.stream().sorted().toList();
     }
 
     /** A message that the hook has rejected waits for the fallback alone. */
@@ -2476,7 +2486,8 @@ final class Notifier {
     /** A ping that fails never fails the pass: the receiver notices that it is missing. */
     void heartbeat(String url) {
         Request request = new Request.Builder().url(url).build();
-        DeliveryResult result = exchange(request, null, context.env.now(), false);
+        DeliveryResult result = attempt(new Model.Hook("heartbeat", "", (notifier, none) ->
+            exchange(request, null, context.env.now(), false), Set.of(), null), null);
         if (!result.accepted()) warnings.add("heartbeat: " + result.text());
     }
 
@@ -2489,11 +2500,12 @@ final class Notifier {
         int code = response.status();
         String body = response.body(), to = response.headers().get("Location");
         String text = code + " " + (to == null ? Text.htmlTitle(body) : "redirects to " + to);
-        boolean accepted = pushover ? Integer.valueOf(1).equals(Json.at(body, "status"))
-            : !Text.isHtml(body) && !Boolean.FALSE.equals(Json.at(body, "ok"));
-        // A proxy answers 404 while the service behind it starts, and a captive portal redirects.
-        // Another 4xx would come again.
-        boolean passing = (code == 404 || code / 100 == 3)
+        boolean page = Text.isHtml(body), accepted = !page && (pushover
+            ? Integer.valueOf(1).equals(Json.at(body, "status"))
+            : !Boolean.FALSE.equals(Json.at(body, "ok")));
+        // A proxy answers 404 while the service behind it starts; a captive portal redirects, or
+        // shows its own page. Another 4xx would come again.
+        boolean passing = (code == 404 || code / 100 == 3 || page && code == 200)
             && since.isAfter(context.env.now().minusSeconds(3600));
         boolean retry = passing || code >= 500 || code == 408 || code == 429 && !pushover;
         return code / 100 == 2 && accepted ? DeliveryResult.ACCEPTED
@@ -2672,7 +2684,8 @@ final class StateStore {
         Path renamed = SecureFiles.broken(file);
         boolean moved = writable && file.toFile().renameTo(renamed.toFile());
         context.printer.warn("memory.json could not be read (" + damage + "), so restart limits"
-            + " may not hold" + (moved ? "; watchdog has renamed it to " + renamed : ""));
+            + " may not hold and messages may be lost"
+            + (moved ? "; watchdog has renamed it to " + renamed : ""));
         save();
     }
 
@@ -2706,8 +2719,9 @@ final class StateStore {
             String probe = context.secrets.mask(watch.probe().inWords());
             List<String> same = removed.keySet().stream()
                 .filter(name -> probe.equals(removed.get(name).probe())).toList();
-            if (same.size() == 1 && !states.containsKey(watch.name()))
-                states.put(watch.name(), removed.remove(same.get(0)));
+            if (same.size() != 1 || states.containsKey(watch.name())) continue;
+            states.put(watch.name(), removed.remove(same.get(0)));
+            pauseFile(same.get(0)).toFile().renameTo(pauseFile(watch.name()).toFile());
         }
         return removed;
     }
@@ -2823,7 +2837,8 @@ final class StateStore {
     Duration interval() {
         String seconds = SecureFiles.orElse(() -> SecureFiles.read(folder.resolve("schedule"), 100),
             missing -> "").strip();
-        return seconds.matches("[1-9]\\d{0,6}") ? Text.parseDuration(seconds + "s") : null;
+        boolean known = seconds.matches("[1-9]\\d{0,6}");
+        return known ? Duration.ofSeconds(Long.parseLong(seconds)) : null;
     }
 
     /** One or two passes may be missing: the machine was busy, or another pass was running. */
@@ -3077,8 +3092,7 @@ final class SecureFiles {
 
     /**
      * The kernel's lock: gone with the process, however that ends. Closing any other channel to
-     * the file would release it, so its holder opens it only here.
-     * Its text says who holds it; a pass that reports that adds so.
+     * the file would release it, so its holder opens it only here. Its text says who holds it.
      */
     static FileChannel lock(Path file, Instant now) throws IOException {
         FileChannel channel = FileChannel.open(file, WRITING, PRIVATE);
@@ -3272,7 +3286,6 @@ interface Language extends Model {
     abstract class SharedWords {
         RulesLoader loader;
         String watchName = ""; // at the top there is none
-        private String hostName;
         List<Hook> hooks = new ArrayList<>();
         public final EventKind down = EventKind.down, healed = EventKind.healed,
             still_down = EventKind.still_down, gave_up = EventKind.gave_up,
@@ -3283,14 +3296,17 @@ interface Language extends Model {
         /** A hook for the watch around it, or at the top for every watch. `on:` lists the kinds of
          *  event, default all; `orElse:` is a second hook for when this one fails. */
         public void notifyWord(Hook hook, @Named List<?> on, @Named Hook orElse) {
-            if (hook == null) return; // its secret is missing
+            if (hook == null) { // its secret is missing
+                if (orElse != null) notifyWord(orElse, on, null);
+                return;
+            }
             Set<EventKind> kinds = EnumSet.of(EventKind.test);
             for (Object kind : on == null ? hook.on() : on) {
                 loader.require("on:", kind, kind instanceof EventKind, "a kind such as gave_up");
                 if (kind instanceof EventKind known) kinds.add(known);
             }
             Hook attached = new Hook(hook.label(), hook.id(), hook.sender(), kinds, orElse);
-            loader.hooks.merge(hook.id(), attached, (a, b) -> a.orElse() == null ? b : a);
+            loader.hooks.merge(hook.id(), attached, Hook::with);
             hooks.add(attached);
         }
         /** Custom Groovy code as a hook: `notify { event -> … }`. */
@@ -3309,10 +3325,7 @@ interface Language extends Model {
             return value;
         }
         /** The variable WATCHDOG_HOST, or else the name of this machine. */
-        public String getHost() {
-            if (hostName == null) hostName = loader.env.host();
-            return hostName;
-        }
+        public String getHost() { return loader.host(); }
 
         /** pushover.net; both keys are on its dashboard; `priority:` -2 to 2. */
         public Hook pushover(@Named(required = true) String token,
@@ -3552,7 +3565,7 @@ interface Language extends Model {
 
         /** The HTTP status, such as 200; of a command its exit code. */
         public int getStatus() { return saw("status", response.status()); }
-        /** The body as text, up to 1 MiB after decompression. */
+        /** The body as text, up to 1 MiB after decompression; of a command its last 16 KiB. */
         public String getBody() { return saw("body", response.body()); }
         /** A response header, or null. */
         public String header(String name) {
@@ -3569,8 +3582,10 @@ interface Language extends Model {
          *  no such value, or the body is not JSON. */
         @SuppressWarnings("rawtypes")
         public Comparable json(String path) {
-            if (Utf8.size(response.body()) >= 1 << 20) throw new IllegalStateException(
-                "the body is longer than 1 MiB, too long to read as JSON");
+            boolean command = response.protocol().equals("command");
+            if (Utf8.size(response.body()) >= (command ? CommandRunner.MAX_KEPT : 1 << 20))
+                throw new IllegalStateException("the body is longer than "
+                    + (command ? "16 KiB" : "1 MiB") + ", too long to read as JSON");
             return saw("json('" + path + "')", Json.at(response.body(), path));
         }
         /** How long the whole exchange took. */
@@ -3594,10 +3609,10 @@ interface Language extends Model {
         }
 
         /** A condition that is not true, with the values that its words had. */
-        String explain(String condition) {
+        String explain(String condition, String withoutTexts) {
             List<String> words = seen.keySet().stream().filter(word -> !word.equals("body")
-                && condition.contains(word.split("\\(")[0])).toList();
-            boolean good = response.isGood()
+                && withoutTexts.contains(word.split("\\(")[0])).toList();
+            boolean good = response.isGood() && !withoutTexts.contains("body")
                 && words.stream().allMatch(word -> seen.get(word) != null);
             String values = words.isEmpty() ? "" : ", but " + Text.list(words.stream()
                 .map(word -> word + " was " + (word.startsWith("json(")
@@ -3625,13 +3640,12 @@ interface Language extends Model {
             } catch (AssertionError failed) {
                 String condition = Text.condition(failed);
                 String code = condition.replaceAll("'.*?'|\".*?\"", "");
-                return new FailedCondition(values.explain(condition),
+                return new FailedCondition(values.explain(condition, code),
                     Text.diagram(failed.getMessage()), code.contains("certificate."), false);
             } catch (Throwable thrown) { // rules may throw anything, such as StackOverflowError
                 return new FailedCondition("a condition could not be evaluated"
                     + RulesLoader.lineOf(thrown) + ": " + Text.thrown(thrown)
-                    + (response.isGood() ? "" : response.got(false)), null, false,
-                    response.isGood());
+                    + (response.isGood() ? "" : response.got(false)), null, false, true);
             }
         }
     }
@@ -3777,6 +3791,7 @@ final class RulesLoader {
     private final List<String> warnings = new ArrayList<>();
     Duration deadline = Duration.ofMinutes(4);
     String heartbeat;
+    private String host;
     Path metrics;
     boolean loaded; // true in blocks that run later, such as those of conditions
 
@@ -3898,6 +3913,11 @@ final class RulesLoader {
                 .post(RequestBody.create(Json.text(json.apply(event)),
                     MediaType.get("application/json"))).build(),
                 authorities, event.at(), label.equals("pushover")));
+    }
+
+    String host() {
+        if (host == null) host = env.host();
+        return host;
     }
 
     Path certificates(String name) {
@@ -4081,15 +4101,18 @@ record CompiledRules(Path folder) {
             Files.createTempDirectory(SecureFiles.folder(folder), "new-"), e -> null);
     }
 
-    /** Replaces what was compiled before. */
+    /** Replaces what was compiled before, but not what another command may be compiling now. */
     void keep(String text, Path classes) {
         if (classes == null) return;
         try {
             SecureFiles.write(folder.resolve(LAST_GOOD), text);
             for (File file : classes.toFile().listFiles())
                 Files.setPosixFilePermissions(file.toPath(), SecureFiles.PRIVATE.value());
-            for (File old : folder.toFile().listFiles(File::isDirectory))
-                if (!old.toPath().equals(classes)) delete(old.toPath());
+            for (File old : folder.toFile().listFiles(File::isDirectory)) {
+                boolean unused = !old.getName().startsWith("new-")
+                    || old.lastModified() < System.currentTimeMillis() - 600_000;
+                if (unused) delete(old.toPath());
+            }
             Files.move(classes, folder.resolve(key(text)), StandardCopyOption.ATOMIC_MOVE);
         } catch (IOException e) {
             return; // the next pass compiles again
@@ -4251,7 +4274,7 @@ final class ShellWords {
     /** The words of a text or of a list; they may be numbers, or texts with a $value. */
     static List<String> of(Object command) {
         List<String> words = command instanceof List<?> list
-            ? list.stream().map(String::valueOf).toList() : split(String.valueOf(command));
+            ? list.stream().map(String::valueOf).toList() : split(Objects.toString(command, ""));
         if (words.isEmpty() || words.get(0).isBlank()) throw new IllegalArgumentException(
             "a command is empty; write a program, for example 'cloudflared tunnel run'");
         return words;
@@ -4477,6 +4500,12 @@ final class RulesCompiler {
             return List.of(newMethod(name, ClassHelper.dynamicType()));
         }
 
+        @Override public List<MethodNode> handleAmbiguousMethods(List<MethodNode> methods,
+                                                                 Expression call) {
+            mistake(call, block().mistake(Language.wordOf(methods.get(0).getName())));
+            return methods.subList(0, 1);
+        }
+
         private static String noSuchMethod(ClassNode type, String name, ClassNode[] types) {
             Set<String> known = type.getAllDeclaredMethods().stream().map(MethodNode::getName)
                 .collect(Collectors.toSet());
@@ -4698,7 +4727,10 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         if (equals && type == int.class && (right instanceof ListExpression
                 || right instanceof RangeExpression))
             mistake(e, "this is never true; write: " + left.getText() + " in …");
-        if (equals && left.getText().equals("error") && value instanceof String)
+        if (left.getText().equals("error") && block == Block.healthy)
+            mistake(e, "without a response it is unhealthy anyway; `error` is for"
+                + " restart(when: { … })");
+        else if (equals && left.getText().equals("error") && value instanceof String)
             mistake(right, "write the cause without quotes: error == " + value);
     }
 

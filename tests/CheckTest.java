@@ -185,6 +185,9 @@ class CheckTest {
             new Row("a command that prints the wrong thing",
                 "command 'echo degraded'\nhealthy { body.contains('ok') }",
                 "unhealthy", "expected body.contains('ok'); got exit code 0, 'degraded'"),
+            new Row("a command that prints too much JSON",
+                "command 'sh -c \"printf {%20000s} 1\"'\nhealthy { json('a') == 1 }", "inconclusive",
+                "a condition could not be evaluated…the body is longer than 16 KiB, too long to read …"),
             new Row("a command that ends well", "command 'true'",
                 "healthy", "exit code 0 in …"));
     }
@@ -306,6 +309,9 @@ class CheckTest {
                     + "'Sign in'"),
             new Row("nothing where JSON is wanted", url(faults.answering(200, "")) + wanted,
                 "unhealthy", "expected json('status') == 'ok', but json('status') was null; got HTTP 200"),
+            new Row("a text with a word of the rules",
+                url(faults.answering(200, "x")) + "healthy { status == 200 && body.contains('time: 1') }",
+                "unhealthy", "expected status == 200 && body.contains('time: 1'), but status was 200; got 'x'"),
             new Row("a page where a text is wanted",
                 url(faults.answering(200, page)) + "healthy { body.contains('ok') }",
                 "unhealthy", "expected body.contains('ok'); got HTTP 200, 'Sign in'"),

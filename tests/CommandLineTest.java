@@ -134,9 +134,9 @@ class CommandLineTest {
         "check example.com | watchdog: no watch and no command is called 'example.com'; a URL begins with "
             + "https:// or http://",
         "sonarr | watchdog: no watch and no command is called 'sonarr'; there is: nas, plex, disk",
-        "check ftp://x/ | watchdog: url 'ftp://x/' is not a URL; write, for example, "
+        "check ftp://x/ | argument:1: url 'ftp://x/' is not a URL; write, for example, "
             + "'https://plex.example.com/identity'",
-        "check http://x/ statsu==200 | condition 1, column 1: no such word 'statsu' in healthy { }; did you "
+        "check http://x/ statsu==200 | argument:2:1: no such word 'statsu' in healthy { }; did you "
             + "mean 'status'?",
         "check http://x/ status==(200 | braces do not match: one before this is not closed",
         "--jsn | watchdog: unknown option: '--jsn'; did you mean --json?",
@@ -221,13 +221,13 @@ class CommandLineTest {
         assertFalse(run.out().contains("restart"), run.out());
     }
 
-    @Test void eachWrongConditionOfAOneOffIsToldByItsNumber() {
+    @Test void eachWrongConditionOfAOneOffIsToldByTheNumberOfTheArgument() {
         assertEquals("""
-            condition 1, column 1: no such word 'statsu' in healthy { }; did you mean 'status'?
+            argument:2:1: no such word 'statsu' in healthy { }; did you mean 'status'?
                 statsu == 200
                 ^
-            condition 2, column 1: String has no 'contians'; did you mean 'contains'?
-                body.contians('x')
+            argument:3:1: String has no 'contians'; did you mean 'contains'?
+                body.contians('x') }}
                 ^
             """, home.watchdog("check", "http://x/", "statsu == 200", "body.contians('x')").err());
     }
@@ -367,7 +367,7 @@ class CommandLineTest {
         TestFolder other = new TestFolder(folder).rules("""
             watch('file') { command 'test -e up'; attempts 1; limit 1; restart { sh 'echo >>ran; touch up' } }
             watch('sick') { command 'false'; attempts 1; within 50.milliseconds; restart { run 'true' } }
-            watch('told') { command 'true' }
+            watch('told') { command 'true'; restart(when: { status == 7 }) { } }
             watch('dead') { command 'true'; restart { start 'sh -c "sleep 0.2; exit 7"'; pause 1.second } }
             """);
         Run run = other.watchdog("restart", "file", "--json");
@@ -453,6 +453,9 @@ class CommandLineTest {
         "run \"sudo true a b\" => sudo would ask for a password; write sudo -n",
         "run \"sudo -n true a\" => \"sudo -n true a\": add to sudoers: "
             + "USER ALL=(root) NOPASSWD: /usr/bin/true a",
+        "run \"sudo -n true\" => USER ALL=(root) NOPASSWD: /usr/bin/true \"\"",
+        "run \"sudo -n true a=b\" => USER ALL=(root) NOPASSWD: /usr/bin/true a\\=b",
+        "run \"sudo -u me true\" => sudo would ask for a password; write sudo -n",
         "stop \"~/bin/nosuch run\" => no shell runs here, so \"~/bin/nosuch\"",
         "stop \"nosuch\" => stop \"nosuch\" matches no process now",
         "stop \"nosuch\" => is good", "sh \"sudo -n true | cat\" => USER ALL=(root) NOPASSWD: /usr/bin/true",
@@ -461,7 +464,7 @@ class CommandLineTest {
         home.script("sudo", "exit 1").rules("path '" + folder + "'\nwatch('a') { tcp 'localhost:1'; "
             + "restart { " + step.replace('"', '\'') + " } }\n");
         Run run = home.watchdog("validate", "--verbose");
-        says(run.out() + run.err(), sentence.replace('"', '\'')
+        says((run.out() + run.err()).replace('"', '\''), sentence.replace('"', '\'')
             .replace("USER", System.getProperty("user.name")));
     }
 

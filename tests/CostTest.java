@@ -104,7 +104,7 @@ class CostTest {
     void ofTwoHundredServicesSixtyFourAreCheckedAtTheSameTime() throws Exception {
         Load load = passOver(200);
         assertEquals(MAX_PARALLEL, load.requests);
-        assertThreads(3 * MAX_PARALLEL, load);   // two a check, and some that have not quite ended
+        assertThreads(4 * MAX_PARALLEL, load);   // two a check, and some that have not quite ended
     }
 
     private static void assertThreads(int max, Load load) {

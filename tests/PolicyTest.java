@@ -78,6 +78,21 @@ class PolicyTest {
         for (int n = 1; n <= 3; n++) assertEquals(true, of(run, "w" + n, "healed"), run.out());
     }
 
+    /** Or a pass that met its deadline would leave a service that it has stopped. */
+    @Test void whatIsStoppedIsStartedAlsoAfterTheDeadline() {
+        home.rules("""
+            deadline 2.seconds
+            watch('slow') {
+                command 'false'
+                attempts 1
+                restart { pause 1.minute; start 'touch started'; run 'touch ran' }
+            }
+            """);
+        passAfter(Duration.ZERO).says("the pass reached its deadline before run 'touch ran'");
+        Wait.until("the start", () -> Files.exists(folder.resolve("started")));
+        assertFalse(Files.exists(folder.resolve("ran")));
+    }
+
     @Test void withinGoesOnInTheNextPass() throws Exception {
         home.rules("""
             deadline 2.seconds
@@ -171,6 +186,8 @@ class PolicyTest {
     @Test void onABadResponseItIsNotMetAndTheServiceIsRestarted() {
         Run run = passAgainst(502, RULES).exits(1);
         assertTrue(of(run, "a", "reason").toString().contains("; got HTTP 502"), run.out());
+        assertTrue(of(run, "a", "reason").toString().contains("; of `when`, a condition could not be evaluated "
+            + "(line 6 of the rules): no certificate: the URL is not https"), run.out());
         assertTrue(Files.exists(folder.resolve("restarted")), run.out());
         assertFalse(Files.exists(folder.resolve("wrong")), run.out());
     }

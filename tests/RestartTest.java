@@ -40,6 +40,7 @@ class RestartTest {
         entry("started", "started %s"),
         entry("ran", "ran '%s'"),
         entry("too short", "stop '%s' is too short to be safe; write at least 3 characters"),
+        entry("interpreter", "stop '%s' would end every script that %1$s runs; name the script, too"),
         entry("too many",
             ", but watchdog stops at most 5 processes, and only those of user "),
         entry("another user's",
@@ -301,10 +302,11 @@ class RestartTest {
     @Test
     void aPatternThatIsTooShortToBeSafeIsRefused() {
         assertRefused(sentence("too short", "ab"), "stop 'ab'");
+        assertRefused(sentence("interpreter", "python3.11"), "stop 'python3.11'");
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"stop ''", "stop '  '", "stop([])", "stop(['', 'run'])",
+    @ValueSource(strings = {"stop ''", "stop '  '", "stop([])", "stop(['', 'run'])", "stop null",
         "String none = ''; stop none"})
     void anEmptyPatternIsRefused(String stop) {
         assertRefused(sentence("empty command"), stop);

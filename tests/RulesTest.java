@@ -291,6 +291,11 @@ class RulesTest {
             + "grace: 10.seconds; each word begins a line"),
         new Wrong("watch", "|limit 3 per 1.hour", "'limit' is not used like this; write: limit 3, per: "
             + "10.seconds; each word begins a line"),
+        new Wrong("watch", "|notify null",
+            "'notify' is not used like this; write: notify pushover(…), on: […], orElse: pushover(…), or "
+                + "notify(on: […], orElse: pushover(…)) { … }"),
+        new Wrong("healthy", "|error == refused",
+            "without a response it is unhealthy anyway; `error` is for restart(when: { … })"),
         new Wrong("top", "notify command(\"echo $|HOW\")", "there is no value 'HOW'; for a $ in a text write "
             + "\\$HOW, or put the text in single quotes"));
 
@@ -858,6 +863,20 @@ class RulesTest {
         assertEquals(0, home.watchdog().exit());
         assertEquals(List.of(classes), compiled(home));
         assertEquals(long_ago, Files.getLastModifiedTime(classes));
+    }
+
+    /** One that has no text yet is being compiled by another command; one that is old was left behind. */
+    @Test void whatAnotherCommandIsCompilingIsLeftAlone() throws IOException {
+        TestFolder home = home(TWO_SIDES.formatted(at("/"), 401));
+        home.watchdog();
+        Path folder = compiled(home).get(0).getParent();
+        Files.createDirectory(folder.resolve("new-now"));
+        Path left = Files.createDirectory(folder.resolve("new-left"));
+        Files.setLastModifiedTime(left, FileTime.fromMillis(1_000_000));
+        home.rules(TWO_SIDES.formatted(at("/"), 200)).watchdog();
+        List<String> names = compiled(home).stream().map(path -> path.getFileName().toString()).toList();
+        assertEquals(2, names.size(), names.toString());
+        assertTrue(names.contains("new-now"), names.toString());
     }
 
     @Test void damagedCompiledRulesAreCompiledAgain() throws IOException {

@@ -193,7 +193,7 @@ class SecretsTest {
                 command 'test -e healed'
                 attempts 1
                 restart { run 'touch healed' }
-                notify slack(url: secret('SLACK'))
+                notify slack(url: secret('SLACK')), orElse: command('touch told')
                 notify webhook('%s')
             }
             """.formatted(at("/hook")));
@@ -212,7 +212,8 @@ class SecretsTest {
             () -> assertEquals(2, run.exit(), run.toString()),
             () -> says(run.out(), "a  healed"),
             () -> says(run.err(), sentence("hook left out", "")),
-            () -> assertEquals(2, told.size(), told.toString()));
+            () -> assertEquals(2, told.size(), told.toString()),
+            () -> assertTrue(Files.exists(home.folder.resolve("told")), "by the fallback"));
     }
 
     @Test void aWatchWhoseOwnSecretIsMissingIsInconclusiveAndIsNotAskedFor() {
