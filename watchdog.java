@@ -617,6 +617,7 @@ final class Context {
     final Printer printer;
     String messagePrefix = ""; // of a drill
     boolean readOnly;
+    List<String> problems = List.of(); // of the rules
     Future<?> end = CompletableFuture.completedFuture(null); // of what takes too long
 
     Context(Environment env, watchdog options) {
@@ -678,6 +679,7 @@ final class Context {
 
     /** {@code brokenRules}: the file has mistakes, and these are the last working rules. */
     Workspace open(Rules rules, boolean brokenRules, List<String> problems, boolean writable) {
+        this.problems = problems;
         if (writable) endAt(rules.deadline());
         StateStore store = new StateStore(this, writable && !readOnly);
         CommandRunner runner = runner(rules,
@@ -728,7 +730,11 @@ abstract class Subcommand implements Callable<Integer> {
 
     @Override public Integer call() {
         context = new Context(options.env, options);
-        return context.run(this::run);
+        return context.run(() -> {
+            int exit = run();
+            context.problems.forEach(context.printer::problem);
+            return exit;
+        });
     }
 
     /** Returns the exit code. */
@@ -741,7 +747,10 @@ record PassCommand(Context context) {
         boolean dryRun = context.options.dryRun;
         Workspace work = context.open(!dryRun);
         List<Watch> watches = work.rules().select(names);
-        return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
+        if (!dryRun) return heal(work, watches);
+        int exit = CheckCommand.check(work, watches);
+        work.problems().forEach(context.printer::problem);
+        return exit;
     }
 
     private int heal(Workspace work, List<Watch> watches) {
@@ -760,9 +769,11 @@ record PassCommand(Context context) {
         boolean silent = context.options.quiet && !news;
         store.save();
 
-        int exit = context.printer.results(results, silent ? List.of() : problems,
+        int exit = context.printer.results(results,
             context.printer.warned().isEmpty() ? work.exitCode() : 4);
-        if (!silent) undelivered.forEach(context.printer::warn);
+        if (silent) return exit;
+        problems.forEach(context.printer::problem);
+        undelivered.forEach(context.printer::warn);
         return exit;
     }
 
@@ -845,7 +856,7 @@ final class CheckCommand extends Subcommand {
 
     static int check(Workspace work, List<Watch> watches) {
         Collection<WatchResult> results = new Pass(work, watches).judge(watches);
-        return work.context().printer.results(results, work.problems(), work.exitCode());
+        return work.context().printer.results(results, work.exitCode());
     }
 
     /** A URL and conditions, without a rules file. */
@@ -949,7 +960,6 @@ final class StatusCommand extends Subcommand {
         List<WatchStatus> all = work.rules().select(names).stream()
             .map(watch -> status(watch, work.store(), work.now())).toList();
         context.printer.status(all, work.store());
-        work.problems().forEach(context.printer::problem);
         return 0;
     }
 
@@ -988,7 +998,6 @@ final class LogCommand extends Subcommand {
         context.printer.log(work.store().log().stream()
             .filter(entry -> names.isEmpty() || names.contains(entry.first().watch()))
             .filter(entry -> entry.down() || entry.last().at().isAfter(begin)).toList(), begin);
-        work.problems().forEach(context.printer::problem);
         return 0;
     }
 }
@@ -1050,7 +1059,6 @@ final class TellCommand extends Subcommand {
         if (hooks.isEmpty()) context.printer.say("there is no "
             + (work.problems().isEmpty() ? "" : "usable ") + "notify line in the rules"
             + (name == null ? "" : " for " + name));
-        work.problems().forEach(context.printer::problem);
         return exit;
     }
 }
@@ -4883,7 +4891,7 @@ record Printer(Environment env, watchdog options, Secrets secrets, Set<String> w
     }
 
     /** Returns the exit code: the worst of {@code exit} and the verdicts. */
-    int results(Collection<WatchResult> results, List<String> problems, int exit) {
+    int results(Collection<WatchResult> results, int exit) {
         int worst = exit, width = 1;
         for (WatchResult result : results) {
             worst = ExitException.worst(worst, result.verdict().exitCode());
@@ -4894,7 +4902,6 @@ record Printer(Environment env, watchdog options, Secrets secrets, Set<String> w
             .map(result -> String.format(format, result.watch.name(), verdict(result),
                 what(result) + (options.verbose ? details(result) : ""))),
             Json.fields("watches", results.stream().map(Printer::fields).toList(), "exit", worst));
-        problems.forEach(this::problem);
         return worst;
     }
 

@@ -389,6 +389,7 @@ class CommandLineTest {
         other.watchdog("status", "dead").says("ended with exit code 7)");
         other.watchdog("restart", "told").exits(2).errs("watchdog: told has no restart in the rules");
         other.watchdog("restart", "nobody").exits(2);
+        other.rules("watch {").watchdog("restart", "file").exits(0).errs("using the last working rules");
     }
 
     // ---- validate -------------------------------------------------------------------------------------

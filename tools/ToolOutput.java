@@ -40,6 +40,7 @@ final class ToolOutput {
     boolean isForPeople() { return !context.options.json; }
 
     int end(int exit) {
+        problems.addAll(context.problems);
         context.printer.warned().forEach(text -> problems.add("watchdog: " + text));
         fields.put("problems", problems);
         fields.put("exit", exit);

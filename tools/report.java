@@ -42,7 +42,6 @@ public final class report extends Subcommand {
             return SecureFiles.write(target, html, PosixFilePermissions.asFileAttribute(mode));
         });
         output.did("wrote", target, "");
-        work.problems().forEach(output::problem);
         return output.end(0);
     }
 

@@ -68,7 +68,7 @@ public final class setup extends HomeRulesCommand {
         output.field("watches", results.stream().map(result -> Json.fields("name",
             result.watch.name(), "verdict", result.verdict().word(), "reason",
             result.verdict().reason())).toList());
-        if (output.isForPeople()) context.printer.results(results, fresh.problems(), 0);
+        if (output.isForPeople()) context.printer.results(results, 0);
     }
 
     private static final String SECRETS = """
