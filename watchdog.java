@@ -238,6 +238,12 @@ record Incident(Instant since, String reason, int relapses, @Nullable Instant he
         return new Incident(since, reason, relapses + 1, null, reported, lastReport);
     }
 
+    /** By a person, who wants to be told of its end, and of what comes then. */
+    Incident repaired() {
+        List<Model.EventKind> begin = List.of(Model.EventKind.down);
+        return new Incident(since, reason, 0, healthySince, begin, lastReport);
+    }
+
     Incident healthy(Instant now) {
         return new Incident(since, reason, relapses, now, reported, lastReport);
     }
@@ -888,10 +894,15 @@ final class ValidateCommand extends Subcommand {
     @Override int run() {
         Rules rules = RulesLoader.load(context.rulesFile, RulesLoader.read(context.namedFile),
             context.env, context.secrets, new CompiledRules(Path.of("/dev/null/none")));
+        return context.printer.validated(context.rulesFile, rules, problems(context, rules));
+    }
+
+    List<String> problems(Context found, Rules rules) {
+        context = found;
         runner = context.runner(rules, CommandRunner.CRON_PATH);
         problems.addAll(rules.warnings());
         rules.watches().forEach(this::validate);
-        return context.printer.validated(context.rulesFile, rules, problems);
+        return problems;
     }
 
     private void validate(Watch watch) {
@@ -915,7 +926,8 @@ final class ValidateCommand extends Subcommand {
         command.stream().filter(word -> !shell
             && word.matches("[|&;<>]+|2>(&1)?|.+;|~(/.*)?|[$]\\w+(/.*)?")).findFirst()
             .ifPresent(word -> problems.add(place + "no shell runs here, so '" + word + "' stays"
-                + " as it is; write sh '…', or begin the command with sh -c"));
+                + " as it is; write " + (word.startsWith("~") ? context.env.home()
+                + word.substring(1) : "sh '…', or begin the command with sh -c")));
         List<String> words = shell ? firstProgram(command.get(2)) : command;
         try {
             if (!runs || words.isEmpty()) return;
@@ -959,7 +971,7 @@ final class StatusCommand extends Subcommand {
         Workspace work = context.open(false);
         List<WatchStatus> all = work.rules().select(names).stream()
             .map(watch -> status(watch, work.store(), work.now())).toList();
-        context.printer.status(all, work.store());
+        context.printer.status(all, work.store(), context.namedFile);
         return 0;
     }
 
@@ -1287,9 +1299,11 @@ final class Pass {
         runRestart(result, remedy);
         result.within = work.runner().deadline().sooner(watch.policy().within());
         waitUntilHealthy(List.of(result));
-        store.put(watch, store.of(watch).withRestart(new RestartRecord(work.now(),
-            RestartRecord.ON_REQUEST, remedy.inWords(), result.restart.result(result.isHealthy())),
-            watch.policy()));
+        RestartRecord record = new RestartRecord(work.now(), RestartRecord.ON_REQUEST,
+            remedy.inWords(), result.restart.result(result.isHealthy()));
+        WatchState state = store.of(watch).withRestart(record, watch.policy());
+        store.put(watch, result.isHealthy() && state.incident() != null
+            ? state.withIncident(state.incident().repaired()) : state);
         store.save();
         return result;
     }
@@ -1588,9 +1602,8 @@ record CommandProbe(List<String> words) implements Probe {
             if (result.exit() == 126 || result.exit() == 127) // as a shell tells it
                 throw new IllegalStateException("cannot run: " + result.failure());
             return timer.ended(result.exit(), Headers.of(), result.output(), "", "command", null);
-        } catch (IllegalStateException failed) {
-            if (!timer.deadline.passed()) throw failed; // not started: no fault of the service
-            return timer.failed(Model.Failure.timeout, failed.getMessage());
+        } catch (TooSlowException slow) {
+            return timer.failed(Model.Failure.timeout, slow.getMessage());
         }
     }
 }
@@ -1929,8 +1942,13 @@ final class RestartRun {
     }
 
     String run(Step step, Duration timeout) {
-        CommandResult result =
-            runner.run(step.command(), runner.deadline().left(timeout), Map.of());
+        CommandResult result;
+        try {
+            result = runner.run(step.command(), runner.deadline().left(timeout), Map.of());
+        } catch (TooSlowException e) {
+            throw new IllegalStateException(e.getMessage()
+                + "; write start for a program that keeps running");
+        }
         if (result.exit() == 0) return "ran '" + step.text() + "'";
         throw new IllegalStateException("the command `" + step.text() + "` failed with "
             + result.failure());
@@ -1990,6 +2008,11 @@ record CommandResult(int exit, String output) {
     }
 }
 
+/** A command was killed, since it took too long or printed too much. */
+final class TooSlowException extends IllegalStateException {
+    TooSlowException(String why) { super(why); }
+}
+
 /** Runs commands in the rules' folder. */
 record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline deadline) {
     static final File NO_LOG = new File("/dev/null");
@@ -2032,7 +2055,7 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
             .await(() -> !process.isAlive() || running.file().length() > MAX_OUTPUT);
         if (!process.isAlive()) return new CommandResult(process.exitValue(), running.output());
         running.kill();
-        throw new IllegalStateException("'" + Text.command(running.words()) + "' "
+        throw new TooSlowException("'" + Text.command(running.words()) + "' "
             + (tooMuch ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
             + " and was killed" + Text.lastWords(running.output()));
     }
@@ -2553,6 +2576,8 @@ final class MessageText {
         String cause = r.verdict().reason() + ". ", since = Text.at(incident.since()) + ": ";
         String found = (incident.relapses() == 0 ? "Found down at "
             : "Failed " + (incident.relapses() + 1) + " times since ") + since;
+        boolean same = incident.relapses() > 0 || cause.startsWith(incident.reason());
+        String first = same ? "" : incident.reason() + ". Now: ";
         return switch (kind) {
             case inconclusive -> capitalize(r.verdict().word()) + " since " + since + cause;
             case down -> cause + (r.lastHealthy == null ? ""
@@ -2561,7 +2586,7 @@ final class MessageText {
                 + "comes after " + Text.time(Incident.OVER) + " without a failure.";
             case healed, recovered -> found + incident.reason() + ". " + tried(r, incident)
                 + "Healthy " + Text.time(incident.since(), incident.healthySince()) + " later.";
-            default -> found + cause + tried(r, incident) + plan(r);
+            default -> found + first + cause + tried(r, incident) + plan(r);
         };
     }
 
@@ -2828,9 +2853,11 @@ final class StateStore {
         Map<String, LogEntry> log = new LinkedHashMap<>();
         for (Model.Event event : read(Model.Event.class, "incidents")) {
             Incident open = openIncident(event);
-            log.computeIfAbsent(event.incident(), incident -> new LogEntry(
-                open != null && !open.isHealthy(), open == null ? null : open.healthySince(),
-                new ArrayList<>())).messages().add(event);
+            boolean down = open != null && !open.isHealthy();
+            log.computeIfAbsent(event.incident(), incident -> new LogEntry(down,
+                down ? states.get(event.watch()).since() : null,
+                open == null ? null : open.healthySince(), new ArrayList<>()))
+                .messages().add(event);
         }
         return log.values();
     }
@@ -3354,6 +3381,8 @@ interface Language extends Model {
         public Hook ntfy(@Named(required = true) String topic, @Named String token,
                 @Named Integer priority, @Named List<String> tags, @Named String url,
                 @Named String trust) {
+            loader.require("url:", url, url == null || !url.endsWith("/" + topic),
+                "the address of the server, without the topic");
             loader.setting("topic", topic, "[\\w-]{1,64}", "1 to 64 letters, digits, _ and -");
             loader.setting("priority", priority, "[1-5]", "a number from 1 to 5");
             return loader.hook("ntfy", server(url, "https://ntfy.sh") + "/",
@@ -3626,7 +3655,10 @@ interface Language extends Model {
                 .map(word -> word + " was " + (word.startsWith("json(")
                     && seen.get(word) instanceof Number ? "the number " : "")
                     + Text.value(seen.get(word))).toList());
+            boolean spaces = withoutTexts.contains("body ==")
+                && !response.body().equals(response.body().strip());
             return "expected " + condition + values
+                + (spaces ? "; white space surrounds the body: compare body.strip()" : "")
                 + (good && !words.isEmpty() ? "" : response.got(words.contains("status")));
         }
     }
@@ -4351,20 +4383,31 @@ enum Block {
         return "no such word '" + word + "' in " + title + RulesCompiler.hint(word, names);
     }
 
-    /** How a word is written. */
+    /** How a word is written: the shortest forms, and one with all options. */
     String usage(String word) {
-        return "; write: " + words.get(word).stream().map(method -> usage(word, method)).distinct()
+        List<Method> forms = words.get(word);
+        String shortest = forms.stream().map(form -> usage(word, form, false)).distinct()
             .collect(Collectors.joining(", or "));
+        String longest = usage(word, forms.get(forms.size() - 1), true);
+        return "; write: " + shortest
+            + (shortest.endsWith(longest) ? "" : "; with options: " + longest);
     }
 
-    private String usage(String word, Method method) {
-        List<String> values = new ArrayList<>();
-        for (var parameter : method.getParameters()) {
-            String type = parameter.getType().getSimpleName(), name = parameter.getName();
-            boolean option = parameter.isAnnotationPresent(Language.Named.class);
-            values.add((option ? name + ": " : "")
-                + SAMPLES.getOrDefault(type, "$").replace("$", name));
-        }
+    static boolean isRequired(java.lang.reflect.Parameter parameter) {
+        var option = parameter.getAnnotation(Language.Named.class);
+        return option == null || option.required();
+    }
+
+    private static String usage(java.lang.reflect.Parameter parameter) {
+        String type = parameter.getType().getSimpleName(), name = parameter.getName();
+        String value = SAMPLES.getOrDefault(type, "$").replace("$", name);
+        return parameter.isAnnotationPresent(Language.Named.class) ? name + ": " + value : value;
+    }
+
+    private String usage(String word, Method method, boolean options) {
+        List<String> values = Stream.of(method.getParameters())
+            .filter(parameter -> options || isRequired(parameter))
+            .map(Block::usage).collect(Collectors.toList());
         String block = values.remove("{ … }") ? " { … }" : "", list = String.join(", ", values);
         if (hasConditions()) block = " == …";
         boolean line = method.getReturnType() == void.class && !(block + list).contains("{");
@@ -4381,8 +4424,11 @@ final class RulesCompiler {
         wait sleep delay               -> pause 3.seconds
         println print log              -> call { println '…' }
         retries retry tries            -> attempts 3, every: 2.seconds
-        every interval schedule cron   -> the times of the passes into the crontab
+        every interval schedule cron   -> in a shell: watchdog schedule --install --every 5m
         get http https                 -> url 'https://…'
+        sec secs min mins hr hrs       -> 10.seconds, 5.minutes or 1.hour
+        email mail smtp                -> notify command('…'); the reference shows how
+        statusCode code                -> status == 200
         """;
     /** What is wrong in a line that is not Groovy; $1 is the first group. */
     private static final String SLIPS = """
@@ -4391,6 +4437,7 @@ final class RulesCompiler {
         "[^"]*?(?<!\\\\)(\\$)(?![A-Za-z_{]) -> for a $ in a text write \\$, or use single quotes
         ^(?!\\s*\\w+ +\\w+ *=).*?[\\w)]\\s*(=)(?!=) -> a comparison is written with ==
         ^(?:[^'"/]|'.*?'|".*?")*?(#) -> a comment begins with //
+        ([\u2018\u2019\u201C\u201D]) -> write straight quotes, ' or "
         """;
 
     private static Stream<String[]> rows(String table) {
@@ -4543,7 +4590,7 @@ final class RulesCompiler {
             String name = property.getPropertyAsString();
             String type = typeName(getType(property.getObjectExpression()));
             mistake(property, type + " has no '" + name + "'" + (DslTransformer.nanos(name) == null
-                ? Text.didYouMean(name, DslTransformer.UNITS.keySet())
+                ? RulesCompiler.hint(name, DslTransformer.UNITS.keySet())
                 : "; for a variable write Duration.ofSeconds(…)"));
             makeDynamic(property);
             return true;
@@ -4561,7 +4608,8 @@ final class RulesCompiler {
             ClassNode right = getType(e.getRightExpression());
             // `time < 3` calls compareTo with a value of another type.
             if (!StaticTypeCheckingSupport.checkCompatibleAssignmentTypes(left, right))
-                mistake(e, typeName(left) + " cannot be compared with " + typeName(right));
+                mistake(e, typeName(left) + " cannot be compared with " + typeName(right)
+                    + (typeName(left).equals("Duration") ? "; write, for example, 2.seconds" : ""));
         }
 
         private static String typeName(ClassNode type) {
@@ -4801,8 +4849,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         }
         for (var option : options) {
             String name = option.getName();
-            boolean required = option.getAnnotation(Language.Named.class).required();
-            if (required && !given.containsKey(name))
+            if (Block.isRequired(option) && !given.containsKey(name))
                 mistake(place, "the option '" + name + "' is missing" + block.usage(word));
             arguments.add(given.getOrDefault(name, new ConstantExpression(null)));
         }
@@ -4846,16 +4893,21 @@ record WatchStatus(String name, String state, Instant since, Instant pausedUntil
 }
 
 /** An incident and its messages; {@code healthySince}: null if it is down, or over. */
-record LogEntry(boolean down, Instant healthySince, List<Model.Event> messages) {
+record LogEntry(boolean down, Instant downSince, Instant healthySince,
+                List<Model.Event> messages) {
     Model.Event first() { return messages.get(0); }
     Model.Event last() { return messages.get(messages.size() - 1); }
 
     String inWords(Instant now) {
         Instant since = first().since();
+        boolean flapped = messages.stream()
+            .anyMatch(message -> message.kind() == Model.EventKind.flapping);
         String text = Text.at(since) + "  " + first().title() + ": " + first().text();
         if (messages.size() > 1) text += " At " + Text.at(last().at()) + ", "
             + Text.time(since, last().at()) + " later: " + last().title() + ".";
-        if (down) text += " Down for " + Text.time(since, now) + " so far.";
+        if (flapped && MessageText.ENDS.contains(last().kind())) text += " " + last().text();
+        if (down) text += (flapped ? " Down again since " + Text.at(downSince) + ", for "
+            : " Down for ") + Text.time(flapped ? downSince : since, now) + " so far.";
         else if (healthySince != null && !MessageText.ENDS.contains(last().kind()))
             text += " Healthy since " + Text.at(healthySince) + ".";
         return text;
@@ -4975,7 +5027,7 @@ record Printer(Environment env, watchdog options, Secrets secrets, Set<String> w
             : "notifies " + Text.list(hooks));
     }
 
-    void status(List<WatchStatus> watches, StateStore store) {
+    void status(List<WatchStatus> watches, StateStore store, Path rules) {
         Instant last = store.history().lastPass;
         Duration every = store.interval();
         String pass = (last == null ? "no pass yet"
@@ -4986,9 +5038,10 @@ record Printer(Environment env, watchdog options, Secrets secrets, Set<String> w
         Stream<String> undelivered = waiting.stream().map(entry -> "not delivered yet to "
             + Text.hook(entry.hook()) + " since " + Text.at(entry.event().at()) + ": "
             + entry.event().title());
-        print(Stream.of(watches.stream().map(WatchStatus::inWords), Stream.of(pass), undelivered)
+        print(Stream.of(watches.stream().map(WatchStatus::inWords),
+            Stream.of("rules: " + rules, pass), undelivered)
             .flatMap(lines -> lines), Json.fields("watches", watches, "waiting", waiting.size(),
-            "lastPass", last, "every", every));
+            "lastPass", last, "every", every, "rules", rules));
     }
 
     void log(List<LogEntry> entries, Instant begin) {

@@ -625,7 +625,7 @@ class CommandLineTest {
         "--dry-run --json | 1 | watches, exit",
         "check http://127.0.0.1:1/ --json | 1 | watches, exit",
         "validate --json | 0 | watches, problems, exit",
-        "status --json | 0 | watches, waiting, lastPass, every", "log --json | 0 | since, incidents",
+        "status --json | 0 | watches, waiting, lastPass, every, rules", "log --json | 0 | since, incidents",
         "pause disk --json | 0 | name, pausedUntil, message",
         "resume disk --json | 0 | name, wasPaused, message",
         "tell disk --json | 0 | message", "check nosuch --json | 2 | problems, exit",

@@ -89,7 +89,20 @@ class LogTest {
         pass();
         clock.add(Incident.OVER);
         pass();
-        assertTrue(log().out().endsWith(" later: plex is healthy again.\n"), log().out());
+        log().says(" later: plex is healthy again. Failed 3 times since 2026-03-01 08:05: ");
+        assertTrue(log().out().endsWith(" Healthy 11 min later.\n"), log().out());
+    }
+
+    @Test void whatIsDownAgainIsDownOnlySinceThen() {
+        for (int i = 0; i < 2; i++) {
+            plex.stop();
+            pass();
+        }
+        rules("true");
+        plex.stop();
+        pass();
+        clock.add(Duration.ofMinutes(5));
+        log().says("plex is still down. Down again since 2026-03-01 08:15, for 10 min so far.\n");
     }
 
     @Test void anOpenIncidentSaysHowLongAndIsNeverTooOld() {

@@ -773,6 +773,26 @@ class NotifyTest {
         assertTrue(text.contains("plex was removed from the rules while it was down"), text);
     }
 
+    /** Or it would be silent about what happens after somebody has repaired it. */
+    @Test void afterARestartOnRequestTheMessagesBeginAnew() {
+        watched("notify webhook('@/hook')", "limit 1\nrestart { run 'touch plex.up' }");
+        for (int i = 0; i < 2; i++) {
+            plex.stop();
+            pass();
+        }
+        List<String> titles = inbox.titles("/hook");
+        assertEquals("plex is still down; watchdog has stopped restarting it",
+            titles.get(titles.size() - 1));
+        inbox.requests.clear();
+        assertEquals(0, home.watchdog("restart", "plex").exit());
+        pass();
+        plex.stop();
+        pass();
+        assertEquals(List.of("plex is healthy again",
+            "plex is still down; watchdog has stopped restarting it"),
+            inbox.titles("/hook"));
+    }
+
     @Test void withoutAHookAMessageWaitsForOne() {
         answer("/hook", 503, "");
         watched("notify webhook('@/hook')", "");

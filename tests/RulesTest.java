@@ -137,8 +137,9 @@ class RulesTest {
         new Wrong("top", "notify |pushovr(token: 't', user: 'u')",
             "no such word 'pushovr' in the file; did you mean 'pushover'?"),
         new Wrong("top", "notify pushover(|token: 't')",
-            "the option 'user' is missing; write: pushover(token: 'token', user: 'user', priority: 3, "
-                + "sound: 'sound', device: 'device', url: 'url')"),
+            "the option 'user' is missing; write: pushover(token: 'token', user: 'user'); with options: "
+                + "pushover(token: 'token', user: 'user', priority: 3, sound: 'sound', device: 'device', "
+                + "url: 'url')"),
         new Wrong("top", "notify pushover(token: 't', user: 'u', |sond: 'z')",
             "no option 'sond' here; did you mean 'sound'?"),
         new Wrong("top", "notify pushover(token: 't', user: 'u'), |onn: [down]",
@@ -154,13 +155,15 @@ class RulesTest {
         new Wrong("watch", "def t = 3; timeout |t.seconds",
             "int has no 'seconds'; for a variable write Duration.ofSeconds(…)"),
         new Wrong("watch", "|attempts 2, every: 3",
-            "'attempts' is not used like this; write: attempts 3, every: 10.seconds"),
+            "'attempts' is not used like this; write: attempts 3; with options: attempts 3, every: "
+                + "10.seconds"),
         new Wrong("watch", "limit 3, |pre: 1.hour", "no option 'pre' here; did you mean 'per'?"),
         new Wrong("watch", "needs |internet",
             "no such word 'internet' in watch { }; if it is a text, put it in quotes: 'internet'; if it is a "
                 + "variable, define it further up"),
         new Wrong("watch", "|needs ['internet']", "'needs' is not used like this; write: needs '…', '…'"),
-        new Wrong("watch", "|send", "'send' is not used like this; write: send 'text', type: 'type'"),
+        new Wrong("watch", "|send", "'send' is not used like this; write: send 'text'; with "
+            + "options: send 'text', type: 'type'"),
         new Wrong("watch", "|basicAuth 'me'",
             "'basicAuth' is not used like this; write: basicAuth 'user', 'password'"),
         new Wrong("watch", "|helthy { statsu == 200 }",
@@ -171,15 +174,19 @@ class RulesTest {
         new Wrong("watch", "restart(|wehn: { status == 530 }) { run 'true' }",
             "no option 'wehn' here; did you mean 'when'?"),
         new Wrong("watch", "|restart(when: 3) { run 'true' }",
-            "'restart' is not used like this; write: restart(remedy, when: { … }), or restart(when: { … "
-                + "}) { … }"),
+            "'restart' is not used like this; write: restart remedy, or restart { … }; with options: "
+                + "restart(when: { … }) { … }"),
         new Wrong("healthy", "|statsu == 200",
             "no such word 'statsu' in healthy { }; did you mean 'status'?"),
         new Wrong("healthy", "|status = 200", "'status' is not used like this; write: status == …"),
         new Wrong("healthy", "|status 200", "'status' is not used like this; write: status == …"),
         new Wrong("healthy", "|body.contians('x')", "String has no 'contians'; did you mean 'contains'?"),
         new Wrong("healthy", "|body.contains(42)", "'contains' does not take int"),
-        new Wrong("healthy", "|time < 3", "Duration cannot be compared with int"),
+        new Wrong("healthy", "|time < 3", "Duration cannot be compared with int; write, for example, 2.seconds"),
+        new Wrong("healthy", "time < |3.mins",
+            "int has no 'mins'; write: 10.seconds, 5.minutes or 1.hour"),
+        new Wrong("top", "notify |email('x')",
+            "no such word 'email' in the file; write: notify command('…'); the reference shows how"),
         new Wrong("healthy", "|json(3) == 4", "'json' is not used like this; write: json('path') == …"),
         new Wrong("healthy", "status == 200 && |certificat.expiresIn > 3.days",
             "no such word 'certificat' in healthy { }; did you mean 'certificate'?"),
@@ -234,7 +241,8 @@ class RulesTest {
         new Wrong("restart", "|stpo 'x'", "no such word 'stpo' in restart { }; did you mean 'stop'?"),
         new Wrong("restart", "start 'x', |lgo: 'y'", "no option 'lgo' here; did you mean 'log'?"),
         new Wrong("restart", "|start 'x', log: 7",
-            "'start' is not used like this; write: start 'command', log: 'log'"),
+            "'start' is not used like this; write: start 'command'; with options: start 'command', log: "
+                + "'log'"),
         new Wrong("restart", "|pause 3", "'pause' is not used like this; write: pause 10.seconds"),
         new Wrong("restart", "|status == 200", "this line" + NO_STEP),
         new Wrong("restart", "|url 'http://x/'", "'url' belongs in watch { }, not in restart { }"),
@@ -262,16 +270,18 @@ class RulesTest {
         new Wrong("watch", "|retries 3",
             "no such word 'retries' in watch { }; write: attempts 3, every: 2.seconds"),
         new Wrong("watch", "|interval 5.minutes",
-            "no such word 'interval' in watch { }; write: the times of the passes into the crontab"),
+            "no such word 'interval' in watch { }; write: in a shell: watchdog schedule --install --every "
+                + "5m"),
         new Wrong("watch", "|header 'A: b'", "'header' is not used like this; write: header 'name', 'value'"),
         new Wrong("watch", "|notify 'pushover'",
-            "'notify' is not used like this; write: notify pushover(…), on: […], orElse: pushover(…), or "
+            "'notify' is not used like this; write: notify pushover(…), or notify { … }; with options: "
                 + "notify(on: […], orElse: pushover(…)) { … }"),
         new Wrong("restart", "stop |cloudflared", "no such word 'cloudflared' in restart { }; if it is a "
             + "text, put it in quotes: 'cloudflared'; if it is a variable, define it further up"),
         new Wrong("watch", "url |https: 'x'", "no option 'https' here; write: url 'https://…'"),
         new Wrong("watch", "notify |slack",
-            "'slack' is not used like this; write: slack(url: 'url', trust: 'trust')"),
+            "'slack' is not used like this; write: slack(url: 'url'); with options: slack(url: 'url', "
+                + "trust: 'trust')"),
         new Wrong("healthy", "body |contains 'x'", "write a dot and parentheses: body.contains('…')"),
         new Wrong("healthy", "body.contains(|x)",
             "no such word 'x' in healthy { }; if it is a text, put it in quotes: 'x'; if it is a variable, "
@@ -287,12 +297,12 @@ class RulesTest {
             "'slack' alone does nothing; write it behind notify"),
         new Wrong("watch", "|ntfy(topic: 'x')",
             "'ntfy' alone does nothing; write it behind notify"),
-        new Wrong("restart", "|stop 'a' start 'b'", "'stop' is not used like this; write: stop 'command', "
-            + "grace: 10.seconds; each word begins a line"),
-        new Wrong("watch", "|limit 3 per 1.hour", "'limit' is not used like this; write: limit 3, per: "
-            + "10.seconds; each word begins a line"),
+        new Wrong("restart", "|stop 'a' start 'b'", "'stop' is not used like this; write: stop 'command'; "
+            + "with options: stop 'command', grace: 10.seconds; each word begins a line"),
+        new Wrong("watch", "|limit 3 per 1.hour", "'limit' is not used like this; write: limit 3; with "
+            + "options: limit 3, per: 10.seconds; each word begins a line"),
         new Wrong("watch", "|notify null",
-            "'notify' is not used like this; write: notify pushover(…), on: […], orElse: pushover(…), or "
+            "'notify' is not used like this; write: notify pushover(…), or notify { … }; with options: "
                 + "notify(on: […], orElse: pushover(…)) { … }"),
         new Wrong("healthy", "|error == refused",
             "without a response it is unhealthy anyway; `error` is for restart(when: { … })"),
@@ -441,6 +451,8 @@ class RulesTest {
         in("deadline 0.minutes", "deadline 0 ms is not a duration above zero, for example 10.seconds"),
         in("notify slack(url: 'https://x/'), on: ['down']", "on: 'down' is not a kind such as gave_up"),
         in("notify webhook('x')", "webhook 'x' is not a URL"),
+        in("notify ntfy(topic: 'my', url: 'http://x/my')",
+            "url: 'http://x/my' is not the address of the server, without the topic"),
         in("notify ntfy(topic: 'two words')", "topic: 'two words' is not 1 to 64 letters, digits, _ and -"),
         in("notify ntfy(topic: 'x', priority: 6)", "priority: 6 is not a number from 1 to 5"),
         in("notify pushover(token: 'x'.multiply(29), user: 'u'.multiply(30))",

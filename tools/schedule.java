@@ -171,6 +171,8 @@ public final class schedule extends HomeRulesCommand {
         else output.warn("a trial pass without restarts ended with exit code " + result.exit()
             + (result.output().isBlank() ? ", as the pass before; `watchdog status` says why"
             : ":\n" + result.output().strip()));
+        if (result.exit() != 2 && result.exit() != 4) new ValidateCommand()
+            .problems(context, context.open(false).rules()).forEach(output::problem);
         sayHowToCall();
         return result.exit() == 2 || result.exit() == 4 ? result.exit() : 0;
     }

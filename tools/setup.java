@@ -95,9 +95,10 @@ public final class setup extends HomeRulesCommand {
             %s    healthy { // every line must be true
             %s    }
             %s
-                // <- edit: choose one, put its secrets into rules.secrets, and remove the //
+                // <- edit: keep one of these lines, without its //; secrets go into rules.secrets
                 // notify pushover(token: secret('PUSHOVER_TOKEN'), user: secret('PUSHOVER_USER'))
                 // notify ntfy(topic: 'a-name-that-nobody-can-guess')
+                // notify webhook('https://example.com/hook') // gets JSON
             }
             """.formatted(isPublic ? INTERNET : "",
             quote(isPublic ? host(address).replaceFirst("\\..*", "") : "service"), quote(address),
@@ -183,9 +184,9 @@ public final class setup extends HomeRulesCommand {
     private String remedy(boolean isPublic) {
         String program = outputOf("command -v cloudflared"), user = outputOf("id -u");
         if (program.isEmpty() || !isPublic) return """
-            // <- edit: choose one, with the command of your own service, and remove the //
+            // <- edit: keep one of these lines, without its //, with the command of your service
             // restart { run 'sudo -n systemctl restart NAME-OF-YOUR-SERVICE' }
-            // restart { stop 'my-server --port 80'; start 'my-server --port 80' }
+            // restart { stop '/path/to/server --port 80'; start '/path/to/server --port 80' }
             """;
         for (String[] service : SERVICES) {
             if (outputOf(service[0].replace("UID", user)).isEmpty()) continue;
