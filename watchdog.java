@@ -100,7 +100,7 @@ interface Model {
         }
     }
 
-    /** Steps, and for which cause (null: any). Watches that share the steps restart once a pass. */
+    /** Steps, and for which cause (null: any). Watches with the same list restart once a pass. */
     record Remedy(Expectation when, List<Step> steps) {
         String inWords() {
             return steps.isEmpty() ? "nothing"
@@ -115,7 +115,7 @@ record Watch(String name, Probe probe, Expectation healthy, List<Model.Remedy> r
              List<Model.Hook> hooks) {
     Stream<Step> steps() { return remedies.stream().flatMap(remedy -> remedy.steps().stream()); }
 
-    /** The name is unique. (The equals of a record takes longer to load than a small pass.) */
+    /** The name is unique. (A record's own equals would slow down the start.) */
     @Override public boolean equals(Object other) {
         return other instanceof Watch watch && watch.name.equals(name);
     }
@@ -130,7 +130,7 @@ record RestartPolicy(int failures, int limit, Duration per, Duration within, Dur
 
 /** What a watch checks: a URL, a port or a command. */
 sealed interface Probe permits HttpProbe, TcpProbe, CommandProbe, UnusableProbe {
-    Response check(Checker checker, ExchangeTimer timer);
+    Response check(Checker checker, Exchange exchange);
     String inWords();
 }
 
@@ -145,7 +145,7 @@ record Response(int status, Headers headers, String body, String url, String pro
     }
 
     /** What is healthy by default: a connection, exit code 0 or status 2xx. */
-    boolean isGood() {
+    boolean isHealthyByDefault() {
         return protocol.matches("tcp|command") ? status == 0 : status / 100 == 2;
     }
 
@@ -155,7 +155,7 @@ record Response(int status, Headers headers, String body, String url, String pro
         List<String> parts = new ArrayList<>();
         if (!showsStatus) parts.add((command ? "exit code " : "HTTP ") + status);
         String to = status / 100 == 3 ? headers.get("Location") : null;
-        if (to != null) parts.add("a redirect to " + Text.url(Text.plain(to, 120))
+        if (to != null) parts.add("a redirect to " + Text.redactedUrl(Text.plain(to, 120))
             + (url.startsWith("https:") && to.startsWith("http:") ? ""
                 : "; to follow it, write: followRedirects any"));
         else if (!body.isBlank()) parts.add(command
@@ -181,9 +181,9 @@ interface Expectation {
 record FailedCondition(String reason, String diagram, boolean ofCertificate, boolean thrown) { }
 
 /** A step of a remedy; {@code command}: the words that it runs or stops, or none. */
-record Step(String verb, String text, List<String> command, Action action) {
+record Step(String verb, String text, List<String> command, Code code) {
     /** Returns what was done, or throws an exception that says why it could not be. */
-    interface Action { String run(RestartRun restart, Step step); }
+    interface Code { String run(RestartRun restart, Step step); }
 
     Step {
         if (verb.equals("stop") && text.length() < 3) throw new IllegalArgumentException("stop '"
@@ -200,18 +200,19 @@ record Step(String verb, String text, List<String> command, Action action) {
 /** How a hook sends a message. */
 interface Sender { DeliveryResult send(Notifier notifier, Model.Event event); }
 
-/** What may be missing in the state on disk; there, all other components are required. */
+/** Marks what may be missing in memory.json; all other components must be there. */
 @Retention(RetentionPolicy.RUNTIME) @interface Nullable { }
 
 /** One restart; {@code result} is null while it runs, or if it was interrupted. */
 record RestartRecord(Instant at, int remedy, String what, @Nullable String result) {
     static final String WAITING = "started, waiting for it", HELPED = "helped",
-        USELESS = "did not help", LATE = "healthy only later", NOT_LASTING = "did not last";
+        USELESS = "did not help", HEALTHY_LATER = "healthy only later",
+        NOT_LASTING = "did not last";
 
     static final int ON_REQUEST = -1; // no remedy: outside of the restart limit
 
     boolean isPending() { return result == null || result.equals(WAITING); }
-    boolean hasLasted() { return HELPED.equals(result) || LATE.equals(result); }
+    boolean endedHealthy() { return HELPED.equals(result) || HEALTHY_LATER.equals(result); }
     String inWords() { return what + " (" + (result == null ? "interrupted" : result) + ")"; }
     RestartRecord withResult(String next) { return new RestartRecord(at, remedy, what, next); }
 }
@@ -266,7 +267,7 @@ record WatchState(String probe, String state, @Nullable String reason, Instant s
     static final WatchState NEW =
         new WatchState("", "new", null, Instant.EPOCH, "", false, null, List.of());
 
-    /** With one pass more, of which the last 2k-1 judged ones count for a threshold of k. */
+    /** With this pass. Of the judged ones the last 2k-1 count for a threshold of k. */
     WatchState withPass(Verdict verdict, RestartPolicy policy, Instant now) {
         String passes = verdict.isJudged() ? recent + verdict.word().charAt(0) : recent;
         int dropped = Math.max(0, passes.length() - (2 * policy.failures() - 1));
@@ -288,7 +289,7 @@ record WatchState(String probe, String state, @Nullable String reason, Instant s
         return next.withIncident(incident.relapsed());
     }
 
-    /** After an incident the threshold counts from zero. */
+    /** When an incident is over, the passes before it no longer count for the threshold. */
     WatchState withIncident(Incident next) {
         return new WatchState(probe, state, reason, since, next == null ? "" : recent,
             reportedInconclusive, next, restarts);
@@ -319,10 +320,10 @@ record WatchState(String probe, String state, @Nullable String reason, Instant s
         return restartsSince(now.minus(policy.per()).plusMillis(1)).size();
     }
 
-    /** The limit holds in any window; beyond it the pause doubles while no restart lasts. */
+    /** The limit holds in any period; after that many that were useless the pause doubles. */
     Instant nextRestart(RestartPolicy policy) {
         List<RestartRecord> counted = restartsSince(Instant.EPOCH);
-        int limit = policy.limit(), extra = useless().size() - limit;
+        int limit = policy.limit(), extra = sinceLastSuccess().size() - limit;
         Instant next = counted.size() < limit ? Instant.EPOCH
             : counted.get(counted.size() - limit).at().plus(policy.per());
         if (extra < 0) return next;
@@ -332,18 +333,18 @@ record WatchState(String probe, String state, @Nullable String reason, Instant s
             .plus(Collections.min(List.of(longest, doubled)));
     }
 
-    /** Whether a remedy was used to its end since the service was last healthy for long. */
+    /** Whether a remedy was used to its end since the last restart that helped. */
     boolean hasUsed(int remedy) {
-        return useless().stream()
+        return sinceLastSuccess().stream()
             .anyMatch(restart -> restart.remedy() == remedy && !restart.isPending());
     }
 
-    /** The restarts of this incident after the last one that lasted. */
-    private List<RestartRecord> useless() {
+    /** The restarts of this incident after the last one that helped. */
+    private List<RestartRecord> sinceLastSuccess() {
         if (incident == null) return List.of();
         List<RestartRecord> all = restartsSince(incident.since());
         int first = all.size();
-        while (first > 0 && !all.get(first - 1).hasLasted()) first--;
+        while (first > 0 && !all.get(first - 1).endedHealthy()) first--;
         return all.subList(first, all.size());
     }
 
@@ -871,7 +872,7 @@ final class CheckCommand extends Subcommand {
         ExitException.mistakeIf(conditions.stream().anyMatch(word -> word.matches("\\s*|http.*")),
             "check takes one URL and conditions, for example 'status == 200'");
         String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
-        String name = "'" + Text.plain(Text.url(url), 60).replaceAll("['\\\\]", "") + "'";
+        String name = "'" + Text.plain(Text.redactedUrl(url), 60).replaceAll("['\\\\]", "") + "'";
         String healthy = conditions.isEmpty() ? ""
             : "healthy {\n" + String.join("\n", conditions) + " }";
         String text = "watch(" + name + ") { url " + quoted + "; attempts 1; " + healthy + "}";
@@ -1075,7 +1076,7 @@ final class TellCommand extends Subcommand {
     }
 }
 
-/** Whatever the check says; it sends no message. */
+/** Restarts also a healthy service, and sends no message. */
 @Command(name = "restart",
     description = "Restart a service now, and check that it is healthy again.")
 final class RestartCommand extends Subcommand {
@@ -1135,7 +1136,7 @@ final class WatchResult {
 /** The last response, and what it means. */
 record CheckResult(Response response, Verdict verdict) {
     static CheckResult without(Verdict verdict) {
-        ExchangeTimer none = new ExchangeTimer(Duration.ZERO);
+        Exchange none = new Exchange(Duration.ZERO);
         return new CheckResult(none.failed(Model.Failure.none, ""), verdict);
     }
 
@@ -1193,8 +1194,8 @@ final class Pass {
         if (dependency == null) return check;
         String reason = "needs " + dependency.watch.name() + ", which is "
             + dependency.verdict().word();
-        boolean reported = !dependency.watch.hooks().isEmpty();
-        return new CheckResult(check.response(), new Inconclusive(reason, true, reported));
+        boolean notifies = !dependency.watch.hooks().isEmpty();
+        return new CheckResult(check.response(), new Inconclusive(reason, true, notifies));
     }
 
     /** The first dependency that is unhealthy or inconclusive, or null; a paused one is neither. */
@@ -1210,7 +1211,7 @@ final class Pass {
             && results.get(watch.name()).decision.action() == Action.blocked).toList();
     }
 
-    /** Runs what is due, and waits for all services together, so that none uses up the pass. */
+    /** Runs the remedies in turn, and then waits for all services together. */
     private void restart(List<Watch> round) {
         // The longest without a restart first: a pass that met its deadline is continued.
         List<WatchResult> due = round.stream().map(watch -> results.get(watch.name()))
@@ -1261,13 +1262,13 @@ final class Pass {
     }
 
     private boolean skip(WatchResult result, String why) {
-        result.decision = Decision.none(Action.held, why, store.of(result.watch));
+        result.decision = Decision.noRestart(Action.held, why, store.of(result.watch));
         return false;
     }
 
     /**
-     * Saved before the first step, so that a restart counts even if the pass is killed; and for
-     * each watch that names the remedy, since the restart limit is the remedy's.
+     * Saved before the first step, so that a restart counts even if the pass is killed; it counts
+     * for the limit of each watch that names the remedy.
      */
     private void recordIntent(WatchResult due) {
         List<Step> steps = due.remedy().steps();
@@ -1290,7 +1291,7 @@ final class Pass {
     WatchResult restartNow(Watch watch) {
         WatchResult result = new WatchResult(watch);
         results.put(watch.name(), result);
-        result.check = work.checker().checkOnce(watch);
+        result.check = work.checker().attempt(watch);
         List<Model.Remedy> all = watch.remedies().stream()
             .filter(remedy -> !remedy.steps().isEmpty()).toList();
         Model.Remedy remedy = result.verdict() instanceof Unhealthy unhealthy
@@ -1313,7 +1314,7 @@ final class Pass {
         List<WatchResult> waiting = restarted;
         for (long pause = 50; !waiting.isEmpty(); pause = Math.min(pause * 9 / 8, 2_000)) {
             List<Watch> unhealthy = waiting.stream().map(result -> result.watch).toList();
-            work.checker().parallel(unhealthy, Checker::checkOnce).forEach((watch, check) -> {
+            work.checker().parallel(unhealthy, Checker::attempt).forEach((watch, check) -> {
                 WatchResult result = results.get(watch.name());
                 result.check = check;
                 result.healTime = Duration.ofNanos(System.nanoTime() - result.restart.began);
@@ -1328,7 +1329,7 @@ final class Pass {
         result.actions = result.restart.inWords();
         result.healed = result.isHealthy();
         WatchState state = store.of(result.watch);
-        Decision after = Decision.none(Action.restarted, "", state);
+        Decision after = Decision.noRestart(Action.restarted, "", state);
         boolean cutShort = result.within.equals(work.runner().deadline());
         if (cutShort && !result.healed && !result.restart.hasFailed()) // the next pass goes on
             after = after.afterRestart(RestartRecord.WAITING, work.now());
@@ -1336,7 +1337,7 @@ final class Pass {
             after = after.afterRestart(result.restart.result(false), work.now());
         else after = result.verdict().decide(result.watch.policy(), result.healed ? state
             : state.withLastResult("result unknown"), work.now());
-        applyDecision(result, after.to(Action.restarted, "", -1));
+        applyDecision(result, after.withAction(Action.restarted, "", -1));
     }
 
     /** State and messages change together, in one file. */
@@ -1366,7 +1367,7 @@ final class Pass {
 record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clock clock) {
     private static final int MAX_STARTING = 64;
     private static final Duration SLOW = Duration.ofSeconds(3);
-    private static final CheckResult LATE = inconclusive(
+    private static final CheckResult DEADLINE_REACHED = inconclusive(
         "the pass reached its deadline before this check ended; raise deadline");
 
     private static CheckResult inconclusive(String why) {
@@ -1387,7 +1388,7 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
         long nanos = System.nanoTime();
         Map<Watch, CheckResult> results = new LinkedHashMap<>();
         running.forEach((watch, result) -> results.put(watch,
-            DaemonThreads.get(result, runner.deadline().left(), LATE)));
+            DaemonThreads.get(result, runner.deadline().left(), DEADLINE_REACHED)));
         Duration clocks = Duration.between(began, clock.instant());
         if (clocks.minusNanos(System.nanoTime() - nanos).abs().toSeconds() > 30)
             results.replaceAll((watch, result) -> result.isHealthy() ? result
@@ -1397,17 +1398,17 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
 
     /** A failed check is repeated before it counts. */
     CheckResult check(Watch watch) {
-        CheckResult result = checkOnce(watch);
+        CheckResult result = attempt(watch);
         int attempts = watch.settings().attempts();
         for (int i = 1; i < attempts && result.verdict() instanceof Unhealthy; i++) {
             runner.deadline().sleep(watch.settings().every());
-            result = checkOnce(watch);
+            result = attempt(watch);
         }
         return result;
     }
 
     /** Without a further attempt; takes samples until the outcome is certain. */
-    CheckResult checkOnce(Watch watch) {
+    CheckResult attempt(Watch watch) {
         int samples = watch.settings().samples(), needed = watch.settings().good();
         int good = 0, bad = 0;
         CheckResult result;
@@ -1425,14 +1426,15 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
 
     /** Each in its own thread, so that a hanging DNS lookup or condition can be abandoned. */
     private CheckResult checkWithTimeout(Watch watch) {
-        if (runner.deadline().passed()) return LATE;
+        if (runner.deadline().passed()) return DEADLINE_REACHED;
         Duration limit = watch.settings().timeout();
-        ExchangeTimer timer = new ExchangeTimer(limit);
+        Exchange exchange = new Exchange(limit);
         try {
-            var probe = DaemonThreads.POOL.submit(() -> watch.probe().check(this, timer));
+            var probe = DaemonThreads.POOL.submit(() -> watch.probe().check(this, exchange));
             // A command that is late is killed in these 5 seconds.
             Response ended = DaemonThreads.get(probe, limit.plusSeconds(5), null);
-            Response response = ended == null ? timer.failed(new SocketTimeoutException()) : ended;
+            Response response =
+                ended == null ? exchange.failed(new SocketTimeoutException()) : ended;
             var verdict = DaemonThreads.POOL.submit(() -> verdict(watch, response));
             return new CheckResult(response.shortened(), DaemonThreads.get(verdict, limit,
                 new Inconclusive("the conditions took longer than " + Text.time(limit), false)));
@@ -1445,7 +1447,7 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
         FailedCondition failed = firstFailure(watch, response);
         // If the response is good, the condition may be wrong.
         boolean unclear = response.failure() == Model.Failure.denied
-            || failed != null && failed.thrown() && response.isGood();
+            || failed != null && failed.thrown() && response.isHealthyByDefault();
         if (unclear) return new Inconclusive(failed.reason(), false);
         if (failed != null) return unhealthy(watch, response, failed);
         String result = switch (response.protocol()) {
@@ -1463,7 +1465,7 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
             return new FailedCondition(response.failureText(), null, certificate, false);
         }
         if (watch.healthy() != null) return watch.healthy().firstFailure(response);
-        if (response.isGood()) return null;
+        if (response.isHealthyByDefault()) return null;
         return new FailedCondition((response.protocol().equals("command")
             ? "expected exit code 0, but it was " : "expected status in 200..299, but status was ")
             + response.status() + response.got(true), null, false, false);
@@ -1496,27 +1498,30 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust,
                  InetSocketAddress connectTo) implements Probe {
     private static final int MAX_REDIRECTS = 10, MAX_BYTES = 1 << 20;
 
-    public String inWords() { return request.method() + " " + Text.url(request.url().toString()); }
+    public String inWords() {
+        return request.method() + " " + Text.redactedUrl(request.url().toString());
+    }
 
-    public Response check(Checker checker, ExchangeTimer timer) {
+    public Response check(Checker checker, Exchange exchange) {
         OkHttpClient client = HttpClients.trust(checker.client().join(), trust);
         Request next = request;
         try {
             for (int i = 0; i <= MAX_REDIRECTS; i++) {
                 HttpUrl url = next.url();
-                try (var response = call(client, next, timer).execute()) {
+                try (var response = call(client, next, exchange).execute()) {
                     next = redirects.next(url, response);
-                    if (next == null) return read(response, url, timer);
+                    if (next == null) return read(response, url, exchange);
                 }
             }
-            return timer.failed(Model.Failure.closed, "more than " + MAX_REDIRECTS + " redirects");
+            return exchange.failed(Model.Failure.closed,
+                "more than " + MAX_REDIRECTS + " redirects");
         } catch (IOException | RuntimeException | CertificateException thrown) {
-            return timer.failed(thrown);
+            return exchange.failed(thrown);
         }
     }
 
-    /** By a new connection, to prove that connecting works. To OkHttp 0 ms would be no limit. */
-    private Call call(OkHttpClient client, Request next, ExchangeTimer timer) {
+    /** By a new connection, to prove that connecting works. 0 ms would be no limit for OkHttp. */
+    private Call call(OkHttpClient client, Request next, Exchange exchange) {
         HttpUrl url = next.url();
         Request.Builder sent = next.newBuilder();
         if (next.header("User-Agent") == null)
@@ -1529,12 +1534,12 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust,
             sent.header("Host", url.uri().getAuthority().replaceFirst(".*@", ""))
                 .url(url.newBuilder().port(connectTo.getPort()).build());
         }
-        return builder.eventListener(timer).callTimeout(timer.deadline.left().plusMillis(1))
+        return builder.eventListener(exchange).callTimeout(exchange.deadline.left().plusMillis(1))
             .connectionPool(new ConnectionPool(0, 1, TimeUnit.MILLISECONDS)).build()
             .newCall(sent.build());
     }
 
-    private Response read(okhttp3.Response response, HttpUrl url, ExchangeTimer timer)
+    private Response read(okhttp3.Response response, HttpUrl url, Exchange exchange)
             throws IOException, CertificateException {
         String body = response.peekBody(MAX_BYTES).string();
         Handshake tls = response.handshake();
@@ -1542,7 +1547,7 @@ record HttpProbe(Request request, RedirectPolicy redirects, Path trust,
         if (trust != null) // Java does not check the dates of what it is told to trust
             for (Certificate each : chain) ((X509Certificate) each).checkValidity();
         X509Certificate certificate = chain.isEmpty() ? null : (X509Certificate) chain.get(0);
-        return timer.ended(response.code(), response.headers(), body, url.toString(),
+        return exchange.ended(response.code(), response.headers(), body, url.toString(),
             response.protocol().toString(), certificate);
     }
 }
@@ -1569,24 +1574,24 @@ enum RedirectPolicy {
 record TcpProbe(InetSocketAddress address) implements Probe {
     public String inWords() { return "connect to " + Text.address(address); }
 
-    public Response check(Checker checker, ExchangeTimer timer) {
-        timer.host = address.getHostString();
-        timer.dnsStart(null, timer.host);
+    public Response check(Checker checker, Exchange exchange) {
+        exchange.host = address.getHostString();
+        exchange.dnsStart(null, exchange.host);
         try {
-            List<InetAddress> all = Dns.SYSTEM.lookup(timer.host);
+            List<InetAddress> all = Dns.SYSTEM.lookup(exchange.host);
             for (int i = 0; ; i++) {
                 var to = new InetSocketAddress(all.get(i), address.getPort());
-                timer.connectStart(null, to, null);
+                exchange.connectStart(null, to, null);
                 try (Socket socket = new Socket(Proxy.NO_PROXY)) {
-                    long left = timer.deadline.left().toMillis();
+                    long left = exchange.deadline.left().toMillis();
                     socket.connect(to, (int) left / (all.size() - i) + 1);
-                    return timer.ended(0, Headers.of(), "", "", "tcp", null);
+                    return exchange.ended(0, Headers.of(), "", "", "tcp", null);
                 } catch (IOException thrown) {
                     if (i == all.size() - 1) throw thrown;
                 }
             }
         } catch (IOException thrown) {
-            return timer.failed(thrown);
+            return exchange.failed(thrown);
         }
     }
 }
@@ -1595,21 +1600,22 @@ record TcpProbe(InetSocketAddress address) implements Probe {
 record CommandProbe(List<String> words) implements Probe {
     public String inWords() { return "run " + Text.command(words); }
 
-    public Response check(Checker checker, ExchangeTimer timer) {
+    public Response check(Checker checker, Exchange exchange) {
         try {
-            Duration limit = checker.runner().deadline().left(timer.limit);
+            Duration limit = checker.runner().deadline().left(exchange.limit);
             CommandResult result = checker.runner().run(words, limit, Map.of());
             if (result.exit() == 126 || result.exit() == 127) // as a shell tells it
                 throw new IllegalStateException("cannot run: " + result.failure());
-            return timer.ended(result.exit(), Headers.of(), result.output(), "", "command", null);
+            return exchange.ended(result.exit(), Headers.of(), result.output(), "", "command",
+                null);
         } catch (TooSlowException slow) {
-            return timer.failed(Model.Failure.timeout, slow.getMessage());
+            return exchange.failed(Model.Failure.timeout, slow.getMessage());
         }
     }
 }
 
 /** Times the phases of a check; a failure names the current one, and the address. */
-final class ExchangeTimer extends EventListener {
+final class Exchange extends EventListener {
     /** By class and message of an exception: a word for rules, a sentence for people. */
     private static final String[][] FAULTS = {
         {"UnknownHost", "unknownHost", "HOST does not resolve"},
@@ -1641,7 +1647,7 @@ final class ExchangeTimer extends EventListener {
     volatile String host = "";
     private volatile InetSocketAddress address;
 
-    ExchangeTimer(Duration limit) {
+    Exchange(Duration limit) {
         this.limit = limit;
         deadline = Deadline.in(limit);
     }
@@ -1751,11 +1757,11 @@ enum Action { nothing, restarted, held, gave_up, blocked, paused }
 /** What to do now and why, with which remedy (its index, or -1), what to report and remember. */
 record Decision(Action action, String why, int remedy, List<Model.EventKind> events,
                 WatchState state) {
-    static Decision none(Action action, String why, WatchState state) {
+    static Decision noRestart(Action action, String why, WatchState state) {
         return new Decision(action, why, -1, List.of(), state);
     }
 
-    Decision to(Action next, String reason, int nextRemedy) {
+    Decision withAction(Action next, String reason, int nextRemedy) {
         return new Decision(next, reason, nextRemedy, events, state);
     }
 
@@ -1763,7 +1769,7 @@ record Decision(Action action, String why, int remedy, List<Model.EventKind> eve
         return new Decision(action, why, remedy, nextEvents, nextState);
     }
 
-    /** Each kind is reported once an incident, a reminder again and again. */
+    /** Each kind once an incident; reminders repeatedly. */
     Decision report(Model.EventKind kind, Instant now) {
         Incident open = state.incident();
         if (open.reported().contains(kind) && kind != Model.EventKind.reminder) return this;
@@ -1791,11 +1797,11 @@ record Decision(Action action, String why, int remedy, List<Model.EventKind> eve
 sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
     String reason();
 
-    /** {@code state}: with this pass. */
-    Decision decideWith(RestartPolicy policy, WatchState state, Instant now);
+    /** {@code state} already includes this pass. */
+    Decision decideAfterPass(RestartPolicy policy, WatchState state, Instant now);
 
     default Decision decide(RestartPolicy policy, WatchState state, Instant now) {
-        Decision decision = decideWith(policy, state.withPass(this, policy, now), now);
+        Decision decision = decideAfterPass(policy, state.withPass(this, policy, now), now);
         return isJudged() ? decision.afterInconclusive() : decision;
     }
     default String word() { return getClass().getSimpleName().toLowerCase(Locale.ROOT); }
@@ -1807,35 +1813,38 @@ sealed interface Verdict permits Healthy, Unhealthy, Inconclusive, Paused {
 
 /** The service answers as the rules want. An incident ends when this has lasted. */
 record Healthy(String reason) implements Verdict {
-    public Decision decideWith(RestartPolicy policy, WatchState state, Instant now) {
+    public Decision decideAfterPass(RestartPolicy policy, WatchState state, Instant now) {
         Incident open = state.incident();
         boolean over = open != null && open.isHealthyFor(Incident.OVER, now);
         if (over) return new Decision(Action.nothing, "", -1, open.relapses() == 0 ? List.of()
             : List.of(Model.EventKind.recovered), state.withIncident(null));
-        if (open == null || open.isHealthy()) return Decision.none(Action.nothing, "", state);
+        if (open == null || open.isHealthy()) return Decision.noRestart(Action.nothing, "", state);
 
         RestartRecord last = state.lastRestart();
         boolean restartHelped = last != null && last.isPending();
-        Decision healthy = Decision.none(Action.nothing, "", state.withIncident(open.healthy(now))
-            .withLastResult(restartHelped ? RestartRecord.HELPED : RestartRecord.LATE));
+        WatchState next = state.withIncident(open.healthy(now))
+            .withLastResult(restartHelped ? RestartRecord.HELPED : RestartRecord.HEALTHY_LATER);
+        Decision healthy = Decision.noRestart(Action.nothing, "", next);
         return open.relapses() > 0 ? healthy : healthy.report(
             restartHelped ? Model.EventKind.healed : Model.EventKind.recovered, now);
     }
 }
 
 /**
- * The service does not. {@code remedies}: the indexes of those that fit the cause, to be used in
- * turn; if there are none, {@code whyNoRemedy} says why.
+ * The service does not answer as the rules want. {@code remedies}: the indexes of those that fit
+ * the cause, to be used in turn; if there are none, {@code whyNoRemedy} says why.
  */
 record Unhealthy(String reason, String diagram, List<Integer> remedies, String whyNoRemedy)
         implements Verdict {
-    public Decision decideWith(RestartPolicy policy, WatchState state, Instant now) {
+    public Decision decideAfterPass(RestartPolicy policy, WatchState state, Instant now) {
         Incident open = state.incident();
-        Decision begun = Decision.none(Action.held, state.failures() + " unhealthy of "
-            + policy.failures() + " passes until a restart", state);
+        int needed = policy.failures();
+        Decision begun = Decision.noRestart(Action.held, "unhealthy in "
+            + Text.count(state.failures(), "pass", "passes") + "; a restart needs " + needed
+            + " of the last " + (2 * needed - 1), state);
         if (open == null || open.isHealthy()) {
-            if (state.failures() < policy.failures()) return begun;
-            begun = Decision.none(Action.held, "", open == null
+            if (state.failures() < needed) return begun;
+            begun = Decision.noRestart(Action.held, "", open == null
                 ? state.withIncident(Incident.open(state.since(), reason, now))
                 : state.relapsed(now))
                 .report(open == null ? Model.EventKind.down : Model.EventKind.flapping, now);
@@ -1847,11 +1856,11 @@ record Unhealthy(String reason, String diagram, List<Integer> remedies, String w
     }
 
     private Decision chooseRestart(RestartPolicy policy, Decision begun, Instant now) {
-        if (remedies.isEmpty()) return begun.to(Action.held, whyNoRemedy, -1);
+        if (remedies.isEmpty()) return begun.withAction(Action.held, whyNoRemedy, -1);
         RestartRecord last = begun.state().lastRestart();
         boolean waiting = last != null && RestartRecord.WAITING.equals(last.result());
         if (waiting && now.isBefore(last.at().plus(policy.within())))
-            return begun.to(Action.held, "restarted " + Text.time(last.at(), now) + " ago"
+            return begun.withAction(Action.held, "restarted " + Text.time(last.at(), now) + " ago"
                 + "; it has up to " + Text.time(policy.within()), -1);
         Decision next = waiting ? begun.afterRestart(RestartRecord.USELESS, now) : begun;
         Instant possible = next.state().nextRestart(policy);
@@ -1859,10 +1868,10 @@ record Unhealthy(String reason, String diagram, List<Integer> remedies, String w
             boolean full = next.state().restartsInWindow(policy, now) >= policy.limit();
             String why = full ? "the restart limit of " + policy.limit() + " per "
                 + Text.time(policy.per()) + " is reached" : "the last restarts did not help";
-            return next.to(Action.gave_up, why + "; the next restart is possible at "
+            return next.withAction(Action.gave_up, why + "; the next restart is possible at "
                 + Text.at(possible), -1).report(Model.EventKind.gave_up, now);
         }
-        return next.to(Action.restarted, "", remedies.stream()
+        return next.withAction(Action.restarted, "", remedies.stream()
             .filter(index -> !next.state().hasUsed(index)).findFirst()
             .orElse(remedies.get(remedies.size() - 1)));
     }
@@ -1870,26 +1879,27 @@ record Unhealthy(String reason, String diagram, List<Integer> remedies, String w
 
 /**
  * A dependency is unhealthy ({@code blocked}), or something could not be evaluated: no restart.
- * {@code reported}: the dependency is reported instead.
+ * {@code dependencyNotifies}: it is reported instead of this one.
  */
-record Inconclusive(String reason, boolean blocked, boolean reported) implements Verdict {
+record Inconclusive(String reason, boolean blocked, boolean dependencyNotifies)
+        implements Verdict {
     private static final Duration REPORT_AFTER = Duration.ofHours(1);
 
     Inconclusive(String reason, boolean blocked) { this(reason, blocked, false); }
 
-    public Decision decideWith(RestartPolicy policy, WatchState state, Instant now) {
+    public Decision decideAfterPass(RestartPolicy policy, WatchState state, Instant now) {
         Action action = blocked ? Action.blocked : Action.held;
-        boolean report = !reported && !state.reportedInconclusive()
+        boolean report = !dependencyNotifies && !state.reportedInconclusive()
             && !now.isBefore(state.since().plus(REPORT_AFTER));
         return report ? new Decision(action, reason, -1, List.of(Model.EventKind.inconclusive),
-            state.withReportedInconclusive(true)) : Decision.none(action, reason, state);
+            state.withReportedInconclusive(true)) : Decision.noRestart(action, reason, state);
     }
 }
 
 /** Paused by the user; not checked. */
 record Paused(String reason) implements Verdict {
-    public Decision decideWith(RestartPolicy policy, WatchState state, Instant now) {
-        return Decision.none(Action.paused, reason, state);
+    public Decision decideAfterPass(RestartPolicy policy, WatchState state, Instant now) {
+        return Decision.noRestart(Action.paused, reason, state);
     }
 }
 
@@ -1919,7 +1929,7 @@ final class RestartRun {
                 if (runner.deadline().passed() && !begun) throw new IllegalStateException(
                     "the pass reached its deadline before " + step.inWords());
                 progress.accept("  " + step.inWords());
-                actions.add(step.action().run(this, step));
+                actions.add(step.code().run(this, step));
             }
         } catch (Throwable thrown) { // custom Groovy code may throw anything
             failedStep = Text.thrown(thrown) + RulesLoader.lineOf(thrown);
@@ -2090,7 +2100,7 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
         return files == null ? List.of() : List.of(files);
     }
 
-    /** Services without a log print for their last words only. Of an earlier boot none runs. */
+    /** Deletes records of an earlier boot; empties long outputs of services without `log:`. */
     void tidyStarted() {
         for (File record : startedFiles(IS_RECORD))
             if (!recordText(record).contains(" " + BOOT + " ") && record.delete())
@@ -2206,10 +2216,10 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
     /** Returns what was done, in words. */
     String stop(Duration grace, List<ProcessStopper> stopped) {
         Set<Long> pids = runner.startedBy(watch, words);
-        boolean others = pids.addAll(others(pids));
+        boolean unrecorded = pids.addAll(unrecorded(pids));
         List<ProcessHandle> tree = tree(pids);
         if (tree.isEmpty()) return "no process runs '" + command() + "', so nothing was stopped";
-        if (others) stopped.add(this);
+        if (unrecorded) stopped.add(this);
         String roots = named(roots(tree));
         if (end(pids, ProcessHandle::destroy, runner.deadline().sooner(grace)))
             return "stopped " + roots;
@@ -2227,8 +2237,8 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
 
     private String command() { return Text.cut(Text.command(words), 200); }
 
-    /** Refused are words that match many processes, or another user's: they say too little. */
-    private List<Long> others(Set<Long> sessions) {
+    /** Throws for words that match more than 5 processes, or another user's. */
+    private List<Long> unrecorded(Set<Long> sessions) {
         List<ProcessHandle> found = find().stream()
             .filter(process -> !sessions.contains(ProcessStat.of(process).session())).toList();
         boolean foreign = found.stream()
@@ -2256,7 +2266,7 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
         return end(pids, ProcessHandle::destroyForcibly, Deadline.in(Duration.ofSeconds(10)));
     }
 
-    /** False: too slow. What joins the tree may be cleaning up: it comes after the others. */
+    /** False: some still run. What appears meanwhile is signalled after the others have ended. */
     private static boolean end(Set<Long> pids, Consumer<ProcessHandle> signal, Deadline deadline) {
         List<ProcessHandle> tree = tree(pids);
         tree.forEach(signal);
@@ -2265,7 +2275,7 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
             && end(pids, signal, deadline);
     }
 
-    /** The pids grow by children, and by sessions that they lead: each may outlive its parent. */
+    /** Adds children and members of sessions to the pids: each may outlive its parent. */
     private static List<ProcessHandle> tree(Set<Long> pids) {
         int known = pids.size();
         List<ProcessHandle> tree = running(process -> pids.contains(process.pid())
@@ -2398,7 +2408,7 @@ final class DaemonThreads {
 /** A message for one hook, not to be sent before a time. */
 record OutboxEntry(Model.Event event, String hook, Instant notBefore) { }
 
-/** {@code retryAfter}: null: never; otherwise in another pass, and after that time. */
+/** {@code retryAfter} null: never again; otherwise in a later pass, and not before that time. */
 record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
     static final DeliveryResult ACCEPTED = new DeliveryResult(true, "accepted", null);
 
@@ -2469,7 +2479,7 @@ final class Notifier {
         return warnings.stream().sorted().toList();
     }
 
-    /** A message that the hook has rejected waits for the fallback alone. */
+    /** If the hook has rejected it for good, only the fallback is tried again. */
     private void deliver(String id) {
         Model.Hook hook = hooks.get(id); // null: it has failed in this pass, or left the rules
         var entries = store.outbox().stream().filter(entry -> entry.hook().equals(id)).toList();
@@ -2522,10 +2532,10 @@ final class Notifier {
         if (!result.accepted()) warnings.add("heartbeat: " + result.text());
     }
 
-    /** A 200 may say no; of Pushover 429 means that no quota is left. */
+    /** The body of a 200 may say no; 429 of Pushover means that no quota is left. */
     DeliveryResult exchange(Request request, Path trust, Instant since, boolean pushover) {
         Response response = new HttpProbe(request, RedirectPolicy.none, trust, null)
-            .check(checker, new ExchangeTimer(TIMEOUT)).shortened();
+            .check(checker, new Exchange(TIMEOUT)).shortened();
         if (response.failure() != Model.Failure.none)
             return DeliveryResult.failed(response.failureText());
         int code = response.status();
@@ -2666,7 +2676,7 @@ record CommandSender(List<String> words) implements Sender {
 
 /** What passes remember. A damaged file is renamed, an unwritable one is reported. */
 final class StateStore {
-    private static final int MAX_MEMORY = 16 << 20, MAX_LINES = 1 << 20;
+    private static final int MAX_MEMORY = 16 << 20, MAX_LENGTH = 1 << 20;
     private static final String DAMAGED = "it is damaged";
 
     private final Context context;
@@ -2674,7 +2684,7 @@ final class StateStore {
     private final boolean writable;
     private final Map<String, WatchState> states = new TreeMap<>();
     private final List<OutboxEntry> outbox = new ArrayList<>();
-    private final Map<String, Object> reported = new TreeMap<>();
+    private final Map<String, Object> lastValues = new TreeMap<>();
     private String saved, damage;
     private History history;
 
@@ -2696,14 +2706,14 @@ final class StateStore {
         saved = SecureFiles.read(file, MAX_MEMORY);
         Map<?, ?> json = (Map<?, ?>) new JsonSlurper().parseText(saved);
         if (json.get("reported") instanceof Map<?, ?> values)
-            values.forEach((name, value) -> reported.put((String) name, value));
+            values.forEach((name, value) -> lastValues.put((String) name, value));
         ((Map<?, ?>) json.get("watches")).forEach((name, state) -> readEntry(() ->
             states.put((String) name, Json.as(WatchState.class, state, context.env.now()))));
         ((List<?>) json.get("outbox")).forEach(entry -> readEntry(() ->
             outbox.add(Json.as(OutboxEntry.class, entry, Text.FOREVER))));
     }
 
-    /** Of a damaged entry the others are used all the same. */
+    /** If one entry is damaged, the others are still used. */
     private void readEntry(Runnable reader) {
         try {
             reader.run();
@@ -2730,7 +2740,7 @@ final class StateStore {
     }
 
     synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
-    /** A reminder replaces an older one that still waits: the outbox cannot grow for ever. */
+    /** A message replaces an older one of its kind and incident that still waits. */
     synchronized void post(OutboxEntry entry) {
         outbox.removeIf(old -> old.hook().equals(entry.hook()) && old.event().kind()
             == entry.event().kind() && old.event().incident().equals(entry.event().incident()));
@@ -2761,7 +2771,7 @@ final class StateStore {
 
     /** Whether the last pass had another value: what stays as it is is reported once. */
     synchronized boolean hasChanged(String name, Object value) {
-        return !value.equals(reported.put(name, value));
+        return !value.equals(lastValues.put(name, value));
     }
 
     /** Writes nothing while nothing has changed: disks wear out, and backups notice. */
@@ -2783,7 +2793,7 @@ final class StateStore {
         states.forEach((name, state) ->
             watches.add("\n" + Json.text(name) + ": " + writer.toJson(state)));
         List<String> entries = outbox.stream().map(entry -> "\n" + Json.text(entry)).toList();
-        return "{\"reported\": " + Json.text(reported)
+        return "{\"reported\": " + Json.text(lastValues)
             + ", \"watches\": {" + String.join(",", watches) + "\n}, \"outbox\": ["
             + String.join(",", entries) + "\n]}\n";
     }
@@ -2810,7 +2820,7 @@ final class StateStore {
     private Path pauseFile(String name) { return folder.resolve("paused/" + Text.hash(name)); }
 
     private Path file(String name) { return folder.resolve(name + ".jsonl"); }
-    private boolean isFull(String name) { return file(name).toFile().length() > MAX_LINES; }
+    private boolean isFull(String name) { return file(name).toFile().length() > MAX_LENGTH; }
 
     /** A line of JSON; a file that is full replaces the older one. */
     void append(String name, Object line) {
@@ -2823,7 +2833,7 @@ final class StateStore {
 
     private List<String> lines(String... names) {
         return Stream.of(names).flatMap(name -> SecureFiles.orElse(() ->
-            SecureFiles.read(file(name), 4 * MAX_LINES), missing -> "").lines()).toList();
+            SecureFiles.read(file(name), 4 * MAX_LENGTH), missing -> "").lines()).toList();
     }
 
     /** Without the lines that a crash has cut. */
@@ -2832,7 +2842,7 @@ final class StateStore {
             .filter(Objects::nonNull).toList();
     }
 
-    /** Of the passes that are about to be dropped, the spans are kept. */
+    /** Before the oldest passes are dropped, their times up and down are kept. */
     void saveHistory(Collection<WatchResult> results) {
         List<String> full = isFull("history") ? lines("history.old") : List.of();
         History dropped = new History(full, List.of(), interval());
@@ -2888,7 +2898,7 @@ final class StateStore {
             Metrics.text(results, this, context.env.now()), SecureFiles.PUBLIC));
     }
 
-    /** The number in the name of a temporary file would make each warning a new one. */
+    /** Without the number of a temporary file two warnings of one failure are equal. */
     private void writeOrWarn(String what, String effect, SecureFiles.IOSupplier<Path> writing) {
         if (writable) SecureFiles.orElse(writing, e -> {
             String why = Text.thrown(e).replaceAll("\\d+[.]tmp", ".tmp");
@@ -2925,7 +2935,7 @@ final class History {
         Pattern.compile("(\"(?:[^\"\\\\]|\\\\.)*+\"):\"([hruip])(\\d{1,9})(?: (-?\\d{1,6}))?\"");
     private final Map<String, List<Sample>> samples = new HashMap<>();
     private final List<Span> older;
-    private final long longest;
+    private final long longestGap;
     Instant lastPass; // null: there was none
 
     /** {@code interval}: of the schedule now; null: unknown. Passes by hand come sooner. */
@@ -2945,7 +2955,7 @@ final class History {
         }
         Collections.sort(gaps);
         long usual = gaps.isEmpty() ? 0 : gaps.get(gaps.size() / 2);
-        longest = 3 * Math.max(usual, interval == null ? 60 : interval.toSeconds());
+        longestGap = 3 * Math.max(usual, interval == null ? 60 : interval.toSeconds());
     }
 
     List<Sample> samples(String name) {
@@ -2981,7 +2991,7 @@ final class History {
         for (Sample now : samples(name)) {
             boolean up = now.verdict() == 'h' && before.isHealthy();
             boolean known = before.isJudged() && now.isJudged()
-                && before.at().until(now.at(), ChronoUnit.SECONDS) <= longest;
+                && before.at().until(now.at(), ChronoUnit.SECONDS) <= longestGap;
             if (known) {
                 Span last = spans.peekLast();
                 boolean goesOn = last != null && last.up() == up && last.to().equals(before.at());
@@ -3141,7 +3151,7 @@ final class SecureFiles {
 
     interface IOSupplier<T> { T get() throws IOException; }
 
-    /** Some file systems know no permissions, some locales (as cron's) no such name of a file. */
+    /** For what may fail; also for file systems without permissions and locales without a name. */
     static <T> T orElse(IOSupplier<T> action, Function<Exception, T> otherwise) {
         try {
             return action.get();
@@ -3420,7 +3430,7 @@ interface Language extends Model {
                 @Named String trust) {
             Closure<?> kept = Blocks.keepValues(json); // runs only when there is a message
             return loader.hook("webhook", url, headers, trust, event ->
-                event == RulesLoader.SAMPLE ? json.getClass() : kept.call(event));
+                event == RulesLoader.NO_EVENT ? json.getClass() : kept.call(event));
         }
         private static String server(String own, String usual) {
             return (own == null ? usual : own).replaceFirst("/+$", "");
@@ -3516,7 +3526,8 @@ interface Language extends Model {
         }
         /** How many of the last 2n-1 passes are unhealthy before a restart; default 1. */
         public void failures(int passes) { failures = loader.atLeastOne("failures", passes); }
-        /** Watches above this one; while one of them is unhealthy, this one is not judged. */
+        /** Watches above this one; while one of them is unhealthy, a failure of this one is not
+         *  judged. */
         public void needs(String... watches) {
             Set<String> above = loader.watches.keySet(); // so there are no circles
             for (String watch : watches) loader.require("needs", watch, above.contains(watch),
@@ -3649,7 +3660,7 @@ interface Language extends Model {
         String explain(String condition, String withoutTexts) {
             List<String> words = seen.keySet().stream().filter(word -> !word.equals("body")
                 && withoutTexts.contains(word.split("\\(")[0])).toList();
-            boolean good = response.isGood() && !withoutTexts.contains("body")
+            boolean good = response.isHealthyByDefault() && !withoutTexts.contains("body")
                 && words.stream().allMatch(word -> seen.get(word) != null);
             String values = words.isEmpty() ? "" : ", but " + Text.list(words.stream()
                 .map(word -> word + " was " + (word.startsWith("json(")
@@ -3685,7 +3696,8 @@ interface Language extends Model {
             } catch (Throwable thrown) { // rules may throw anything, such as StackOverflowError
                 return new FailedCondition("a condition could not be evaluated"
                     + RulesLoader.lineOf(thrown) + ": " + Text.thrown(thrown)
-                    + (response.isGood() ? "" : response.got(false)), null, false, true);
+                    + (response.isHealthyByDefault() ? "" : response.got(false)), null, false,
+                    true);
             }
         }
     }
@@ -3740,9 +3752,9 @@ interface Language extends Model {
             }));
         }
 
-        private void add(String verb, Object command, Step.Action action) {
+        private void add(String verb, Object command, Step.Code code) {
             List<String> words = ShellWords.of(command);
-            add(new Step(verb, Text.command(words), words, action));
+            add(new Step(verb, Text.command(words), words, code));
         }
 
         private void add(Step step) {
@@ -3818,7 +3830,7 @@ record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Path
 final class RulesLoader {
     static final String SCRIPT = "rules"; // a fixed class name: rules cannot shadow a class of ours
     private static final Duration MAX_LOADING = Duration.ofSeconds(10);
-    static final Model.Event SAMPLE = new Model.Event(Model.EventKind.test, "", "", "",
+    static final Model.Event NO_EVENT = new Model.Event(Model.EventKind.test, "", "", "",
         Instant.EPOCH, Instant.EPOCH);
     final Path file;
     final Environment env;
@@ -3948,7 +3960,7 @@ final class RulesLoader {
         String address = url(label, url);
         Map<String, String> headers = given == null ? Map.of() : given;
         Path authorities = certificates(trust);
-        return hook(label, address + headers + json.apply(SAMPLE), (notifier, event) ->
+        return hook(label, address + headers + json.apply(NO_EVENT), (notifier, event) ->
             notifier.exchange(new Request.Builder().url(address).headers(Headers.of(headers))
                 .post(RequestBody.create(Json.text(json.apply(event)),
                     MediaType.get("application/json"))).build(),
@@ -4236,7 +4248,7 @@ final class Secrets {
         String text = value.strip().replaceAll("[" + Text.CONTROLS + "\\s]+", " ");
         if (text.length() < MIN_LENGTH) return;
         List<String> forms = text.codePoints().mapToObj(Secrets::form).toList();
-        hidden.put(value, Pattern.compile(String.join("", forms) + cut(forms)));
+        hidden.put(value, Pattern.compile(String.join("", forms) + cutForms(forms)));
     }
 
     /** A character as it is, or as a URL, JSON or HTML writes it; white space may be squeezed. */
@@ -4249,8 +4261,8 @@ final class Secrets {
             + "}|(?:\\\\+u\\p{XDigit}{4}){" + text.length() + "}|&#?\\w+;)";
     }
 
-    /** At least four characters of the front before a cut, or of the end behind one. */
-    private static String cut(List<String> forms) {
+    /** Of a secret that a cut (…) has shortened: its front or its end, 4 characters or more. */
+    private static String cutForms(List<String> forms) {
         int last = Math.min(forms.size(), MAX_CUT) - 1, first = Math.max(0, forms.size() - MAX_CUT);
         String head = "", tail = "";
         for (int i = last; i > 3; i--) head = "(?:" + forms.get(i) + head + ")?";
@@ -4279,7 +4291,7 @@ final class Secrets {
 
 /** A check that needs a value that `secret` did not find. */
 record UnusableProbe(String inWords) implements Probe {
-    public Response check(Checker checker, ExchangeTimer timer) {
+    public Response check(Checker checker, Exchange exchange) {
         throw new IllegalStateException(inWords);
     }
 }
@@ -4333,7 +4345,7 @@ enum Block {
     file("the file", Language.RulesScript.class), unknown("", Void.class); // of a wrong call
 
     /** A value of each type, as it is written in the rules; $ is the name of the parameter. */
-    private static final Map<String, String> SAMPLES = Map.of("String", "'$'", "String[]",
+    private static final Map<String, String> EXAMPLES = Map.of("String", "'$'", "String[]",
         "'…', '…'", "int", "3", "Integer", "3", "Duration", "10.seconds", "Closure", "{ … }",
         "List", "[…]", "Hook", "pushover(…)", "Object", "'$'", "Expectation", "{ … }");
     final String title;
@@ -4341,7 +4353,7 @@ enum Block {
     private final Map<String, List<Method>> words;
     final Set<String> names = new TreeSet<>(); // of words, and of values such as `none`
 
-    /** Besides its own words a block has those of the file that are used by their value. */
+    /** Besides its own words a block has those of the file that have a value. */
     Block(String title, Class<?> spec) {
         this.title = title;
         this.spec = spec;
@@ -4400,7 +4412,7 @@ enum Block {
 
     private static String usage(java.lang.reflect.Parameter parameter) {
         String type = parameter.getType().getSimpleName(), name = parameter.getName();
-        String value = SAMPLES.getOrDefault(type, "$").replace("$", name);
+        String value = EXAMPLES.getOrDefault(type, "$").replace("$", name);
         return parameter.isAnnotationPresent(Language.Named.class) ? name + ": " + value : value;
     }
 
@@ -4524,7 +4536,7 @@ final class RulesCompiler {
     public static final class RulesChecker extends AbstractTypeCheckingExtension {
         public RulesChecker(StaticTypeCheckingVisitor visitor) { super(visitor); }
 
-        /** What follows from a mistake inside of the node is none; a node may be Groovy's own. */
+        /** Not if a part of the node already has a mistake, or if the node is not in the text. */
         private void mistake(ASTNode node, String text) {
             boolean inText = node.getLineNumber() > 0;
             if (inText && block() != Block.unknown && !mistakes().isInside(node))
@@ -5218,7 +5230,7 @@ final class Text {
     static boolean isHtml(String body) { return !htmlTitle(body).equals(body); }
 
     /** A URL without the user, the password and the query, which may be secret. */
-    static String url(String url) {
+    static String redactedUrl(String url) {
         return cut(url.replaceAll("://[^/@]*@", "://").replaceAll("\\?.*", "?…"), 120);
     }
 

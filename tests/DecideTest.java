@@ -316,7 +316,7 @@ class DecideTest {
             String result = Map.of("broken", "run 'x' failed", "slow", RestartRecord.WAITING)
                 .getOrDefault(met, RestartRecord.USELESS);
             Decision after = met.equals("cured") ? MET.get("well").decide(policy, state, now)
-                : Decision.none(Action.restarted, "", state).afterRestart(result, now);
+                : Decision.noRestart(Action.restarted, "", state).afterRestart(result, now);
             state = after.state();
             return after.events();
         }

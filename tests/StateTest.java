@@ -70,6 +70,7 @@ class StateTest {
             plex: new, not checked yet
                 restarts left: 2 of 2 per 1 h
                 uptime: unknown in 24 h
+            rules: RULES
             no pass yet
             """),
         entry("status, healed", """
@@ -77,6 +78,7 @@ class StateTest {
                 last restart 2026-03-01 08:00: run 'tests/heal' (helped)
                 restarts left: 1 of 2 per 1 h
                 uptime: unknown in 24 h
+            rules: RULES
             last pass 5 min ago
             """),
         entry("status, down", """
@@ -85,6 +87,7 @@ class StateTest {
                 last restart 2026-03-03 08:05: run 'tests/heal' (did not help)
                 restarts left: 1 of 2 per 1 h
                 uptime: 0 % in 24 h, 0 % in 2 days
+            rules: RULES
             last pass 5 min ago
             """),
         entry("status, waiting", """
@@ -646,14 +649,15 @@ class StateTest {
     // ---- status -----------------------------------------------------------------------------------------
 
     @Test void statusTellsWhatIsRemembered() throws IOException {
-        assertEquals(sentence("status, new"), home.watchdog("status").out());
+        String rules = folder.resolve("rules.groovy").toString();
+        assertEquals(sentence("status, new").replace("RULES", rules), home.watchdog("status").out());
         pass();
-        assertEquals(sentence("status, healed"), home.watchdog("status").out());
+        assertEquals(sentence("status, healed").replace("RULES", rules), home.watchdog("status").out());
         clock.add(Duration.ofDays(2));
         Files.createFile(folder.resolve("stubborn"));
         plex.stop();
         pass();
-        assertEquals(sentence("status, down"), home.watchdog("status").out());
+        assertEquals(sentence("status, down").replace("RULES", rules), home.watchdog("status").out());
     }
 
     @Test void statusTellsTheSameAsJson() throws IOException {
@@ -666,7 +670,8 @@ class StateTest {
         Map<String, ?> watch = Map.of("name", "plex", "state", "healthy", "since", "2026-03-01T08:00:00Z",
             "lastRestart", restart, "restartsLeft", 1, "limit", 2, "per", "PT1H",
             "uptime", unknown);
-        assertEquals(Map.of("waiting", 0, "watches", List.of(watch), "lastPass", "2026-03-01T08:00:00Z"),
+        assertEquals(Map.of("waiting", 0, "watches", List.of(watch), "lastPass", "2026-03-01T08:00:00Z",
+            "rules", folder.resolve("rules.groovy").toString()),
             new JsonSlurper().parseText(home.watchdog("status", "--json").out()));
     }
 

@@ -77,7 +77,7 @@ public final class drill extends Subcommand {
     }
 
     private boolean isHealthy(Watch watch) {
-        return work.checker().checkOnce(watch).isHealthy();
+        return work.checker().attempt(watch).isHealthy();
     }
 
     private void stop(Watch watch, List<Step> stops) {

@@ -134,8 +134,8 @@ public final class setup extends HomeRulesCommand {
         Rules rules = probe(address);
         work = context.open(rules, false, List.of(), false);
         if (url == null) return null;
-        Response response = work.checker().checkOnce(rules.watches().get(0)).response();
-        String shown = Text.url(address);
+        Response response = work.checker().attempt(rules.watches().get(0)).response();
+        String shown = Text.redactedUrl(address);
         if (response.status() == 0)
             output.warn("the request to " + shown + " failed: " + response.failureText());
         else output.did("found", shown + " answers "
