@@ -4188,7 +4188,7 @@ record CompiledRules(Path folder) {
 
 /** Values that must never be printed: from the environment, or else from the secrets file. */
 final class Secrets {
-    private static final int MIN_LENGTH = 3, MAX_CUT = 200;
+    private static final int MIN_LENGTH = 3, MAX_CUT = 600;
     /** As .env files have it: a comment, after a space, and quotes around the value. */
     private static final Pattern LINE = Pattern.compile("\\s*(?:export\\s+)?(\\w+)\\s*=\\s*"
         + "(['\"]?)(.*?)\\2\\s*(?:\\s#.*)?");
@@ -5182,9 +5182,9 @@ final class Text {
 
     /** The end of what a command printed, for a message; empty if it printed nothing. */
     static String lastWords(String output) {
-        String end = plain(output.substring(Math.max(0, output.length() - 300)), 300);
-        if (end.isEmpty()) return "";
-        return ": " + (end.length() > 240 ? "…" + end.substring(end.length() - 239) : end);
+        String line = plain(output, output.length());
+        if (line.isEmpty()) return "";
+        return ": " + (line.length() > 240 ? "…" + line.substring(line.length() - 239) : line);
     }
 
     /** The message of an exception on one line, with its name where that alone says too little. */

@@ -169,7 +169,7 @@ class CheckTest {
                 "unhealthy", "expected exit code 0, but it was 3; got 'broken'"),
             new Row("a command whose last words are blank",
                 "command 'sh -c \"echo broken; printf %400s; exit 3\"'",
-                "unhealthy", "expected exit code 0, but it was 3; got ''"),
+                "unhealthy", "expected exit code 0, but it was 3; got 'broken'"),
             new Row("a command that is not there", "command 'no-such-program'",
                 "inconclusive",
                 "cannot be checked: no program 'no-such-program' in …; install it, or name its folder: …"),

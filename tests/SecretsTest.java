@@ -355,6 +355,18 @@ class SecretsTest {
         " Kq9 zW\tvB7\n Xj4  Pm\n", "Kqäß☃'ü\"Zw<&>vB", "/Kq9/zW7/vB3'Xj", "Kq9zW7vB3Xj5Pm2", "Kq9");
 
     /** How servers write back what they were sent. */
+    /** Such as a token of a web service: of what a command prints, only the end is shown. */
+    @Test void aLongSecretThatIsCutIsHidden() {
+        String token = java.util.stream.IntStream.range(0, 200).mapToObj(i -> "t" + i).reduce("", String::concat);
+        home.env("TOKEN", token).script("show", "echo \"$1$2\"; exit 3").rules("""
+            watch('end')   { command './show begin ' + secret('TOKEN'); attempts 1 }
+            watch('front') { command './show ' + secret('TOKEN') + ' end'; attempts 1 }
+            """);
+        Run run = home.watchdog("--verbose");
+        assertFalse(run.toString().matches("(?s).*t1\\d+t1\\d+.*"), run.toString());
+        says(run.out(), "***");
+    }
+
     private static List<String> written(String canary) {
         String json = JsonOutput.toJson(canary), query = new HttpUrl.Builder().scheme("http").host("x")
             .addPathSegment(canary).addQueryParameter("q", canary).build().toString();
