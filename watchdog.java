@@ -2442,7 +2442,7 @@ final class Notifier {
     void reassign(List<Model.Hook> present) {
         for (OutboxEntry entry : store.outbox()) {
             if (hooks.containsKey(entry.hook()) || present.isEmpty()) continue;
-            store.replace(List.of(entry), List.of());
+            store.remove(List.of(entry));
             enqueue(entry.event(), present);
         }
     }
@@ -2486,7 +2486,7 @@ final class Notifier {
         boolean deferred = entries.isEmpty() || entries.stream().anyMatch(this::isDeferred);
         if (hook == null || deferred) return;
         Instant now = context.env.now();
-        var events = MessageText.current(entries.stream().map(OutboxEntry::event).toList());
+        var events = entries.stream().map(OutboxEntry::event).distinct().toList();
         Model.Event event = MessageText.merged(events, now);
         Model.Hook fallback = hook.orElse();
         DeliveryResult first = attempt(hook, event);
@@ -2494,19 +2494,19 @@ final class Notifier {
             : attempt(fallback, event);
 
         boolean onlyFallback = first.retryAfter() == null && fallback != null;
-        String next = (onlyFallback ? fallback : hook).id();
+        Model.Hook next = onlyFallback ? fallback : hook;
         Duration wait = (onlyFallback ? last : first).retryAfter();
-        List<OutboxEntry> kept = last.accepted() || wait == null ? List.of() : events.stream()
-            .map(each -> new OutboxEntry(each, next, now.plus(wait))).toList();
-        if (!kept.isEmpty()) hooks.remove(next); // it is not tried again in this pass
-        store.replace(entries, kept);
+        boolean again = !last.accepted() && wait != null;
+        if (again) hooks.remove(next.id()); // it is not tried again in this pass
+        if (again) store.postpone(entries, next.id(), now.plus(wait));
+        else store.remove(entries);
         store.save();
 
         if (first.accepted()) return;
         String second = last == first ? "" : fallback.label() + ": " + last.text() + "; ";
         warnings.add(hook.label() + ": " + first.text() + "; " + (last.accepted()
             ? fallback.label() + " accepted it instead"
-            : second + "watchdog will " + (kept.isEmpty() ? "not " : "") + "send it again"));
+            : second + "watchdog will " + (again ? "" : "not ") + "send it again"));
     }
 
     /** True while the service asked for a pause. */
@@ -2615,17 +2615,6 @@ final class MessageText {
         return r.decision.why().isEmpty() ? "" : "No restart now: " + r.decision.why() + ". ";
     }
 
-    /** Of an incident that has ended only its end is reported, and what came after that. */
-    static List<Model.Event> current(List<Model.Event> waiting) {
-        Set<Model.Event> current = new LinkedHashSet<>();
-        for (Model.Event event : waiting) {
-            if (ENDS.contains(event.kind()))
-                current.removeIf(earlier -> earlier.incident().equals(event.incident()));
-            current.add(event);
-        }
-        return List.copyOf(current);
-    }
-
     /** All messages that wait for one hook, as one: what is still open first. */
     static Model.Event merged(List<Model.Event> waiting, Instant now) {
         List<Model.Event> events = waiting.stream()
@@ -2677,7 +2666,6 @@ record CommandSender(List<String> words) implements Sender {
 /** What passes remember. A damaged file is renamed, an unwritable one is reported. */
 final class StateStore {
     private static final int MAX_MEMORY = 16 << 20, MAX_LENGTH = 1 << 20;
-    private static final String DAMAGED = "it is damaged";
 
     private final Context context;
     private final Path folder, file;
@@ -2685,7 +2673,7 @@ final class StateStore {
     private final Map<String, WatchState> states = new TreeMap<>();
     private final List<OutboxEntry> outbox = new ArrayList<>();
     private final Map<String, Object> lastValues = new TreeMap<>();
-    private String saved, damage;
+    private String saved;
     private History history;
 
     StateStore(Context context, boolean writable) {
@@ -2695,35 +2683,30 @@ final class StateStore {
         this.writable = writable;
         try {
             if (Files.exists(file)) read();
-        } catch (IOException | RuntimeException | StackOverflowError | OutOfMemoryError e) {
-            damage = e instanceof IOException unreadable ? Text.thrown(unreadable) : DAMAGED;
+        } catch (IOException unreadable) {
+            quarantine(Text.thrown(unreadable));
+        } catch (RuntimeException | StackOverflowError | OutOfMemoryError damaged) {
+            quarantine("it is damaged");
         }
-        if (damage != null) quarantine();
     }
 
-    /** After the clock was set back, restart limit and reminders do not wait for the old time. */
+    /** If one entry is damaged, the others are still used. */
     private void read() throws IOException {
         saved = SecureFiles.read(file, MAX_MEMORY);
         Map<?, ?> json = (Map<?, ?>) new JsonSlurper().parseText(saved);
         if (json.get("reported") instanceof Map<?, ?> values)
             values.forEach((name, value) -> lastValues.put((String) name, value));
-        ((Map<?, ?>) json.get("watches")).forEach((name, state) -> readEntry(() ->
-            states.put((String) name, Json.as(WatchState.class, state, context.env.now()))));
-        ((List<?>) json.get("outbox")).forEach(entry -> readEntry(() ->
-            outbox.add(Json.as(OutboxEntry.class, entry, Text.FOREVER))));
-    }
-
-    /** If one entry is damaged, the others are still used. */
-    private void readEntry(Runnable reader) {
-        try {
-            reader.run();
-        } catch (RuntimeException e) {
-            damage = DAMAGED;
-        }
+        // After the clock was set back, restart limits do not wait for the old time.
+        ((Map<?, ?>) json.get("watches")).forEach((name, state) ->
+            states.put((String) name, Json.as(WatchState.class, state, context.env.now())));
+        boolean damaged = states.values().removeIf(Objects::isNull);
+        ((List<?>) json.get("outbox")).forEach(entry ->
+            outbox.add(Json.as(OutboxEntry.class, entry, Text.FOREVER)));
+        if (outbox.removeIf(Objects::isNull) || damaged) throw new IllegalArgumentException();
     }
 
     /** The last damaged file is kept for a person to look at. */
-    private void quarantine() {
+    private void quarantine(String damage) {
         Path renamed = SecureFiles.broken(file);
         boolean moved = writable && file.toFile().renameTo(renamed.toFile());
         context.printer.warn("memory.json could not be read (" + damage + "), so restart limits"
@@ -2740,17 +2723,22 @@ final class StateStore {
     }
 
     synchronized List<OutboxEntry> outbox() { return List.copyOf(outbox); }
-    /** A message replaces an older one of its kind and incident that still waits. */
+    /** Replaces what waits of its incident: older ones of its kind; the end replaces all. */
     synchronized void post(OutboxEntry entry) {
-        outbox.removeIf(old -> old.hook().equals(entry.hook()) && old.event().kind()
-            == entry.event().kind() && old.event().incident().equals(entry.event().incident()));
+        Model.Event event = entry.event();
+        boolean end = MessageText.ENDS.contains(event.kind());
+        outbox.removeIf(old -> old.hook().equals(entry.hook())
+            && old.event().incident().equals(event.incident())
+            && (end || old.event().kind() == event.kind()));
         outbox.add(entry);
     }
 
-    /** What waits longer comes before what was posted meanwhile. */
-    synchronized void replace(List<OutboxEntry> sent, List<OutboxEntry> kept) {
-        outbox.removeAll(sent);
-        outbox.addAll(0, kept);
+    synchronized void remove(List<OutboxEntry> sent) { outbox.removeAll(sent); }
+
+    /** Not what was replaced meanwhile. */
+    synchronized void postpone(List<OutboxEntry> failed, String hook, Instant notBefore) {
+        outbox.replaceAll(entry -> failed.contains(entry)
+            ? new OutboxEntry(entry.event(), hook, notBefore) : entry);
     }
 
     /** Forgets watches that left the rules, and returns their states; a renamed one keeps its. */
@@ -3202,15 +3190,20 @@ record Json(UnaryOperator<String> mask) implements JsonGenerator.Converter {
         }
     }
 
-    /** Throws a RuntimeException when the JSON is not of that type. Later times: {@code latest}. */
+    /** null: the JSON is not of that type. Later times than {@code latest} become that. */
     static <T> T as(Class<T> type, Object json, Instant latest) {
-        return type.cast(Objects.requireNonNull(value(type, json, latest)));
+        try {
+            return type.cast(value(type, json, latest));
+        } catch (RuntimeException otherType) {
+            return null;
+        }
     }
 
     private static Object value(Type type, Object json, Instant latest) {
         if (json == null) return null;
         if (type instanceof ParameterizedType list) return ((List<?>) json).stream()
-            .map(each -> as((Class<?>) list.getActualTypeArguments()[0], each, latest)).toList();
+            .map(each -> Objects.requireNonNull(
+                value(list.getActualTypeArguments()[0], each, latest))).toList();
         Class<?> target = (Class<?>) type;
         if (target == Instant.class) return instant((String) json, latest);
         if (target.isEnum()) return Stream.of(target.getEnumConstants())
