@@ -2819,20 +2819,16 @@ final class StateStore {
         });
     }
 
-    private List<String> lines(String... names) {
-        return Stream.of(names).flatMap(name -> SecureFiles.orElse(() ->
-            SecureFiles.read(file(name), 4 * MAX_LENGTH), missing -> "").lines()).toList();
-    }
-
     /** Without the lines that a crash has cut. */
-    private <T> List<T> read(Class<T> type, String name) {
-        return lines(name + ".old", name).stream().map(line -> Json.parse(line, type))
-            .filter(Objects::nonNull).toList();
+    private <T> List<T> read(Class<T> type, String... names) {
+        return Stream.of(names).flatMap(name -> SecureFiles.orElse(() ->
+                SecureFiles.read(file(name), 4 * MAX_LENGTH), missing -> "").lines())
+            .map(line -> Json.parse(line, type)).filter(Objects::nonNull).toList();
     }
 
     /** Before the oldest passes are dropped, their times up and down are kept. */
     void saveHistory(Collection<WatchResult> results) {
-        List<String> full = isFull("history") ? lines("history.old") : List.of();
+        List<Map> full = isFull("history") ? read(Map.class, "history.old") : List.of();
         History dropped = new History(full, List.of(), interval());
         for (String name : states.keySet())
             dropped.spans(name).forEach(span -> append("uptime", span));
@@ -2841,15 +2837,15 @@ final class StateStore {
 
     History history() {
         if (history == null)
-            history = new History(lines("history.old", "history"), read(Span.class, "uptime"),
-                interval());
+            history = new History(read(Map.class, "history.old", "history"),
+                read(Span.class, "uptime.old", "uptime"), interval());
         return history;
     }
 
     /** The messages, of each incident together. */
     Collection<LogEntry> log() {
         Map<String, LogEntry> log = new LinkedHashMap<>();
-        for (Model.Event event : read(Model.Event.class, "incidents")) {
+        for (Model.Event event : read(Model.Event.class, "incidents.old", "incidents")) {
             Incident open = openIncident(event);
             boolean down = open != null && !open.isHealthy();
             log.computeIfAbsent(event.incident(), incident -> new LogEntry(down,
@@ -2896,10 +2892,11 @@ final class StateStore {
     }
 }
 
-/** What one pass saw: the verdict's first letter, or r if the pass healed it. */
-record Sample(Instant at, char verdict, long millis, String certificateDays) {
-    boolean isHealthy() { return verdict == 'h' || verdict == 'r'; }
-    boolean isJudged() { return isHealthy() || verdict == 'u'; }
+/** What one pass saw, as History.line writes it. */
+record Sample(Instant at, String text) {
+    char verdict() { return text.charAt(0); }
+    boolean isHealthy() { return verdict() == 'h' || verdict() == 'r'; }
+    boolean isJudged() { return isHealthy() || verdict() == 'u'; }
 }
 
 /** A time in which a service was up, or was not. */
@@ -2919,27 +2916,25 @@ record Span(String watch, Instant from, Instant to, boolean up) {
 
 /** What passes saw; {@code older}: what is left of passes that were dropped. */
 final class History {
-    private static final Pattern TIME = Pattern.compile("\\{\"t?\":(\\d{1,11})\\b"), SAMPLE =
-        Pattern.compile("(\"(?:[^\"\\\\]|\\\\.)*+\"):\"([hruip])(\\d{1,9})(?: (-?\\d{1,6}))?\"");
+    private static final Pattern SAMPLE = Pattern.compile("[hruip]\\d{1,9}( -?\\d{1,6})?");
     private final Map<String, List<Sample>> samples = new HashMap<>();
     private final List<Span> older;
     private final long longestGap;
     Instant lastPass; // null: there was none
 
     /** {@code interval}: of the schedule now; null: unknown. Passes by hand come sooner. */
-    History(List<String> passes, List<Span> older, Duration interval) {
+    History(List<Map> passes, List<Span> older, Duration interval) {
         this.older = older;
         List<Long> gaps = new ArrayList<>();
-        for (String pass : passes) {
-            Matcher time = TIME.matcher(pass), sample = SAMPLE.matcher(pass);
-            if (!time.lookingAt()) continue; // a crash has cut it
+        for (Map<?, ?> pass : passes) {
+            if (!(pass.get("") instanceof Number seconds)) continue;
             Instant before = lastPass;
-            lastPass = Instant.ofEpochSecond(Long.parseLong(time.group(1)));
+            lastPass = Instant.ofEpochSecond(Integer.toUnsignedLong(seconds.intValue()));
             if (before != null) gaps.add(before.until(lastPass, ChronoUnit.SECONDS));
-            while (sample.find())
-                samples.computeIfAbsent(sample.group(1), name -> new ArrayList<>()).add(new Sample(
-                    lastPass, sample.group(2).charAt(0), Long.parseLong(sample.group(3)),
-                    sample.group(4)));
+            pass.forEach((name, seen) -> {
+                if (SAMPLE.matcher("" + seen).matches()) samples.computeIfAbsent((String) name,
+                    first -> new ArrayList<>()).add(new Sample(lastPass, (String) seen));
+            });
         }
         Collections.sort(gaps);
         long usual = gaps.isEmpty() ? 0 : gaps.get(gaps.size() / 2);
@@ -2947,10 +2942,13 @@ final class History {
     }
 
     List<Sample> samples(String name) {
-        return samples.getOrDefault(Json.text(name), List.of());
+        return samples.getOrDefault(name, List.of());
     }
 
-    /** `{"":1795334705,"plex":"h143 62"}`: milliseconds, days until the certificate expires. */
+    /**
+     * `{"":1795334705,"plex":"h143 62"}`: the verdict's first letter, or r if the pass healed it;
+     * milliseconds; days until the certificate expires.
+     */
     static Map<String, Object> line(Collection<WatchResult> results, Instant now) {
         Map<String, Object> line = new LinkedHashMap<>(Map.of("", now.getEpochSecond()));
         for (WatchResult r : results) {
@@ -2975,7 +2973,7 @@ final class History {
     List<Span> spans(String name) {
         LinkedList<Span> spans = new LinkedList<>(older);
         spans.removeIf(span -> !span.watch().equals(name));
-        Sample before = new Sample(Instant.EPOCH, '?', 0, null);
+        Sample before = new Sample(Instant.EPOCH, "?");
         for (Sample now : samples(name)) {
             boolean up = now.verdict() == 'h' && before.isHealthy();
             boolean known = before.isJudged() && now.isJudged()

@@ -215,7 +215,7 @@ class LogTest {
         Instant begin = clock.instant().minus(Duration.ofDays(80));
         StringBuilder lines = new StringBuilder();
         for (int i = 0; i < 400; i++) // 2000 minutes, of which 10 are down
-            lines.append("{\"t\":").append(begin.plusSeconds(300L * i).getEpochSecond())
+            lines.append("{\"\":").append(begin.plusSeconds(300L * i).getEpochSecond())
                 .append(",\"plex\":\"").append(i == 200 ? 'u' : 'h').append("5\"}\n");
         Files.writeString(home.state().resolve("history.old.jsonl"), lines);
         Path history = home.state().resolve("history.jsonl");

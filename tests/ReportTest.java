@@ -192,7 +192,7 @@ class ReportTest {
     @Test void theLatencyIsThatOfHealthyChecks() throws Exception {
         pass();
         StringBuilder lines = new StringBuilder();
-        for (int i = 1; i <= 20; i++) lines.append("{'t':%d,'plex':'h%d 9','disk':'u9999'}\n"
+        for (int i = 1; i <= 20; i++) lines.append("{'':%d,'plex':'h%d 9','disk':'u9999'}\n"
             .formatted(clock.instant().getEpochSecond() - 300 * i, i * 10).replace('\'', '"'));
         home.file(folder.relativize(home.state()) + "/history.jsonl", lines.toString());
         List<String> facts = texts(page(), "dd");

@@ -706,7 +706,7 @@ class StateTest {
                 StringBuilder lines = new StringBuilder();
                 long start = clock.instant().getEpochSecond() - 3600;
                 for (int i = 0; i < row.getKey().length(); i++)
-                    if (row.getKey().charAt(i) != '-') lines.append("{\"t\":").append(start + 300L * i)
+                    if (row.getKey().charAt(i) != '-') lines.append("{\"\":").append(start + 300L * i)
                         .append(",\"plex\":\"").append(row.getKey().charAt(i)).append("5\"}\n");
                 Files.writeString(historyFile(), lines);
                 String status = home.watchdog("status").out();
@@ -723,7 +723,7 @@ class StateTest {
         StringBuilder lines = new StringBuilder();
         long start = clock.instant().getEpochSecond() - 3600;
         for (long at : List.of(0L, seconds, 2 * seconds, 2 * seconds + 1, 2 * seconds + 2, 2 * seconds + 3))
-            lines.append("{\"t\":").append(start + at).append(",\"plex\":\"")
+            lines.append("{\"\":").append(start + at).append(",\"plex\":\"")
                 .append(at == 2 * seconds ? 'u' : 'h').append("5\"}\n");
         Files.writeString(historyFile(), lines);
         String status = home.watchdog("status").out();
@@ -738,7 +738,7 @@ class StateTest {
         assertTrue(Files.readString(historyFile()).matches("\\{\"\":\\d+,\"a\":\"u.*\",\"t\":\"u.*}\n"));
         long now = clock.instant().getEpochSecond();
         Files.writeString(historyFile(), """
-            {"t":%d,"a":"h3","t":"u3","\\"\\u00fc\\"":"u2"}
+            {"":%d,"a":"h3","t":"u3","\\"\\u00fc\\"":"u2"}
             {"":%d,"a":"h3","t":"u3","\\"\\u00fc\\"":"u2"}
             """.formatted(now - 600, now - 300));
         assertEquals(List.of("100 %", "0 %", "0 %"), home.watchdog("status").out().lines()
@@ -749,7 +749,7 @@ class StateTest {
     @Test void theHistoryIsBounded() throws IOException {
         plex.start();
         pass();
-        String line = "{\"t\":1772352000,\"plex\":\"h3\"}\n";
+        String line = "{\"\":1772352000,\"plex\":\"h3\"}\n";
         for (int i = 0; i < 3; i++) {
             Files.writeString(historyFile(), line.repeat((1 << 20) / line.length() + 1));
             pass();
@@ -764,8 +764,8 @@ class StateTest {
     @Test void aTornLineOfHistoryIsLeftOut() throws IOException {
         plex.start();
         pass();
-        String torn = "{'t':17723\n\0\0{'t':1772352000,'plex':\n\n7\n{'t':1772351400,'plex':'u3'}\n"
-            + "{'t':1772351700,'plex':'u3'}\n";
+        String torn = "{'':17723\n\0\0{'':1772352000,'plex':\n\n7\n{'':1772351400,'plex':'u3'}\n"
+            + "{'':1772351700,'plex':'u3'}\n";
         Files.writeString(historyFile(), torn.replace('\'', '"'));
         String status = home.watchdog("status").out();
         assertTrue(status.contains("uptime: 0 % in 15 min"), status);

@@ -208,15 +208,16 @@ final class Page {
     }
 
     private static Long quantile(Stream<Sample> samples, int percent) {
-        List<Long> sorted = samples.map(Sample::millis).sorted().toList();
+        List<Long> sorted = samples
+            .map(sample -> Long.parseLong(sample.text().substring(1).split(" ")[0])).sorted().toList();
         return sorted.isEmpty() ? null : sorted.get((sorted.size() - 1) * percent / 100);
     }
 
     private String certificate(String name) {
         Sample last = history.samples(name).stream()
-            .filter(sample -> sample.certificateDays() != null).reduce((a, b) -> b).orElse(null);
+            .filter(sample -> sample.text().contains(" ")).reduce((a, b) -> b).orElse(null);
         if (last == null) return "";
-        long days = Long.parseLong(last.certificateDays()) - last.at().until(now, ChronoUnit.DAYS);
+        long days = Long.parseLong(last.text().split(" ")[1]) - last.at().until(now, ChronoUnit.DAYS);
         String left = days < 0 ? "has expired" : Text.count((int) days, "day", "days") + " left";
         return ReportStyle.fact("Certificate", days < 14 ? "<strong>" + left + "</strong>" : left);
     }
