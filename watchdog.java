@@ -18,6 +18,7 @@
 // `grep -n '// ===' watchdog.java` prints its table of contents.
 
 import static groovy.lang.Closure.DELEGATE_FIRST;
+import static org.codehaus.groovy.runtime.DefaultGroovyMethods.tap;
 import static org.codehaus.groovy.runtime.StringGroovyMethods.capitalize;
 import static org.codehaus.groovy.runtime.StringGroovyMethods.uncapitalize;
 
@@ -57,6 +58,7 @@ import okio.Utf8;
 import org.codehaus.groovy.ast.*;
 import org.codehaus.groovy.ast.expr.*;
 import org.codehaus.groovy.ast.stmt.*;
+import org.codehaus.groovy.ast.tools.GeneralUtils;
 import org.codehaus.groovy.classgen.GeneratorContext;
 import org.codehaus.groovy.control.*;
 import org.codehaus.groovy.control.customizers.*;
@@ -3283,7 +3285,7 @@ interface Language extends Model {
         /** A service to watch; its name is unique, on one line, up to 60 characters. */
         public void watch(String name,
                 @DelegatesTo(value = WatchSpec.class, strategy = DELEGATE_FIRST) Closure<?> block) {
-            Watch watch = Blocks.run(block, new WatchSpec(loader, name)).build();
+            Watch watch = tap(new WatchSpec(loader, name), block).build();
             if (loader.watches.putIfAbsent(name, watch) != null)
                 loader.mistake("there are two watches with the name '" + name + "'");
         }
@@ -3348,7 +3350,7 @@ interface Language extends Model {
         /** Custom Groovy code as a hook: `notify { event -> … }`. */
         public void notifyWord(@ClosureParams(value = SimpleType.class, options = "Model$Event")
                 Closure<?> block, @Named List<?> on, @Named Hook orElse) {
-            Closure<?> kept = Blocks.keepValues(block);
+            Closure<?> kept = RulesLoader.keepValues(block);
             notifyWord(loader.hook("closure", watchName + " " + hooks.size(), (notifier, event) -> {
                 kept.call(event);
                 return DeliveryResult.ACCEPTED;
@@ -3419,7 +3421,7 @@ interface Language extends Model {
         public Hook webhook(String url, @ClosureParams(value = SimpleType.class,
                 options = "Model$Event") Closure<?> json, @Named Map<String, String> headers,
                 @Named String trust) {
-            Closure<?> kept = Blocks.keepValues(json); // runs only when there is a message
+            Closure<?> kept = RulesLoader.keepValues(json); // runs only when there is a message
             return loader.hook("webhook", url, headers, trust, event ->
                 event == RulesLoader.NO_EVENT ? json.getClass() : kept.call(event));
         }
@@ -3588,8 +3590,6 @@ interface Language extends Model {
 
     /** The words of healthy { } and of restart(when: { }): what the service answered. */
     class Conditions {
-        /** none if there was a response; otherwise one of the words below. */
-        public final Failure error;
         public final Failure none = Failure.none, refused = Failure.refused,
             unknownHost = Failure.unknownHost, unreachable = Failure.unreachable,
             timeout = Failure.timeout, tls = Failure.tls,
@@ -3597,11 +3597,10 @@ interface Language extends Model {
         private final Response response;
         private final Map<String, Object> seen = new LinkedHashMap<>();
 
-        Conditions(Response response) {
-            this.response = response;
-            error = response.failure();
-        }
+        Conditions(Response response) { this.response = response; }
 
+        /** none if there was a response; otherwise one of the words above. */
+        public Failure getError() { return response.failure(); }
         /** The HTTP status, such as 200; of a command its exit code. */
         public int getStatus() { return saw("status", response.status()); }
         /** The body as text, up to 1 MiB after decompression; of a command its last 16 KiB. */
@@ -3666,18 +3665,16 @@ interface Language extends Model {
     }
 
     /** A block of conditions, as the rest of watchdog sees it. */
-    record BlockExpectation(Closure<?> block, String inWords) implements Expectation {
+    record BlockExpectation(
+            @DelegatesTo(value = Conditions.class, strategy = DELEGATE_FIRST) Closure<?> block,
+            String inWords) implements Expectation {
         /** DslTransformer calls this with each block of conditions and its text. */
-        public static Expectation of(
-                @DelegatesTo(value = Conditions.class, strategy = DELEGATE_FIRST) Closure<?> block,
-                String inWords) {
-            return new BlockExpectation(Blocks.keepValues(block), inWords);
-        }
+        public BlockExpectation { block = RulesLoader.keepValues(block); }
 
         @Override public FailedCondition firstFailure(Response response) {
             Conditions values = new Conditions(response);
             try {
-                Blocks.run(block, values);
+                tap(values, block);
                 return null;
             } catch (AssertionError failed) {
                 String condition = Text.condition(failed);
@@ -3736,7 +3733,7 @@ interface Language extends Model {
         }
         /** Custom Groovy code, run as a step in its turn. */
         public void callWord(Closure<?> code) {
-            Closure<?> kept = Blocks.keepValues(code);
+            Closure<?> kept = RulesLoader.keepValues(code);
             add(new Step("call", "{ … }", List.of(), (restart, step) -> {
                 kept.call();
                 return "ran custom Groovy code";
@@ -3756,32 +3753,6 @@ interface Language extends Model {
 
         private static Duration orSeconds(Duration time, int seconds) {
             return time == null ? Duration.ofSeconds(seconds) : time;
-        }
-    }
-}
-
-/** Runs the blocks of the rules. */
-final class Blocks {
-    /** Runs a block with the words of {@code spec}; the block itself does not change. */
-    static <T> T run(Closure<?> block, T spec) {
-        Closure<?> copy = block.rehydrate(spec, block.getOwner(), block.getThisObject());
-        copy.setResolveStrategy(DELEGATE_FIRST);
-        copy.call();
-        return spec;
-    }
-
-    /** A copy with the present values of its variables: Groovy's `for` changes one variable. */
-    static Closure<?> keepValues(Closure<?> block) {
-        Closure<?> copy = (Closure<?>) block.clone();
-        try {
-            for (Field field : copy.getClass().getDeclaredFields()) {
-                if (field.getType() != Reference.class) continue;
-                field.setAccessible(true);
-                field.set(copy, new Reference<>(((Reference<?>) field.get(copy)).get()));
-            }
-            return copy;
-        } catch (IllegalAccessException e) {
-            throw new IllegalStateException(e);
         }
     }
 }
@@ -3871,13 +3842,9 @@ final class RulesLoader {
     /** Uses the compiled classes of this very text, if there are any and they are intact. */
     static Rules load(Path file, String text, Environment env, Secrets secrets,
                       CompiledRules compiled) {
-        Class<?> cached = compiled.load(text);
-        if (cached != null) {
-            RulesLoader loader = new RulesLoader(file, text, env, secrets);
-            Throwable thrown = loader.run(cached);
-            if (!(thrown instanceof LinkageError)) return loader.rules(thrown);
-        }
         RulesLoader loader = new RulesLoader(file, text, env, secrets);
+        Class<?> kept = compiled.load(text);
+        if (kept != null) return loader.rules(loader.run(kept));
         Path classes = compiled.newFolder();
         try {
             Class<?> script = RulesCompiler.compile(text, classes, loader.mistakes);
@@ -3924,9 +3891,24 @@ final class RulesLoader {
 
     // -- called by the words of the rules
 
+    /** A copy with the present values of its variables: Groovy's `for` changes one variable. */
+    static Closure<?> keepValues(Closure<?> block) {
+        Closure<?> copy = (Closure<?>) block.clone();
+        try {
+            for (Field field : copy.getClass().getDeclaredFields()) {
+                if (field.getType() != Reference.class) continue;
+                field.setAccessible(true);
+                field.set(copy, new Reference<>(((Reference<?>) field.get(copy)).get()));
+            }
+            return copy;
+        } catch (IllegalAccessException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
     Model.Remedy remedy(Closure<?> block) {
         Language.RemedySpec spec = new Language.RemedySpec();
-        valid(() -> Blocks.run(block, spec), spec);
+        valid(() -> tap(spec, block), spec);
         String missing = reportMissing("" + spec.steps, "this restart would fail");
         // One step instead, or it would stop what it cannot start.
         return new Model.Remedy(null, missing == null ? List.copyOf(spec.steps)
@@ -3980,22 +3962,23 @@ final class RulesLoader {
         return new Model.Hook(label, id, sender, EnumSet.allOf(Model.EventKind.class), null);
     }
 
-    /** A mistake unless the value is {@code right}; {@code what}: what would be right. */
+    /** A mistake unless the value is {@code right}, or a missing secret, which is reported anyway;
+     *  {@code what}: what would be right. */
     <T> T require(String word, T value, boolean right, String what) {
-        if (!right) mistake(word + " " + Text.value(value) + " is not " + what);
+        if (!right && Secrets.missingIn("" + value) == null)
+            mistake(word + " " + Text.value(value) + " is not " + what);
         return value;
     }
 
-    /** An option of a hook, as its service accepts it; a missing secret is reported anyway. */
+    /** An option of a hook, as its service accepts it. */
     void setting(String option, Object value, String pattern, String what) {
-        require(option + ":", value, value == null || Secrets.missingIn("" + value) != null
-            || ("" + value).matches(pattern), what);
+        require(option + ":", value, value == null || ("" + value).matches(pattern), what);
     }
 
     String url(String word, String url) {
         HttpUrl parsed = HttpUrl.parse(url);
         if (parsed != null) secrets.hide(parsed.password());
-        return require(word, url, parsed != null || Secrets.missingIn(url) != null,
+        return require(word, url, parsed != null,
             "a URL; write, for example, 'https://plex.example.com/identity'");
     }
 
@@ -4069,10 +4052,9 @@ final class Mistakes {
 
     /** Whether there is a mistake in a part of the node that is on its first line. */
     boolean isInside(ASTNode node) {
-        boolean oneLine = node.getLastLineNumber() == node.getLineNumber();
         return found.stream().anyMatch(mistake -> mistake.line == node.getLineNumber()
-            && mistake.column > node.getColumnNumber()
-            && (mistake.column < node.getLastColumnNumber() || !oneLine));
+            && mistake.column > node.getColumnNumber() && (mistake.line < node.getLastLineNumber()
+                || mistake.column < node.getLastColumnNumber()));
     }
 
     /** The text of a line, counted from 1; empty if there is no such line. */
@@ -4124,7 +4106,8 @@ record CompiledRules(Path folder) {
                 CompiledRules.class.getClassLoader());
             // All at once: another command may replace the folder while this pass still runs.
             for (Path file : files.filter(path -> path.toString().endsWith(".class")).toList())
-                loader.loadClass(file.getFileName().toString().replaceFirst("\\.class$", ""));
+                Class.forName(file.getFileName().toString().replaceFirst("\\.class$", ""), true,
+                    loader);
             return loader.loadClass(RulesLoader.SCRIPT);
         } catch (IOException | ClassNotFoundException | LinkageError damaged) {
             return null;
@@ -4567,7 +4550,8 @@ final class RulesCompiler {
         private static String noSuchMethod(ClassNode type, String name, ClassNode[] types) {
             Set<String> known = type.getAllDeclaredMethods().stream().map(MethodNode::getName)
                 .collect(Collectors.toSet());
-            return known.contains(name) ? "'" + name + "' does not take "
+            return type.equals(ClassHelper.VOID_TYPE) ? "'" + name + "' must begin a line"
+                : known.contains(name) ? "'" + name + "' does not take "
                 + Text.list(Stream.of(types).map(RulesChecker::typeName).toList())
                 : name.equals("call") ? "a variable has the name of this word; rename the variable"
                 : typeName(type) + " has no '" + name + "'" + Text.didYouMean(name, known);
@@ -4631,7 +4615,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         "seconds", 1_000_000_000L, "minutes", 60_000_000_000L, "hours", 3_600_000_000_000L,
         "days", 86_400_000_000_000L);
     private static final String NO_STEP =
-        " is not a step; write run '…' for a command, or call { … } for custom Groovy";
+        " is not a step; write one a line, run '…' for a command or call { … } for Groovy";
     private final SourceUnit source;
     private final ClassNode type;
     private final Mistakes mistakes;
@@ -4663,11 +4647,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     @Override public void visitExpressionStatement(ExpressionStatement statement) {
         line = statement.getExpression();
         List<String> labels = statement.getStatementLabels(); // of `url: 'x'`, which does nothing
-        String chained = line instanceof MethodCallExpression call
-            ? word(call.getObjectExpression()) : null; // of `stop 'a' start 'b'`
         if (labels != null) mistake(statement, block.mistake(labels.get(0)));
-        else if (chained != null && block.has(chained) && block.type(chained) == void.class)
-            mistake(line, block.mistake(chained) + "; each word begins a line");
         else if (block == Block.restart && word(line) == null && !loopsOrCounts(line))
             mistake(line, "this line" + NO_STEP);
         super.visitExpressionStatement(statement);
@@ -4708,8 +4688,8 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         if (nanos == null || !(e.getObjectExpression() instanceof ConstantExpression c)
             || !(c.getValue() instanceof Number)) return null;
         long value = new BigDecimal(c.getText()).multiply(BigDecimal.valueOf(nanos)).longValue();
-        Expression duration = new StaticMethodCallExpression(ClassHelper.make(Duration.class),
-            "ofNanos", new ArgumentListExpression(new ConstantExpression(value, true)));
+        Expression duration = GeneralUtils.callX(ClassHelper.make(Duration.class), "ofNanos",
+            GeneralUtils.constX(value, true));
         duration.setSourcePosition(e);
         return duration;
     }
@@ -4722,9 +4702,9 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         if (judges) checkConditions((BlockStatement) closure.getCode(), closure);
         closure.getCode().visit(this);
         block = outer;
-        return !judges ? closure : new MethodCallExpression(
-            new ClassExpression(ClassHelper.make(Language.BlockExpectation.class)), "of",
-            new ArgumentListExpression(closure, new ConstantExpression(mistakes.inWords(closure))));
+        return !judges ? closure : GeneralUtils.ctorX(
+            ClassHelper.make(Language.BlockExpectation.class),
+            GeneralUtils.args(closure, GeneralUtils.constX(mistakes.inWords(closure))));
     }
 
     private void checkConditions(BlockStatement code, ASTNode place) {
@@ -4756,9 +4736,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         Expression e = line.getExpression();
         if (isAssignment(e) || line.getStatementLabels() != null) return line;
         checkCondition(e);
-        BooleanExpression truth = new BooleanExpression(e);
-        truth.setSourcePosition(e);
-        AssertStatement condition = new AssertStatement(truth);
+        AssertStatement condition = new AssertStatement(GeneralUtils.boolX(e));
         condition.setSourcePosition(line);
         return condition;
     }
@@ -4778,19 +4756,16 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
                 if (!part.getText().equals("body")) checkCondition(part);
         Class<?> type = block.has(left.getText()) ? block.type(left.getText()) : null;
         Object value = right instanceof ConstantExpression c ? c.getValue() : null;
-        if (type == int.class && value instanceof String)
-            mistake(right, left.getText() + " is a whole number; write: " + value);
-        if (type == String.class && value instanceof Number)
-            mistake(right, left.getText() + " is a text; write: '" + value + "'");
-        boolean equals = b.getOperation().getText().equals("==");
-        if (equals && type == int.class && (right instanceof ListExpression
-                || right instanceof RangeExpression))
+        if (value instanceof String && (type == int.class || type == Model.Failure.class))
+            mistake(right, "write it without quotes: " + value);
+        if (value instanceof Number && type == String.class)
+            mistake(right, "write it in quotes: '" + value + "'");
+        if (b.getOperation().getText().equals("==") && type == int.class
+                && (right instanceof ListExpression || right instanceof RangeExpression))
             mistake(e, "this is never true; write: " + left.getText() + " in …");
-        if (left.getText().equals("error") && block == Block.healthy)
+        if (type == Model.Failure.class && block == Block.healthy)
             mistake(e, "without a response it is unhealthy anyway; `error` is for"
                 + " restart(when: { … })");
-        else if (equals && left.getText().equals("error") && value instanceof String)
-            mistake(right, "write the cause without quotes: error == " + value);
     }
 
     private void transformCall(MethodCallExpression call, String word) {

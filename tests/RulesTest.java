@@ -81,7 +81,7 @@ class RulesTest {
 
     @Test void aStatusInQuotesCouldNeverHoldAndIsRefused() {
         says(refused("watch('a') { url 'http://127.0.0.1:1/'; healthy { status == '200' } }"),
-            "status is a whole number; write: 200");
+            "write it without quotes: 200");
     }
 
     private static void says(String all, String part) {
@@ -119,7 +119,7 @@ class RulesTest {
     }
 
     private static final String NO_STEP =
-        " is not a step; write run '…' for a command, or call { … } for custom Groovy";
+        " is not a step; write one a line, run '…' for a command or call { … } for Groovy";
 
     private static final String ALWAYS =
         "this is always true; write a comparison, for example status == 200";
@@ -210,12 +210,12 @@ class RulesTest {
         new Wrong("healthy", "|status",
             "this is always true; write a comparison, for example status == 200"),
         new Wrong("healthy", "|body", "this is always true; write a comparison, for example status == 200"),
-        new Wrong("healthy", "body == |200", "body is a text; write: '200'"),
-        new Wrong("healthy", "body && status == |'200'", "status is a whole number; write: 200"),
+        new Wrong("healthy", "body == |200", "write it in quotes: '200'"),
+        new Wrong("healthy", "body && status == |'200'", "write it without quotes: 200"),
         new Wrong("healthy", "|status == [200, 201]", "this is never true; write: status in …"),
         new Wrong("healthy", "body && |status == 200..299", "this is never true; write: status in …"),
         new Wrong("watch", "restart(when: { error == |'timeout' }) { run 'x' }",
-            "write the cause without quotes: error == timeout"),
+            "write it without quotes: timeout"),
         new Wrong("healthy", "|switch (status) { case 200: body == 'x' }",
             "conditions are not checked in here; use && and ||, or if"),
         new Wrong("healthy", "status: |[200, 201]", "'status' is not used like this; write: status == …"),
@@ -297,10 +297,8 @@ class RulesTest {
             "'slack' alone does nothing; write it behind notify"),
         new Wrong("watch", "|ntfy(topic: 'x')",
             "'ntfy' alone does nothing; write it behind notify"),
-        new Wrong("restart", "|stop 'a' start 'b'", "'stop' is not used like this; write: stop 'command'; "
-            + "with options: stop 'command', grace: 10.seconds; each word begins a line"),
-        new Wrong("watch", "|limit 3 per 1.hour", "'limit' is not used like this; write: limit 3; with "
-            + "options: limit 3, per: 10.seconds; each word begins a line"),
+        new Wrong("restart", "|stop 'a' start 'b'", "this line" + NO_STEP),
+        new Wrong("watch", "|limit 3 per 1.hour", "'per' must begin a line"),
         new Wrong("watch", "|notify null",
             "'notify' is not used like this; write: notify pushover(…), or notify { … }; with options: "
                 + "notify(on: […], orElse: pushover(…)) { … }"),
