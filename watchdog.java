@@ -2029,10 +2029,9 @@ final class TooSlowException extends IllegalStateException {
 record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline deadline) {
     static final File NO_LOG = new File("/dev/null");
     static final String CRON_PATH = "/usr/bin:/bin", OUTPUT = ".log";
-    /** Part of a record, because pids and start times begin anew with each boot. */
-    static final String BOOT = Text.hash(ProcessStat.proc("sys/kernel/random/boot_id"));
-    /** By the name of a file in started/; the name of a service's output has a dot. */
-    private static final Predicate<String> IS_RECORD = name -> !name.contains(".");
+    /** Of a record's name, because pids and start times begin anew with each boot. */
+    static final String BOOT =
+        "-" + Text.hash(ProcessStat.proc("sys/kernel/random/boot_id")).substring(0, 8);
     static final int MAX_LOG = 1 << 20, MAX_OUTPUT = 64 << 20, MAX_KEPT = 16 << 10;
 
     /** Programs are found in the folders of PATH, and then in the usual ones. */
@@ -2074,15 +2073,14 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
 
     /** Without pipes to us, so that it survives this pass and cron's job. */
     RunningCommand start(Watch watch, List<String> words, String log) {
-        String name = Text.hash(watch.name()) + "-" + Text.hash("" + words);
-        Path record = state.resolve("started").resolve(name);
+        Path record = state.resolve("started").resolve(Text.hash(watch.name()) + endOf(words));
         SecureFiles.orElse(() -> SecureFiles.folder(record.getParent()), e -> null);
         File file = log != null ? folder.resolve(log).toFile() : new File(record + OUTPUT);
         // A daemon's log may grow for years: beyond 1 MiB it begins anew, and one old file is kept.
         if (file.length() > MAX_LOG) file.renameTo(new File(file + ".old"));
         RunningCommand started = launch(words, Map.of(), writable(file, true));
         Process process = started.process();
-        SecureFiles.orElse(() -> SecureFiles.write(record, process.pid() + " " + BOOT + " "
+        SecureFiles.orElse(() -> SecureFiles.write(record, process.pid() + " "
             + ProcessStat.of(process.toHandle()).start()), e -> null); // a full disk
         Deadline.in(Duration.ofMillis(100)).await(() -> !process.isAlive());
         if (started.failure() != null) throw new IllegalStateException(started.failure());
@@ -2097,6 +2095,9 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
         }, e -> NO_LOG);
     }
 
+    /** The end of a record's name; its beginning is the watch. */
+    private static String endOf(List<String> words) { return "-" + Text.hash("" + words) + BOOT; }
+
     private List<File> startedFiles(Predicate<String> name) {
         File[] files = state.resolve("started").toFile().listFiles((dir, file) -> name.test(file));
         return files == null ? List.of() : List.of(files);
@@ -2104,26 +2105,20 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
 
     /** Deletes records of an earlier boot; empties long outputs of services without `log:`. */
     void tidyStarted() {
-        for (File record : startedFiles(IS_RECORD))
-            if (!recordText(record).contains(" " + BOOT + " ") && record.delete())
-                new File(record + OUTPUT).delete();
+        startedFiles(name -> !name.contains(BOOT)).forEach(File::delete);
         for (File file : startedFiles(name -> name.endsWith(OUTPUT)))
             writable(file, file.length() <= MAX_LOG);
     }
 
-    private static String recordText(File record) {
-        return SecureFiles.orElse(() -> SecureFiles.read(record.toPath(), 200), gone -> "");
-    }
-
     /** The sessions that `start` began with these words, or with words that are edited since. */
     Set<Long> startedBy(Watch watch, List<String> words) {
-        List<String> current = watch.steps().map(step -> Text.hash("" + step.command())).toList();
+        List<String> current = watch.steps().map(step -> endOf(step.command())).toList();
         Set<Long> pids = new HashSet<>();
-        for (File file : startedFiles(IS_RECORD.and(name -> name.endsWith(Text.hash("" + words))
-                || name.startsWith(Text.hash(watch.name()))
-                && current.stream().noneMatch(name::endsWith)))) {
-            Matcher record = Pattern.compile("([1-9]\\d{1,17}) " + BOOT + " (.*)")
-                .matcher(recordText(file));
+        for (File file : startedFiles(name -> name.endsWith(endOf(words))
+                || name.startsWith(Text.hash(watch.name())) && name.endsWith(BOOT)
+                && current.stream().noneMatch(name::endsWith))) {
+            Matcher record = Pattern.compile("([1-9]\\d{1,17}) (.*)").matcher(SecureFiles.orElse(
+                () -> SecureFiles.read(file.toPath(), 200), gone -> ""));
             if (!record.matches()) continue;
             // The session has the number of its first process, also when that has ended.
             long pid = Long.parseLong(record.group(1));
