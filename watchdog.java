@@ -1610,8 +1610,8 @@ record CommandProbe(List<String> words) implements Probe {
                 throw new IllegalStateException("cannot run: " + result.failure());
             return exchange.ended(result.exit(), Headers.of(), result.output(), "", "command",
                 null);
-        } catch (TooSlowException slow) {
-            return exchange.failed(Model.Failure.timeout, slow.getMessage());
+        } catch (CancellationException killed) {
+            return exchange.failed(Model.Failure.timeout, killed.getMessage());
         }
     }
 }
@@ -1957,8 +1957,8 @@ final class RestartRun {
         CommandResult result;
         try {
             result = runner.run(step.command(), runner.deadline().left(timeout), Map.of());
-        } catch (TooSlowException e) {
-            throw new IllegalStateException(e.getMessage()
+        } catch (CancellationException killed) {
+            throw new IllegalStateException(killed.getMessage()
                 + "; write start for a program that keeps running");
         }
         if (result.exit() == 0) return "ran '" + step.text() + "'";
@@ -2020,11 +2020,6 @@ record CommandResult(int exit, String output) {
     }
 }
 
-/** A command was killed, since it took too long or printed too much. */
-final class TooSlowException extends IllegalStateException {
-    TooSlowException(String why) { super(why); }
-}
-
 /** Runs commands in the rules' folder. */
 record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline deadline) {
     static final File NO_LOG = new File("/dev/null");
@@ -2042,7 +2037,10 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
             .collect(Collectors.joining(":")));
     }
 
-    /** Its output goes to a file: a daemon that it leaves behind would keep a pipe open. */
+    /**
+     * Its output goes to a file: a daemon that it leaves behind would keep a pipe open. Throws a
+     * CancellationException when the command took too long or printed too much, and was killed.
+     */
     CommandResult run(List<String> words, Duration timeout, Map<String, String> extraEnv) {
         File output = SecureFiles.orElse(() ->
             Files.createTempFile(temp(), "run-", ".tmp").toFile(), full -> NO_LOG);
@@ -2066,7 +2064,7 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
             .await(() -> !process.isAlive() || running.file().length() > MAX_OUTPUT);
         if (!process.isAlive()) return new CommandResult(process.exitValue(), running.output());
         running.kill();
-        throw new TooSlowException("'" + Text.command(running.words()) + "' "
+        throw new CancellationException("'" + Text.command(running.words()) + "' "
             + (tooMuch ? "printed more than 64 MiB" : "did not end within " + Text.time(timeout))
             + " and was killed" + Text.lastWords(running.output()));
     }
@@ -2812,7 +2810,7 @@ final class StateStore {
         writeOrWarn(name + ".jsonl", "", () -> {
             if (isFull(name)) Files.move(file(name), file(name + ".old"),
                 StandardCopyOption.REPLACE_EXISTING);
-            return SecureFiles.append(file(name), Json.text(line) + "\n");
+            return SecureFiles.append(file(name), Json.text(line));
         });
     }
 
@@ -2995,8 +2993,8 @@ final class SecureFiles {
     static final FileAttribute<Set<PosixFilePermission>> PRIVATE = mode("rw-------"),
         PUBLIC = mode("rw-r--r--");
     private static final FileAttribute<Set<PosixFilePermission>> FOLDER = mode("rwx------");
-    private static final Set<OpenOption> WRITING = Set.of(StandardOpenOption.CREATE,
-        StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
+    private static final Set<OpenOption> OPTIONS = Set.of(StandardOpenOption.CREATE,
+        StandardOpenOption.READ, StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
 
     /** Java's UnixSystem takes a user without a name for root. */
     private static int uid() {
@@ -3093,7 +3091,7 @@ final class SecureFiles {
     static Path write(Path file, String text, FileAttribute<?> mode) throws IOException {
         Path temporary =
             Files.createTempFile(file.getParent(), "." + file.getFileName(), ".tmp", mode);
-        try (FileChannel channel = FileChannel.open(temporary, WRITING);
+        try (FileChannel channel = FileChannel.open(temporary, OPTIONS);
              FileChannel folder = FileChannel.open(file.getParent())) {
             write(channel, text);
             channel.force(true);
@@ -3111,9 +3109,13 @@ final class SecureFiles {
         return channel;
     }
 
-    static Path append(Path file, String text) throws IOException {
-        try (FileChannel channel = FileChannel.open(file, WRITING, PRIVATE)) {
-            write(channel.position(channel.size()), text);
+    /** A crash may have cut the last line: then it is ended first. */
+    static Path append(Path file, String line) throws IOException {
+        try (FileChannel channel = FileChannel.open(file, OPTIONS, PRIVATE)) {
+            ByteBuffer last = ByteBuffer.wrap(new byte[] {'\n'});
+            channel.read(last, Math.max(0, channel.size() - 1));
+            String begin = last.get(0) == '\n' ? "" : "\n";
+            write(channel.position(channel.size()), begin + line + "\n");
             return file;
         }
     }
@@ -3123,7 +3125,7 @@ final class SecureFiles {
      * the file would release it, so its holder opens it only here. Its text says who holds it.
      */
     static FileChannel lock(Path file, Instant now) throws IOException {
-        FileChannel channel = FileChannel.open(file, WRITING, PRIVATE);
+        FileChannel channel = FileChannel.open(file, OPTIONS, PRIVATE);
         if (channel.tryLock() == null) {
             channel.close();
             throw new OverlappingFileLockException();
@@ -4198,7 +4200,7 @@ final class Secrets {
             Path trusted = SecureFiles.trusted(file);
             String mode = PosixFilePermissions.toString(Files.getPosixFilePermissions(trusted));
             if (mode.endsWith("------"))
-                SecureFiles.read(trusted, 1 << 20).lines().forEach(this::readLine);
+                readLines(SecureFiles.read(trusted, 1 << 20).lines().toList());
             else problem = "other users can read " + file + "; fix it with: chmod 600 '" + file
                 + "'; ";
         } catch (IOException | UnsupportedOperationException e) {
@@ -4206,11 +4208,13 @@ final class Secrets {
         }
     }
 
-    private void readLine(String line) {
-        Matcher entry = LINE.matcher(line);
-        if (entry.matches()) fromFile.put(entry.group(1), entry.group(3));
-        else if (!line.matches("\\s*(#.*)?"))
-            problem = "a line of " + file + " is not NAME=value; ";
+    private void readLines(List<String> lines) {
+        for (String line : lines) {
+            Matcher entry = LINE.matcher(line);
+            if (entry.matches()) fromFile.put(entry.group(1), entry.group(3));
+            else if (!line.matches("\\s*(#.*)?")) problem = "line " + (lines.indexOf(line) + 1)
+                + " of " + file + " is not NAME=value; ";
+        }
     }
 
     void hide(String value) {

@@ -44,7 +44,7 @@ class SecretsTest {
 
     /** What people read, by situation. */
     private static final Map<String, String> SENTENCES = Map.ofEntries(
-        entry("not NAME=value", "a line of %s is not NAME=value; put NAME=value (3 characters "),
+        entry("not NAME=value", "line 2 of %s is not NAME=value; put NAME=value (3 characters "),
         entry("readable secrets", "other users can read %s; fix it with: chmod 600 '%1$s'"),
         entry("hook left out",
             "rules.groovy:5: the secret SLACK is missing, so slack sends nothing; put NAME=value%s"),

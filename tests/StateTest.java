@@ -771,6 +771,16 @@ class StateTest {
         assertTrue(status.contains("uptime: 0 % in 15 min"), status);
     }
 
+    @Test void aLineThatIsCutDoesNotSpoilTheNext() throws IOException {
+        pass();
+        String cut = Files.readString(historyFile()).replaceFirst("\n$", "").replaceFirst("...$", "");
+        Files.writeString(historyFile(), cut);
+        pass();
+        pass();
+        assertTrue(Files.readString(historyFile()).matches("\\Q" + cut + "\\E(\n\\{\"\":\\d+,.*}){2}\n"),
+            Files.readString(historyFile()));
+    }
+
     // ---- pause and resume -------------------------------------------------------------------------------
 
     @Test void aPausedWatchIsLeftAloneUntilItsTimeIsOver() throws IOException {
