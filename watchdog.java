@@ -2761,12 +2761,10 @@ final class StateStore {
     synchronized void save() {
         String text = text();
         if (text.equals(saved)) return;
-        writeOrWarn("memory.json", ", so restart limits may not hold and messages may be repeated",
-            () -> {
-                Path written = SecureFiles.write(file, text);
-                saved = text;
-                return written;
-            });
+        Path written = writeOrWarn("memory.json",
+            ", so restart limits may not hold and messages may be repeated",
+            () -> SecureFiles.write(file, text));
+        if (written != null) saved = text;
     }
 
     /** A line for each watch and message; groovy-json's pretty printer would start Groovy. */
@@ -2878,8 +2876,8 @@ final class StateStore {
     }
 
     /** Without the number of a temporary file two warnings of one failure are equal. */
-    private void writeOrWarn(String what, String effect, SecureFiles.IOSupplier<Path> writing) {
-        if (writable) SecureFiles.orElse(writing, e -> {
+    private Path writeOrWarn(String what, String effect, SecureFiles.IOSupplier<Path> writing) {
+        return !writable ? null : SecureFiles.orElse(writing, e -> {
             String why = Text.thrown(e).replaceAll("\\d+[.]tmp", ".tmp");
             context.printer.warn(what + " cannot be written (" + why + ")" + effect);
             return null;
@@ -3104,8 +3102,7 @@ final class SecureFiles {
     }
 
     private static FileChannel write(FileChannel channel, String text) throws IOException {
-        ByteBuffer bytes = StandardCharsets.UTF_8.encode(text);
-        while (bytes.hasRemaining()) channel.write(bytes); // one write may be short
+        Channels.newOutputStream(channel).write(text.getBytes(StandardCharsets.UTF_8)); // all
         return channel;
     }
 
@@ -3202,17 +3199,11 @@ record Json(UnaryOperator<String> mask) implements JsonGenerator.Converter {
             .map(each -> Objects.requireNonNull(
                 value(list.getActualTypeArguments()[0], each, latest))).toList();
         Class<?> target = (Class<?>) type;
-        if (target == Instant.class) return instant((String) json, latest);
+        if (target == Instant.class) // with a sign the year has more digits, and would overflow
+            return Text.earlier(Instant.parse(((String) json).replaceFirst("^[+-]", "")), latest);
         if (target.isEnum()) return Stream.of(target.getEnumConstants())
             .filter(constant -> constant.toString().equals(json)).findFirst().orElseThrow();
         return target.isRecord() ? record(target, (Map<?, ?>) json, latest) : json;
-    }
-
-    private static Instant instant(String text, Instant latest) {
-        Instant time = Instant.parse(text);
-        if (time.isBefore(Instant.EPOCH) || time.isAfter(Text.FOREVER))
-            throw new IllegalArgumentException("arithmetic with " + text + " would overflow");
-        return Text.earlier(time, latest);
     }
 
     private static Object record(Class<?> type, Map<?, ?> json, Instant latest) {
