@@ -3608,10 +3608,9 @@ interface Language extends Model {
          *  no such value, or the body is not JSON. */
         @SuppressWarnings("rawtypes")
         public Comparable json(String path) {
-            boolean command = response.protocol().equals("command");
-            if (Utf8.size(response.body()) >= (command ? CommandRunner.MAX_KEPT : 1 << 20))
-                throw new IllegalStateException("the body is longer than "
-                    + (command ? "16 KiB" : "1 MiB") + ", too long to read as JSON");
+            int most = response.protocol().equals("command") ? CommandRunner.MAX_KEPT : 1 << 20;
+            if (Utf8.size(response.body()) >= most)
+                throw new IllegalStateException("the body is too long to read as JSON");
             return saw("json('" + path + "')", Json.at(response.body(), path));
         }
         /** How long the whole exchange took. */
@@ -3801,7 +3800,7 @@ final class RulesLoader {
         this.file = file;
         this.env = env;
         this.secrets = secrets;
-        mistakes = new Mistakes(file.getFileName().toString(), text, secrets);
+        mistakes = new Mistakes(file.getFileName().toString(), text);
     }
 
     static Path find(Path option, Environment env) {
@@ -4021,15 +4020,13 @@ final class Mistakes {
 
     private final String fileName;
     private final List<String> lines;
-    private final Secrets secrets;
     private final Set<Mistake> found = new TreeSet<>(Comparator.comparingInt(Mistake::line)
         .thenComparingInt(Mistake::column)
         .thenComparing(mistake -> mistake.column > 0 ? "" : mistake.text));
 
-    Mistakes(String fileName, String text, Secrets secrets) {
+    Mistakes(String fileName, String text) {
         this.fileName = fileName;
         this.lines = text.lines().toList();
-        this.secrets = secrets;
     }
 
     /** Column 0: the whole line. Of several mistakes in one column the first is the cause. */
@@ -4074,11 +4071,9 @@ final class Mistakes {
         int line = mistake.line, column = mistake.column;
         String place = (line > 0 ? ":" + line : "") + (column > 0 ? ":" + column : "");
         String text = fileName + place + ": " + mistake.text;
-        if (line > 0 && line <= lines.size())
-            text += "\n    " + line(line).replaceAll("[" + Text.CONTROLS + "]", " ");
-        if (column > 0 && line <= lines.size()) text += "\n    "
-            + " ".repeat(Math.min(column - 1, line(line).length())) + "^";
-        return secrets.mask(text);
+        if (line(line).isEmpty()) return text;
+        text += "\n    " + line(line).replaceAll("[" + Text.CONTROLS + "]", " ");
+        return column < 1 ? text : text + "\n    " + " ".repeat(column - 1) + "^";
     }
 }
 
@@ -4359,14 +4354,13 @@ enum Block {
         return "no such word '" + word + "' in " + title + RulesCompiler.hint(word, names);
     }
 
-    /** How a word is written: the shortest forms, and one with all options. */
+    /** How a word is written, and the options that may be left out. */
     String usage(String word) {
-        List<Method> forms = words.get(word);
-        String shortest = forms.stream().map(form -> usage(word, form, false)).distinct()
-            .collect(Collectors.joining(", or "));
-        String longest = usage(word, forms.get(forms.size() - 1), true);
-        return "; write: " + shortest
-            + (shortest.endsWith(longest) ? "" : "; with options: " + longest);
+        String options = options(word).stream().filter(option -> !isRequired(option))
+            .map(Block::usage).collect(Collectors.joining(", "));
+        return "; write: " + words.get(word).stream().map(form -> usage(word, form)).distinct()
+            .collect(Collectors.joining(", or "))
+            + (options.isEmpty() ? "" : "; options: " + options);
     }
 
     static boolean isRequired(java.lang.reflect.Parameter parameter) {
@@ -4380,9 +4374,8 @@ enum Block {
         return parameter.isAnnotationPresent(Language.Named.class) ? name + ": " + value : value;
     }
 
-    private String usage(String word, Method method, boolean options) {
-        List<String> values = Stream.of(method.getParameters())
-            .filter(parameter -> options || isRequired(parameter))
+    private String usage(String word, Method method) {
+        List<String> values = Stream.of(method.getParameters()).filter(Block::isRequired)
             .map(Block::usage).collect(Collectors.toList());
         String block = values.remove("{ … }") ? " { … }" : "", list = String.join(", ", values);
         if (hasConditions()) block = " == …";
@@ -4689,7 +4682,10 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
         Block outer = block, own = closure.getNodeMetaData(Block.class);
         if (own != null) block = own;
         boolean judges = own != null && own.hasConditions();
-        if (judges) checkConditions((BlockStatement) closure.getCode(), closure);
+        if (judges && noCondition((BlockStatement) closure.getCode()))
+            mistake(closure, "there is no condition in " + own.title
+                + "; write, for example, status == 200");
+        if (judges) conditions(closure.getCode());
         closure.getCode().visit(this);
         block = outer;
         return !judges ? closure : GeneralUtils.ctorX(
@@ -4697,20 +4693,16 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
             GeneralUtils.args(closure, GeneralUtils.constX(mistakes.inWords(closure))));
     }
 
-    private void checkConditions(BlockStatement code, ASTNode place) {
-        if (code.getStatements().stream().allMatch(line -> line instanceof ExpressionStatement e
-            && e.getExpression() instanceof DeclarationExpression))
-            mistake(place, "there is no condition in " + block.title
-                + "; write, for example, status == 200");
-        conditions(code);
+    private static boolean noCondition(BlockStatement code) {
+        return code.getStatements().stream().allMatch(line -> line instanceof ExpressionStatement e
+            && e.getExpression() instanceof DeclarationExpression);
     }
 
     /** Every line of a block, also under if and for, with braces or without. */
     private Statement conditions(Statement code) {
-        if (code instanceof ReturnStatement end && !end.isReturningNullOrVoid())
-            mistake(code, "write a condition without return");
-        if (code instanceof SwitchStatement || code instanceof TryCatchStatement)
-            mistake(code, "conditions are not checked in here; use && and ||, or if");
+        if (code instanceof SwitchStatement || code instanceof TryCatchStatement
+                || code instanceof ReturnStatement end && !end.isReturningNullOrVoid())
+            mistake(code, "a condition is a line of its own; use && and ||, or if");
         if (code instanceof BlockStatement lines)
             lines.getStatements().replaceAll(this::conditions);
         if (code instanceof LoopingStatement loop)

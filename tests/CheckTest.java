@@ -187,7 +187,7 @@ class CheckTest {
                 "unhealthy", "expected body.contains('ok'); got exit code 0, 'degraded'"),
             new Row("a command that prints too much JSON",
                 "command 'sh -c \"printf {%20000s} 1\"'\nhealthy { json('a') == 1 }", "inconclusive",
-                "a condition could not be evaluated…the body is longer than 16 KiB, too long to read …"),
+                "a condition could not be evaluated…the body is too long to read as JSON"),
             new Row("a command that ends well", "command 'true'",
                 "healthy", "exit code 0 in …"));
     }
@@ -318,7 +318,7 @@ class CheckTest {
             new Row("JSON too long to read",
                 url(faults.answering(200, "{\"status\": \"ok\", \"a\": \"" + "a".repeat(1 << 20) + "\"}"))
                 + wanted,
-                "inconclusive", "a condition could not be evaluated…the body is longer than 1 MiB, too long "
+                "inconclusive", "a condition could not be evaluated…the body is too long "
                     + "to read as JSON"),
             new Row("JSON too long to read, by its bytes",
                 url(faults.answering(200, "{\"a\": \"" + "ü".repeat(1 << 19) + "\"}"))

@@ -137,9 +137,8 @@ class RulesTest {
         new Wrong("top", "notify |pushovr(token: 't', user: 'u')",
             "no such word 'pushovr' in the file; did you mean 'pushover'?"),
         new Wrong("top", "notify pushover(|token: 't')",
-            "the option 'user' is missing; write: pushover(token: 'token', user: 'user'); with options: "
-                + "pushover(token: 'token', user: 'user', priority: 3, sound: 'sound', device: 'device', "
-                + "url: 'url')"),
+            "the option 'user' is missing; write: pushover(token: 'token', user: 'user'); options: "
+                + "priority: 3, sound: 'sound', device: 'device', url: 'url'"),
         new Wrong("top", "notify pushover(token: 't', user: 'u', |sond: 'z')",
             "no option 'sond' here; did you mean 'sound'?"),
         new Wrong("top", "notify pushover(token: 't', user: 'u'), |onn: [down]",
@@ -155,15 +154,14 @@ class RulesTest {
         new Wrong("watch", "def t = 3; timeout |t.seconds",
             "int has no 'seconds'; for a variable write Duration.ofSeconds(…)"),
         new Wrong("watch", "|attempts 2, every: 3",
-            "'attempts' is not used like this; write: attempts 3; with options: attempts 3, every: "
-                + "10.seconds"),
+            "'attempts' is not used like this; write: attempts 3; options: every: 10.seconds"),
         new Wrong("watch", "limit 3, |pre: 1.hour", "no option 'pre' here; did you mean 'per'?"),
         new Wrong("watch", "needs |internet",
             "no such word 'internet' in watch { }; if it is a text, put it in quotes: 'internet'; if it is a "
                 + "variable, define it further up"),
         new Wrong("watch", "|needs ['internet']", "'needs' is not used like this; write: needs '…', '…'"),
-        new Wrong("watch", "|send", "'send' is not used like this; write: send 'text'; with "
-            + "options: send 'text', type: 'type'"),
+        new Wrong("watch", "|send", "'send' is not used like this; write: send 'text'; options: "
+            + "type: 'type'"),
         new Wrong("watch", "|basicAuth 'me'",
             "'basicAuth' is not used like this; write: basicAuth 'user', 'password'"),
         new Wrong("watch", "|helthy { statsu == 200 }",
@@ -174,8 +172,8 @@ class RulesTest {
         new Wrong("watch", "restart(|wehn: { status == 530 }) { run 'true' }",
             "no option 'wehn' here; did you mean 'when'?"),
         new Wrong("watch", "|restart(when: 3) { run 'true' }",
-            "'restart' is not used like this; write: restart remedy, or restart { … }; with options: "
-                + "restart(when: { … }) { … }"),
+            "'restart' is not used like this; write: restart remedy, or restart { … }; options: "
+                + "when: { … }"),
         new Wrong("healthy", "|statsu == 200",
             "no such word 'statsu' in healthy { }; did you mean 'status'?"),
         new Wrong("healthy", "|status = 200", "'status' is not used like this; write: status == …"),
@@ -217,11 +215,11 @@ class RulesTest {
         new Wrong("watch", "restart(when: { error == |'timeout' }) { run 'x' }",
             "write it without quotes: timeout"),
         new Wrong("healthy", "|switch (status) { case 200: body == 'x' }",
-            "conditions are not checked in here; use && and ||, or if"),
+            "a condition is a line of its own; use && and ||, or if"),
         new Wrong("healthy", "status: |[200, 201]", "'status' is not used like this; write: status == …"),
         new Wrong("healthy", "|error", ALWAYS),
         new Wrong("healthy", "|['a', 'b'].each { body.contains(it) }", ALWAYS),
-        new Wrong("healthy", "|return status == 200", "write a condition without return"),
+        new Wrong("healthy", "|return status == 200", "a condition is a line of its own; use && and ||, or if"),
         new Wrong("when", "|tls", ALWAYS),
         new Wrong("when", "status == 200 && |timeout", ALWAYS),
         new Wrong("healthy", "|run('x') == 0", "'run' belongs in restart { }, not in healthy { }"),
@@ -241,8 +239,7 @@ class RulesTest {
         new Wrong("restart", "|stpo 'x'", "no such word 'stpo' in restart { }; did you mean 'stop'?"),
         new Wrong("restart", "start 'x', |lgo: 'y'", "no option 'lgo' here; did you mean 'log'?"),
         new Wrong("restart", "|start 'x', log: 7",
-            "'start' is not used like this; write: start 'command'; with options: start 'command', log: "
-                + "'log'"),
+            "'start' is not used like this; write: start 'command'; options: log: 'log'"),
         new Wrong("restart", "|pause 3", "'pause' is not used like this; write: pause 10.seconds"),
         new Wrong("restart", "|status == 200", "this line" + NO_STEP),
         new Wrong("restart", "|url 'http://x/'", "'url' belongs in watch { }, not in restart { }"),
@@ -274,14 +271,13 @@ class RulesTest {
                 + "5m"),
         new Wrong("watch", "|header 'A: b'", "'header' is not used like this; write: header 'name', 'value'"),
         new Wrong("watch", "|notify 'pushover'",
-            "'notify' is not used like this; write: notify pushover(…), or notify { … }; with options: "
-                + "notify(on: […], orElse: pushover(…)) { … }"),
+            "'notify' is not used like this; write: notify pushover(…), or notify { … }; options: "
+                + "on: […], orElse: pushover(…)"),
         new Wrong("restart", "stop |cloudflared", "no such word 'cloudflared' in restart { }; if it is a "
             + "text, put it in quotes: 'cloudflared'; if it is a variable, define it further up"),
         new Wrong("watch", "url |https: 'x'", "no option 'https' here; write: url 'https://…'"),
         new Wrong("watch", "notify |slack",
-            "'slack' is not used like this; write: slack(url: 'url'); with options: slack(url: 'url', "
-                + "trust: 'trust')"),
+            "'slack' is not used like this; write: slack(url: 'url'); options: trust: 'trust'"),
         new Wrong("healthy", "body |contains 'x'", "write a dot and parentheses: body.contains('…')"),
         new Wrong("healthy", "body.contains(|x)",
             "no such word 'x' in healthy { }; if it is a text, put it in quotes: 'x'; if it is a variable, "
@@ -300,8 +296,8 @@ class RulesTest {
         new Wrong("restart", "|stop 'a' start 'b'", "this line" + NO_STEP),
         new Wrong("watch", "|limit 3 per 1.hour", "'per' must begin a line"),
         new Wrong("watch", "|notify null",
-            "'notify' is not used like this; write: notify pushover(…), or notify { … }; with options: "
-                + "notify(on: […], orElse: pushover(…)) { … }"),
+            "'notify' is not used like this; write: notify pushover(…), or notify { … }; options: "
+                + "on: […], orElse: pushover(…)"),
         new Wrong("healthy", "|error == refused",
             "without a response it is unhealthy anyway; `error` is for restart(when: { … })"),
         new Wrong("top", "notify command(\"echo $|HOW\")", "there is no value 'HOW'; for a $ in a text write "
