@@ -838,8 +838,8 @@ record PassLock(Context context) {
         Instant since = Instant.ofEpochMilli(lock.toFile().lastModified());
         boolean hangs = since.plus(LONG).isBefore(context.env.now());
         if (context.options.quiet && !hangs) return ExitException.busy(List.of());
-        String holder = SecureFiles.orElse(() -> SecureFiles.read(lock, 100), e -> "");
-        return ExitException.busy(List.of("watchdog: another pass is running" + holder
+        return ExitException.busy(List.of("watchdog: another pass is running"
+            + SecureFiles.readOrEmpty(lock, 100)
             + (hangs ? "; if it hangs, end it with kill -9" : "")));
     }
 }
@@ -2115,8 +2115,8 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
         for (File file : startedFiles(name -> name.endsWith(endOf(words))
                 || name.startsWith(Text.hash(watch.name())) && name.endsWith(BOOT)
                 && current.stream().noneMatch(name::endsWith))) {
-            Matcher record = Pattern.compile("([1-9]\\d{1,17}) (.*)").matcher(SecureFiles.orElse(
-                () -> SecureFiles.read(file.toPath(), 200), gone -> ""));
+            Matcher record = Pattern.compile("([1-9]\\d{1,17}) (.*)")
+                .matcher(SecureFiles.readOrEmpty(file.toPath(), 200));
             if (!record.matches()) continue;
             // The session has the number of its first process, also when that has ended.
             long pid = Long.parseLong(record.group(1));
@@ -2187,7 +2187,7 @@ record ProcessStat(boolean ended, long session, String start) {
 
     /** The text of a file in /proc; empty where there is none. */
     static String proc(String file) {
-        return SecureFiles.orElse(() -> SecureFiles.read(Path.of("/proc", file), 4 << 20), e -> "");
+        return SecureFiles.readOrEmpty(Path.of("/proc", file), 4 << 20);
     }
 }
 
@@ -2781,12 +2781,9 @@ final class StateStore {
 
     /** null: not paused. A pause is a separate file: `pause` does not wait for a pass. */
     Instant pausedUntil(String name) {
-        try {
-            Instant until = Instant.parse(SecureFiles.read(pauseFile(name), 100));
-            return until.isAfter(context.env.now()) ? until : null;
-        } catch (IOException | DateTimeException notPaused) {
-            return null;
-        }
+        String text = SecureFiles.readOrEmpty(pauseFile(name), 100);
+        Instant until = Json.as(Instant.class, text, Text.FOREVER);
+        return until != null && until.isAfter(context.env.now()) ? until : null;
     }
 
     Path pause(String name, Instant until) throws IOException {
@@ -2814,8 +2811,8 @@ final class StateStore {
 
     /** Without the lines that a crash has cut. */
     private <T> List<T> read(Class<T> type, String... names) {
-        return Stream.of(names).flatMap(name -> SecureFiles.orElse(() ->
-                SecureFiles.read(file(name), 4 * MAX_LENGTH), missing -> "").lines())
+        return Stream.of(names)
+            .flatMap(name -> SecureFiles.readOrEmpty(file(name), 4 * MAX_LENGTH).lines())
             .map(line -> Json.parse(line, type)).filter(Objects::nonNull).toList();
     }
 
@@ -2857,10 +2854,9 @@ final class StateStore {
 
     /** The interval of the schedule; whoever installs that writes it, in seconds. null: unknown. */
     Duration interval() {
-        String seconds = SecureFiles.orElse(() -> SecureFiles.read(folder.resolve("schedule"), 100),
-            missing -> "").strip();
-        boolean known = seconds.matches("[1-9]\\d{0,6}");
-        return known ? Duration.ofSeconds(Long.parseLong(seconds)) : null;
+        String text = SecureFiles.readOrEmpty(folder.resolve("schedule"), 100);
+        Integer seconds = Json.parse(text, Integer.class);
+        return seconds != null && seconds > 0 ? Duration.ofSeconds(seconds) : null;
     }
 
     /** One or two passes may be missing: the machine was busy, or another pass was running. */
@@ -3079,6 +3075,10 @@ final class SecureFiles {
             if (bytes.length > maxBytes) throw new IOException("it is too long");
             return new String(bytes, StandardCharsets.UTF_8);
         }
+    }
+
+    static String readOrEmpty(Path file, int maxBytes) {
+        return orElse(() -> read(file, maxBytes), unreadable -> "");
     }
 
     /** To a temporary file, forced to disk, then moved; the folder is forced too, for the move. */
