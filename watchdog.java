@@ -2400,17 +2400,17 @@ final class DaemonThreads {
 // A message is saved together with the state that caused it, and stays in the outbox until its hook
 // has accepted or rejected it: a crash can repeat a message, but never lose it.
 
-/** A message for one hook, not to be sent before a time. */
-record OutboxEntry(Model.Event event, String hook, Instant notBefore) { }
+/** A message that waits for one hook. */
+record OutboxEntry(Model.Event event, String hook) { }
 
-/** {@code retryAfter} null: never again; otherwise in a later pass, and not before that time. */
-record DeliveryResult(boolean accepted, String text, Duration retryAfter) {
-    static final DeliveryResult ACCEPTED = new DeliveryResult(true, "accepted", null);
+/** {@code again}: it was not accepted, but may be in a later pass. */
+record DeliveryResult(boolean accepted, String text, boolean again) {
+    static final DeliveryResult ACCEPTED = new DeliveryResult(true, "accepted", false);
 
-    static DeliveryResult failed(String why) { return failed(why, Duration.ZERO); }
+    static DeliveryResult failed(String why) { return failed(why, true); }
 
-    static DeliveryResult failed(String why, Duration retryAfter) {
-        return new DeliveryResult(false, "not accepted: " + Text.plain(why, 200), retryAfter);
+    static DeliveryResult failed(String why, boolean again) {
+        return new DeliveryResult(false, "not accepted: " + Text.plain(why, 200), again);
     }
 }
 
@@ -2452,7 +2452,7 @@ final class Notifier {
 
     private void enqueue(Model.Event event, Collection<Model.Hook> hooks) {
         hooks.stream().filter(hook -> hook.on().contains(event.kind())).map(Model.Hook::id)
-            .distinct().forEach(id -> store.post(new OutboxEntry(event, id, Instant.EPOCH)));
+            .distinct().forEach(id -> store.post(new OutboxEntry(event, id)));
     }
 
     /** Returns at once; messages posted later are sent by the next call. */
@@ -2478,22 +2478,18 @@ final class Notifier {
     private void deliver(String id) {
         Model.Hook hook = hooks.get(id); // null: it has failed in this pass, or left the rules
         var entries = store.outbox().stream().filter(entry -> entry.hook().equals(id)).toList();
-        boolean deferred = entries.isEmpty() || entries.stream().anyMatch(this::isDeferred);
-        if (hook == null || deferred) return;
-        Instant now = context.env.now();
+        if (hook == null || entries.isEmpty()) return;
         var events = entries.stream().map(OutboxEntry::event).distinct().toList();
-        Model.Event event = MessageText.merged(events, now);
+        Model.Event event = MessageText.merged(events, context.env.now());
         Model.Hook fallback = hook.orElse();
         DeliveryResult first = attempt(hook, event);
         DeliveryResult last = first.accepted() || fallback == null ? first
             : attempt(fallback, event);
 
-        boolean onlyFallback = first.retryAfter() == null && fallback != null;
-        Model.Hook next = onlyFallback ? fallback : hook;
-        Duration wait = (onlyFallback ? last : first).retryAfter();
-        boolean again = !last.accepted() && wait != null;
+        Model.Hook next = first.again() || fallback == null ? hook : fallback;
+        boolean again = !last.accepted() && (first.again() || last.again());
         if (again) hooks.remove(next.id()); // it is not tried again in this pass
-        if (again) store.postpone(entries, next.id(), now.plus(wait));
+        if (again) store.keep(entries, next.id());
         else store.remove(entries);
         store.save();
 
@@ -2502,12 +2498,6 @@ final class Notifier {
         warnings.add(hook.label() + ": " + first.text() + "; " + (last.accepted()
             ? fallback.label() + " accepted it instead"
             : second + "watchdog will " + (again ? "" : "not ") + "send it again"));
-    }
-
-    /** True while the service asked for a pause. */
-    private boolean isDeferred(OutboxEntry entry) {
-        Duration left = Duration.between(context.env.now(), entry.notBefore());
-        return !left.isNegative() && !left.isZero() && left.toDays() < 2; // else the clock was set
     }
 
     /** Whatever a hook throws, also custom Groovy code, is only a failed delivery. */
@@ -2543,15 +2533,9 @@ final class Notifier {
         // shows its own page. Another 4xx would come again.
         boolean passing = (code == 404 || code / 100 == 3 || page && code == 200)
             && since.isAfter(context.env.now().minusSeconds(3600));
-        boolean retry = passing || code >= 500 || code == 408 || code == 429 && !pushover;
+        boolean again = passing || code >= 500 || code == 408 || code == 429 && !pushover;
         return code / 100 == 2 && accepted ? DeliveryResult.ACCEPTED
-            : DeliveryResult.failed(Text.plain(text, 120), retry ? retryAfter(response) : null);
-    }
-
-    /** In seconds, at most about a day. Without the header, the next pass is late enough. */
-    private static Duration retryAfter(Response response) {
-        String seconds = String.valueOf(response.headers().get("Retry-After"));
-        return Duration.ofSeconds(seconds.matches("\\d{1,5}") ? Long.parseLong(seconds) : 0);
+            : DeliveryResult.failed(Text.plain(text, 120), again);
     }
 }
 
@@ -2730,10 +2714,10 @@ final class StateStore {
 
     synchronized void remove(List<OutboxEntry> sent) { outbox.removeAll(sent); }
 
-    /** Not what was replaced meanwhile. */
-    synchronized void postpone(List<OutboxEntry> failed, String hook, Instant notBefore) {
+    /** For that hook; not what was replaced meanwhile. */
+    synchronized void keep(List<OutboxEntry> failed, String hook) {
         outbox.replaceAll(entry -> failed.contains(entry)
-            ? new OutboxEntry(entry.event(), hook, notBefore) : entry);
+            ? new OutboxEntry(entry.event(), hook) : entry);
     }
 
     /** Forgets watches that left the rules, and returns their states; a renamed one keeps its. */
