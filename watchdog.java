@@ -3849,10 +3849,11 @@ final class RulesLoader {
         if (thrown instanceof TimeoutException)
             throw ExitException.mistake(file.getFileName() + ": the rules were still running after "
                 + Text.time(MAX_LOADING) + "; is there an endless loop?");
-        if (thrown != null) mistakeAt(lineIn(thrown), thrown instanceof AssertionError failed
+        if (thrown != null) mistakes.add(lineIn(thrown), 0, thrown instanceof AssertionError failed
             ? "this is not true: " + Text.condition(failed) : Text.thrown(thrown));
         if (watches.isEmpty() && mistakes.isEmpty())
-            mistakeAt(0, "there is no watch; write at least watch('name') { url 'https://…' }");
+            mistakes.add(0, 0,
+                "there is no watch; write at least watch('name') { url 'https://…' }");
         mistakes.throwIfAny();
         loaded = true;
         watches.values().forEach(watch -> watch.hooks().addAll(0, globalHooks));
@@ -3893,7 +3894,7 @@ final class RulesLoader {
         try {
             return value.get();
         } catch (IllegalArgumentException e) {
-            mistakeAt(lineIn(e), e.getMessage());
+            mistakes.add(lineIn(e), 0, e.getMessage());
             return instead;
         }
     }
@@ -3983,8 +3984,7 @@ final class RulesLoader {
     }
 
     /** In the line of the rules that runs now. */
-    void mistake(String text) { mistakeAt(lineIn(new Throwable()), text); }
-    void mistakeAt(int line, String text) { mistakes.add(line, 0, text); }
+    void mistake(String text) { mistakes.add(lineIn(new Throwable()), 0, text); }
 
     private static int lineIn(Throwable thrown) {
         for (StackTraceElement frame : thrown.getStackTrace())
@@ -4134,7 +4134,7 @@ final class Secrets {
     private static final Pattern LINE = Pattern.compile("\\s*(?:export\\s+)?(\\w+)\\s*=\\s*"
         + "(['\"]?)(.*?)\\2\\s*(?:\\s#.*)?");
     final Path file;
-    private final Map<String, String> env, fromFile = new HashMap<>();
+    private final Map<String, String> values = new HashMap<>(); // the environment before the file
     /** The environment without the secrets that the rules have read from it. */
     final Map<String, String> forCommands;
     private final Map<String, Pattern> hidden = new ConcurrentSkipListMap<>( // longest first
@@ -4142,18 +4142,18 @@ final class Secrets {
     private String problem = "";
 
     Secrets(Map<String, String> env, Path rules) {
-        this.env = env;
         forCommands = new ConcurrentHashMap<>(env);
         String name = rules.getFileName().toString().replaceFirst("\\.groovy$", "");
         this.file = rules.resolveSibling(name + ".secrets");
         if (Files.exists(file)) readFile();
+        env.forEach((variable, value) ->
+            values.merge(variable, value, (inFile, own) -> own.isEmpty() ? inFile : own));
     }
 
     /** The value, or a marker for a missing one, so that the rest of the rules still works. */
     String get(String name) {
-        String value = env.getOrDefault(name, "");
-        if (value.isEmpty()) value = fromFile.getOrDefault(name, "");
-        else forCommands.remove(name);
+        String value = values.getOrDefault(name, "");
+        forCommands.remove(name);
         if (value.strip().length() < MIN_LENGTH)
             return "\uE000" + name.replaceAll("\\W", "_") + "\uE001";
         hide(value);
@@ -4181,7 +4181,7 @@ final class Secrets {
     private void readLines(List<String> lines) {
         for (String line : lines) {
             Matcher entry = LINE.matcher(line);
-            if (entry.matches()) fromFile.put(entry.group(1), entry.group(3));
+            if (entry.matches()) values.put(entry.group(1), entry.group(3));
             else if (!line.matches("\\s*(#.*)?")) problem = "line " + (lines.indexOf(line) + 1)
                 + " of " + file + " is not NAME=value; ";
         }
@@ -4217,11 +4217,10 @@ final class Secrets {
 
     /** Which secrets of a text are missing, in words; null: none. */
     static String missingIn(String text) {
-        List<String> names = Pattern.compile("\uE000(\\w*)\uE001").matcher(text).results()
-            .map(found -> found.group(1)).distinct().toList();
-        if (names.isEmpty()) return null;
-        return names.size() == 1 ? "the secret " + names.get(0) + " is missing"
-            : "the secrets " + Text.list(names) + " are missing";
+        String missing = Pattern.compile("\uE000(\\w*)\uE001").matcher(text).results()
+            .map(found -> "the secret " + found.group(1) + " is missing").distinct()
+            .collect(Collectors.joining(" and "));
+        return missing.isEmpty() ? null : missing;
     }
 
     /** What leaves the program passes here: without control characters, and without secrets. */
