@@ -4072,9 +4072,8 @@ record CompiledRules(Path folder) {
             ClassLoader loader = new URLClassLoader(new URL[] {classes.toUri().toURL()},
                 CompiledRules.class.getClassLoader());
             // All at once: another command may replace the folder while this pass still runs.
-            for (Path file : files.filter(path -> path.toString().endsWith(".class")).toList())
-                Class.forName(file.getFileName().toString().replaceFirst("\\.class$", ""), true,
-                    loader);
+            for (Path file : files.toList())
+                Class.forName(file.getFileName().toString().replace(".class", ""), true, loader);
             return loader.loadClass(RulesLoader.SCRIPT);
         } catch (IOException | ClassNotFoundException | LinkageError damaged) {
             return null;
