@@ -241,12 +241,6 @@ record Incident(Instant since, String reason, int relapses, @Nullable Instant he
         return new Incident(since, reason, relapses + 1, null, reported, lastReport);
     }
 
-    /** By a person, who wants to be told of its end, and of what comes then. */
-    Incident repaired() {
-        List<Model.EventKind> begin = List.of(Model.EventKind.down);
-        return new Incident(since, reason, 0, healthySince, begin, lastReport);
-    }
-
     Incident healthy(Instant now) {
         return new Incident(since, reason, relapses, now, reported, lastReport);
     }
@@ -295,6 +289,13 @@ record WatchState(String probe, String state, @Nullable String reason, Instant s
     WatchState withIncident(Incident next) {
         return new WatchState(probe, state, reason, since, next == null ? "" : recent,
             reportedInconclusive, next, restarts);
+    }
+
+    /** By a person: the incident is over, and the restarts no longer count for the limit. */
+    WatchState repaired(Instant now) {
+        List<RestartRecord> all = restarts.stream().map(restart -> new RestartRecord(restart.at(),
+            RestartRecord.ON_REQUEST, restart.what(), restart.result())).toList();
+        return new WatchState(probe, "healthy", null, now, "", false, null, all);
     }
 
     WatchState withReportedInconclusive(boolean reported) {
@@ -534,7 +535,11 @@ public final class watchdog implements Callable<Integer> {
         if (mistake instanceof CommandLine.UnmatchedArgumentException unmatched) {
             String argument = unmatched.getUnmatched().get(0);
             if (!argument.startsWith("-")) text = "unexpected argument '" + argument + "'";
-            if (argument.endsWith(".groovy")) hint = "; did you mean --rules " + argument + "?";
+            boolean pause = mistake.getCommandLine().getCommandName().equals("pause");
+            if (pause && argument.matches("\\d+[smhd]"))
+                hint = "; did you mean --for " + argument + "?";
+            else if (argument.endsWith(".groovy"))
+                hint = "; did you mean --rules " + argument + "?";
             else if (!unmatched.getSuggestions().isEmpty())
                 hint = "; did you mean " + unmatched.getSuggestions().get(0) + "?";
         }
@@ -876,7 +881,7 @@ final class CheckCommand extends Subcommand {
         String quoted = "'" + url.replace("\\", "\\\\").replace("'", "\\'") + "'";
         String name = "'" + Text.plain(Text.redactedUrl(url), 60).replaceAll("['\\\\]", "") + "'";
         String healthy = conditions.isEmpty() ? ""
-            : "healthy {\n" + String.join("\n", conditions) + " }";
+            : "healthy {\n" + String.join("\n", conditions) + "\n}";
         String text = "watch(" + name + ") { url " + quoted + "; attempts 1; " + healthy + "}";
         // So "argument:2:1" is the first column of the second argument.
         Rules rules = RulesLoader.load(Path.of("argument"), text, context.env, context.secrets,
@@ -929,8 +934,7 @@ final class ValidateCommand extends Subcommand {
         command.stream().filter(word -> !shell
             && word.matches("[|&;<>]+|2>(&1)?|.+;|~(/.*)?|[$]\\w+(/.*)?")).findFirst()
             .ifPresent(word -> problems.add(place + "no shell runs here, so '" + word + "' stays"
-                + " as it is; write " + (word.startsWith("~") ? context.env.home()
-                + word.substring(1) : "sh '…', or begin the command with sh -c")));
+                + " as it is; " + adviceFor(word)));
         List<String> words = shell ? firstProgram(command.get(2)) : command;
         try {
             if (!runs || words.isEmpty()) return;
@@ -939,6 +943,12 @@ final class ValidateCommand extends Subcommand {
         } catch (IllegalStateException e) {
             problems.add(place + "under cron, " + e.getMessage());
         }
+    }
+
+    private String adviceFor(String word) {
+        if (word.startsWith("~")) return "write " + context.env.home() + word.substring(1);
+        if (word.equals("&")) return "leave it out: start runs a program in the background";
+        return "write sh '…', or begin the command with sh -c";
     }
 
     /** The words of a shell script up to the first sign of the shell; empty: no program. */
@@ -986,6 +996,7 @@ final class StatusCommand extends Subcommand {
         Map<String, Double> uptime = new LinkedHashMap<>();
         for (String time : List.of("24h", "7d", "30d", "90d"))
             uptime.put(time, Span.uptime(spans, now.minus(Text.parseDuration(time)), now));
+        Instant next = state.nextRestart(policy);
         int left = policy.limit() - state.restartsInWindow(policy, now);
         boolean resumed = paused == null && state.state().equals("paused");
         return new WatchStatus(watch.name(),
@@ -993,7 +1004,8 @@ final class StatusCommand extends Subcommand {
             resumed || state == WatchState.NEW ? null : state.since(), paused,
             paused != null ? null : state.reason(), state.lastRestart(),
             Math.max(0, left), policy.limit(), watch.remedies().isEmpty() ? null : policy.per(),
-            uptime, spans.isEmpty() ? null : Duration.between(spans.get(0).from(), now));
+            uptime, spans.isEmpty() ? null : Duration.between(spans.get(0).from(), now),
+            next.isAfter(now) ? next : null);
     }
 }
 
@@ -1078,7 +1090,7 @@ final class TellCommand extends Subcommand {
     }
 }
 
-/** Restarts also a healthy service, and sends no message. */
+/** Restarts also a healthy service. */
 @Command(name = "restart",
     description = "Restart a service now, and check that it is healthy again.")
 final class RestartCommand extends Subcommand {
@@ -1096,8 +1108,11 @@ final class RestartCommand extends Subcommand {
                 : " is not healthy (" + result.verdict().reason() + ")";
             String proof = failed ? "; the restart failed: "
                 : ", " + Text.time(result.healTime) + " after the restart: ";
-            context.printer.say(name + check + proof + result.restart.inWords(), "name", name,
-                "healthy", result.isHealthy(), "restarted", !failed);
+            Instant paused = work.store().pausedUntil(name);
+            context.printer.say(name + check + proof + result.restart.inWords()
+                + (paused == null ? "" : "; it is still paused " + Text.until(paused)), "name",
+                name, "healthy", result.isHealthy(), "restarted", !failed);
+            work.notifier().finish().forEach(context.printer::warn);
             return result.isHealthy() && !failed ? 0 : 1;
         });
     }
@@ -1289,7 +1304,7 @@ final class Pass {
         store.save();
     }
 
-    /** With the restart for the present cause, or else for any. */
+    /** With the restart for the present cause, or else for any. If it helps, an incident ends. */
     WatchResult restartNow(Watch watch) {
         WatchResult result = new WatchResult(watch);
         results.put(watch.name(), result);
@@ -1304,10 +1319,16 @@ final class Pass {
         waitUntilHealthy(List.of(result));
         RestartRecord record = new RestartRecord(work.now(), RestartRecord.ON_REQUEST,
             remedy.inWords(), result.restart.result(result.isHealthy()));
-        WatchState state = store.of(watch).withRestart(record, watch.policy());
-        store.put(watch, result.isHealthy() && state.incident() != null
-            ? state.withIncident(state.incident().repaired()) : state);
+        WatchState state = store.of(watch);
+        store.put(watch, (result.isHealthy() ? state.repaired(work.now()) : state)
+            .withRestart(record, watch.policy()));
+        result.actions = "restarted on request: " + result.restart.inWords();
+        Incident open = state.incident();
+        if (open != null && result.isHealthy() && (!open.isHealthy() || open.relapses() > 0))
+            work.notifier().post(MessageText.about(Model.EventKind.recovered, result,
+                open.healthy(work.now()), work.now()), watch.hooks());
         store.save();
+        work.notifier().send();
         return result;
     }
 
@@ -4805,7 +4826,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
 /** What `status` says of one watch; its components are the fields of --json. */
 record WatchStatus(String name, String state, Instant since, Instant pausedUntil, String reason,
                    RestartRecord lastRestart, int restartsLeft, int limit, Duration per,
-                   Map<String, Double> uptime, Duration watched) {
+                   Map<String, Double> uptime, Duration watched, Instant nextRestart) {
     String inWords() {
         String text = name + ": " + state;
         if (pausedUntil != null) text += " " + Text.until(pausedUntil);
@@ -4815,6 +4836,7 @@ record WatchStatus(String name, String state, Instant since, Instant pausedUntil
             + lastRestart.inWords();
         if (per != null) text += "\n    restarts left: " + restartsLeft + " of " + limit + " per "
             + Text.time(per);
+        if (nextRestart != null) text += "; the next one is possible at " + Text.at(nextRestart);
         return text + "\n    uptime: " + uptimes().entrySet().stream()
             .map(span -> percent(span.getValue()) + " in " + Text.time(span.getKey()))
             .collect(Collectors.joining(", "));
@@ -4845,9 +4867,13 @@ record LogEntry(boolean down, Instant downSince, Instant healthySince,
         boolean flapped = messages.stream()
             .anyMatch(message -> message.kind() == Model.EventKind.flapping);
         String text = Text.at(since) + "  " + first().title() + ": " + first().text();
-        if (messages.size() > 1) text += " At " + Text.at(last().at()) + ", "
-            + Text.time(since, last().at()) + " later: " + last().title() + ".";
-        if (flapped && MessageText.ENDS.contains(last().kind())) text += " " + last().text();
+        for (Model.Event next : messages.subList(1, messages.size())) {
+            boolean old = next.kind() == Model.EventKind.reminder && next != last();
+            boolean detailed = next.kind() == Model.EventKind.still_down
+                || flapped && next.kind() == Model.EventKind.recovered;
+            if (!old) text += " At " + Text.at(next.at()) + ", " + Text.time(since, next.at())
+                + " later: " + next.title() + (detailed ? ": " + next.text() : ".");
+        }
         if (down) text += (flapped ? " Down again since " + Text.at(downSince) + ", for "
             : " Down for ") + Text.time(flapped ? downSince : since, now) + " so far.";
         else if (healthySince != null && !MessageText.ENDS.contains(last().kind()))
@@ -4891,7 +4917,8 @@ record Printer(Environment env, watchdog options, Secrets secrets, Set<String> w
             worst = ExitException.worst(worst, result.verdict().exitCode());
             width = Math.max(width, result.watch.name().length());
         }
-        String format = "%-" + width + "s  %s %s";
+        String time = options.quiet ? Text.at(env.now()) + "  " : ""; // for a log
+        String format = time + "%-" + width + "s  %s %s";
         print(results.stream().filter(result -> !options.quiet || result.isNews())
             .map(result -> String.format(format, result.watch.name(), verdict(result),
                 what(result) + (options.verbose ? details(result) : ""))),

@@ -227,7 +227,7 @@ class CommandLineTest {
                 statsu == 200
                 ^
             argument:3:1: String has no 'contians'; did you mean 'contains'?
-                body.contians('x') }}
+                body.contians('x')
                 ^
             """, home.watchdog("check", "http://x/", "statsu == 200", "body.contians('x')").err());
     }
@@ -265,6 +265,7 @@ class CommandLineTest {
 
     @Test void quietIsSilentWhileAllIsHealthyAndElseSaysOnlyWhatIsNot() {
         Run good = home.watchdog("--quiet", "nas", "disk"), bad = home.watchdog("--quiet");
+        assertTrue(bad.out().matches("(?s)\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d  plex .*"), "a time, for a log: " + bad);
         assertEquals("", good.out() + good.err());
         assertEquals(0, good.exit());
         assertEquals(1, bad.out().lines().count(), bad.out());

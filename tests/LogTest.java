@@ -23,7 +23,8 @@ class LogTest {
     private static final String HEALED = DOWN + "run 'touch plex.up'. "
         + "At 2026-03-01 08:05, 20 s later: plex is healthy again.\n";
     private static final String OPEN = DOWN + "run 'true'. "
-        + "At 2026-03-01 08:05, 0 ms later: plex is still down. Down for 35 min so far.\n";
+        + "At 2026-03-01 08:05, 0 ms later: plex is still down: Found down at 2026-03-01 08:05: expected status "
+        + "== 200, but status was 530; got 'error code: 1033'. Ran 'true'. Down for 35 min so far.\n";
 
     @TempDir Path folder;
     private final MutableClock clock = new MutableClock(Instant.parse("2026-03-01T08:00:00Z"));
@@ -89,7 +90,7 @@ class LogTest {
         pass();
         clock.add(Incident.OVER);
         pass();
-        log().says(" later: plex is healthy again. Failed 3 times since 2026-03-01 08:05: ");
+        log().says(" later: plex is healthy again: Failed 3 times since 2026-03-01 08:05: ");
         assertTrue(log().out().endsWith(" Healthy 11 min later.\n"), log().out());
     }
 
@@ -102,7 +103,9 @@ class LogTest {
         plex.stop();
         pass();
         clock.add(Duration.ofMinutes(5));
-        log().says("plex is still down. Down again since 2026-03-01 08:15, for 10 min so far.\n");
+        log().says("At 2026-03-01 08:05, 20 s later: plex is healthy again. At 2026-03-01 08:10, 5 min later: ")
+            .says("plex is still down: Failed 3 times since ")
+            .says("Ran 'true'. Down again since 2026-03-01 08:15, for 10 min so far.\n");
     }
 
     @Test void anOpenIncidentSaysHowLongAndIsNeverTooOld() {

@@ -766,8 +766,8 @@ class NotifyTest {
         assertTrue(text.contains("plex was removed from the rules while it was down"), text);
     }
 
-    /** Or it would be silent about what happens after somebody has repaired it. */
-    @Test void afterARestartOnRequestTheMessagesBeginAnew() {
+    /** Somebody has repaired it: what happens then is new, and the limit counts from zero. */
+    @Test void aRestartOnRequestThatHelpsEndsTheIncident() {
         watched("notify webhook('@/hook')", "limit 1\nrestart { run 'touch plex.up' }");
         for (int i = 0; i < 2; i++) {
             plex.stop();
@@ -781,9 +781,10 @@ class NotifyTest {
         pass();
         plex.stop();
         pass();
-        assertEquals(List.of("plex is healthy again",
-            "plex is still down; watchdog has stopped restarting it"),
+        assertEquals(List.of("plex is healthy again", "plex is down", "plex is healthy again"),
             inbox.titles("/hook"));
+        String text = json(inbox.requests.get(0)).get("text").toString();
+        assertTrue(text.contains("Restarted on request: ran 'touch plex.up'. Healthy "), text);
     }
 
     @Test void withoutAHookAMessageWaitsForOne() {

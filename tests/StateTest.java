@@ -420,7 +420,8 @@ class StateTest {
             Files.createFile(folder.resolve("stubborn"));
             for (int i = 0; i < 2; i++) passOn("disk");
             Run before = home.watchdog("status", "--state", "disk");
-            assertTrue(before.out().contains("restarts left: 0 of 2 per 1 h"), before.out());
+            assertTrue(before.out().contains("restarts left: 0 of 2 per 1 h; the next one is possible at 2026-"),
+                before.out());
             assertTrue(before.out().contains("not delivered yet to command false since "), before.out());
             String warning = sentence("no folder", onlyFolder(disk), sentence("read-only", onlyFolder(disk)));
 
