@@ -2772,16 +2772,11 @@ final class StateStore {
         if (written != null) saved = text;
     }
 
-    /** A line for each watch and message; groovy-json's pretty printer would start Groovy. */
+    /** Texts in the states may come from a server; messages are masked when they are posted. */
     private String text() {
-        JsonGenerator writer = Json.writer(context.secrets::mask); // texts may come from a server
-        List<String> watches = new ArrayList<>();
-        states.forEach((name, state) ->
-            watches.add("\n" + Json.text(name) + ": " + writer.toJson(state)));
-        List<String> entries = outbox.stream().map(entry -> "\n" + Json.text(entry)).toList();
-        return "{\"reported\": " + Json.text(lastValues)
-            + ", \"watches\": {" + String.join(",", watches) + "\n}, \"outbox\": ["
-            + String.join(",", entries) + "\n]}\n";
+        return "{\"reported\": " + Json.text(lastValues) + ",\n\"watches\": "
+            + Json.writer(context.secrets::mask).toJson(states) + ",\n\"outbox\": "
+            + Json.text(outbox) + "}\n";
     }
 
     /** null: not paused. A pause is a separate file: `pause` does not wait for a pass. */
