@@ -190,6 +190,9 @@ record Step(String verb, String text, List<String> command, Code code) {
     Step {
         if (verb.equals("stop") && text.length() < 3) throw new IllegalArgumentException("stop '"
             + text + "' is too short to be safe; write at least 3 characters");
+        if (verb.equals("stop") && text.matches("(kill|killall|pkill|systemctl|launchctl) .*"))
+            throw new IllegalArgumentException("stop takes the words of the service itself;"
+                + " for a command write: run '" + text + "'");
         if (verb.equals("stop") && ProcessStopper.INTERPRETER.matcher(text).matches())
             throw new IllegalArgumentException("stop '" + text + "' would end every script that "
                 + text + " runs; name the script, too");
@@ -3769,7 +3772,7 @@ record Rules(List<Watch> watches, List<Model.Hook> hooks, String heartbeat, Path
         ExitException.mistakeIf(watchdog.TOOLS.contains(name), name + " is a separate script;"
             + " run it with: jbang " + name + "@catalog");
         String hint = Text.didYouMean(name, known)
-            + (name.contains(".") ? "; a URL begins with https:// or http://" : "");
+            + (name.matches(".*[./:].*") ? "; a URL begins with https:// or http://" : "");
         throw ExitException.mistake("watchdog: no watch and no command is called '" + name + "'"
             + (hint.isEmpty() ? "; there is: " + Text.cut(String.join(", ", names), 80) : hint));
     }
@@ -4044,6 +4047,19 @@ final class Mistakes {
 
     /** The text of a line, counted from 1; empty if there is no such line. */
     String line(int line) { return line < 1 || line > lines.size() ? "" : lines.get(line - 1); }
+
+    /** The first line of the block that lacks its }, by the indentation; 0: unknown. */
+    int unclosedBlock() {
+        Deque<Integer> open = new ArrayDeque<>();
+        for (int number = 1; number <= lines.size(); number++) {
+            String line = line(number).replaceFirst("\\s*//.*", "");
+            int begin = line.matches("\\s*}.*") && !open.isEmpty() ? open.pop() : 0;
+            int indentation = line(begin).indexOf(line(begin).strip());
+            if (begin > 0 && indentation > line.indexOf("}")) return begin;
+            if (line.endsWith("{")) open.push(number);
+        }
+        return open.isEmpty() ? 0 : open.peek();
+    }
 
     /** The text of a block on one line, without its braces and comments. */
     String inWords(ASTNode block) {
@@ -4349,7 +4365,9 @@ enum Block {
         for (Block other : values())
             if (other.has(word))
                 return "'" + word + "' belongs in " + other.title + ", not in " + title;
-        return "no such word '" + word + "' in " + title + RulesCompiler.hint(word, names);
+        String hint = RulesCompiler.hint(word, names);
+        return "no such word '" + word + "' in " + title + (hint.isEmpty() && this == restart
+            ? "; its steps are stop, start, run, sh, pause and call" : hint);
     }
 
     /** How a word is written, and the options that may be left out. */
@@ -4394,6 +4412,7 @@ final class RulesCompiler {
         every interval schedule cron   -> in a shell: watchdog schedule --install --every 5m
         get http https                 -> url 'https://…'
         sec secs min mins hr hrs       -> 10.seconds, 5.minutes or 1.hour
+        env getenv environment         -> secret('NAME')
         email mail smtp                -> notify command('…'); the reference shows how
         statusCode code                -> status == 200
         """;
@@ -4478,7 +4497,12 @@ final class RulesCompiler {
             }
         }
         String rest = mistakes.from(line, column);
-        if (rest.matches("[\\s})]*"))
+        int open = rest.matches("[\\s})]*") ? mistakes.unclosedBlock() : -1;
+        if (open > 0) {
+            mistakes.add(open, mistakes.line(open).lastIndexOf('{') + 1, "this { has no }");
+            return;
+        }
+        if (open == 0)
             text = "braces do not match: one before this is not closed, or this is one too many";
         else if (rest.matches("(?s)['\"].*")) text = "this quote is not closed";
         else if (text.startsWith("unexpected input"))
@@ -4531,7 +4555,8 @@ final class RulesCompiler {
         private static String noSuchMethod(ClassNode type, String name, ClassNode[] types) {
             Set<String> known = type.getAllDeclaredMethods().stream().map(MethodNode::getName)
                 .collect(Collectors.toSet());
-            return type.equals(ClassHelper.VOID_TYPE) ? "'" + name + "' must begin a line"
+            return type.equals(ClassHelper.VOID_TYPE) ? "'" + name + "' needs a comma before it"
+                + " and a colon behind it, or a line of its own"
                 : known.contains(name) ? "'" + name + "' does not take "
                 + Text.list(Stream.of(types).map(RulesChecker::typeName).toList())
                 : name.equals("call") ? "a variable has the name of this word; rename the variable"
@@ -4546,8 +4571,9 @@ final class RulesCompiler {
                     + ", or put the text in single quotes";
             else if (block().hasConditions() && !ClassHelper.STRING_TYPE.getMethods(word).isEmpty())
                 problem = "write a dot and parentheses: body." + word + "('…')";
-            else if (problem.startsWith("no such word") && !problem.contains(";"))
-                problem += "; if it is a text, put it in quotes: '" + word
+            else if (problem.startsWith("no such word")
+                    && RulesCompiler.hint(word, block().names).isEmpty())
+                problem = problem.split(";")[0] + "; if it is a text, put it in quotes: '" + word
                     + "'; if it is a variable, define it further up";
             mistake(variable, problem);
             makeDynamic(variable);
@@ -4799,9 +4825,9 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
             for (MapEntryExpression entry : map.getMapEntryExpressions()) {
                 String name = entry.getKeyExpression().getText();
                 given.put(name, entry.getValueExpression());
-                if (!known.contains(name))
-                    mistake(entry, "no option '" + name + "' here"
-                        + RulesCompiler.hint(name, known));
+                String hint = RulesCompiler.hint(name, known);
+                if (!known.contains(name)) mistake(entry, "no option '" + name + "' here"
+                    + (hint.isEmpty() ? block.usage(word) : hint));
                 if (name.equals("when")) nameBlocks(List.of(given.get(name)), Block.when);
             }
         }

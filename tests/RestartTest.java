@@ -303,6 +303,8 @@ class RestartTest {
     void aPatternThatIsTooShortToBeSafeIsRefused() {
         assertRefused(sentence("too short", "ab"), "stop 'ab'");
         assertRefused(sentence("interpreter", "python3.11"), "stop 'python3.11'");
+        assertRefused("stop takes the words of the service itself; for a command write: run 'killall svc'",
+            "stop 'killall svc'");
     }
 
     @ParameterizedTest

@@ -235,7 +235,7 @@ class RulesTest {
             "no such word 'r' in watch { }; if it is a text, put it in quotes: 'r'; if it is a variable, "
                 + "define it further up"),
         new Wrong("top", "def r = restart(|when: { status == 3 }) { run 'x' }",
-            "no option 'when' here"),
+            "no option 'when' here; write: restart { … }"),
         new Wrong("restart", "|stpo 'x'", "no such word 'stpo' in restart { }; did you mean 'stop'?"),
         new Wrong("restart", "start 'x', |lgo: 'y'", "no option 'lgo' here; did you mean 'log'?"),
         new Wrong("restart", "|start 'x', log: 7",
@@ -294,7 +294,12 @@ class RulesTest {
         new Wrong("watch", "|ntfy(topic: 'x')",
             "'ntfy' alone does nothing; write it behind notify"),
         new Wrong("restart", "|stop 'a' start 'b'", "this line" + NO_STEP),
-        new Wrong("watch", "|limit 3 per 1.hour", "'per' must begin a line"),
+        new Wrong("watch", "|limit 3 per 1.hour", "'per' needs a comma before it and a colon behind "
+            + "it, or a line of its own"),
+        new Wrong("watch", "notify webhook(|url: 'http://x/')", "no option 'url' here; write: webhook('url') { "
+            + "… }, or webhook('url'); options: headers: headers, trust: 'trust'"),
+        new Wrong("restart", "|cmd 'x'",
+            "no such word 'cmd' in restart { }; its steps are stop, start, run, sh, pause and call"),
         new Wrong("watch", "|notify null",
             "'notify' is not used like this; write: notify pushover(…), or notify { … }; options: "
                 + "on: […], orElse: pushover(…)"),
@@ -368,7 +373,9 @@ class RulesTest {
 
     /** What Groovy cannot read: the only mistake that is told, so each in a file of its own. */
     @ParameterizedTest @CsvSource(delimiterString = " | ", quoteCharacter = '`', value = {
-        "watch('a') {~  url 'http://x/'~ | 3:1: " + BRACES,
+        "watch('a') {~  url 'http://x/'~ | 1:12: this { has no }",
+        "watch('a') {~  url 'http://x/'~  healthy { // it~    status == 200~} | 3:11: this { has no }",
+        "watch('a') { tcp 'x:1' }~watch(‘b’) { tcp 'x:1' } | 2:7: write straight quotes, ' or \"",
         "watch('a'~  url 'http://x/'~} | 3:1: " + BRACES,
         "watch('a') {~  healthy { status == 200 } }~} | 3:1: " + BRACES,
         "watch('a') {~  url 'http://x/~} | 2:7: this quote is not closed",
