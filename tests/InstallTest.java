@@ -237,7 +237,8 @@ class InstallTest {
             "sh", "-c", line));
         List<String> log = Files.readAllLines(home.state().resolve("schedule.log"));
         assertEquals(new Run(exit, "", exit == 4 ? log.get(log.size() - 1) + "\n" : ""), run);
-        return log.get(log.size() - 1).replaceFirst("( {6}|/bin/java is gone).*", "");
+        return log.get(log.size() - 1).replaceFirst("( {6}|/bin/java is gone).*", "")
+            .replaceFirst("^\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d  ", "");
     }
 
     // ---- helpers ------------------------------------------------------------------------------------
