@@ -1320,19 +1320,25 @@ final class Pass {
         runRestart(result, remedy);
         result.within = work.runner().deadline().sooner(watch.policy().within());
         waitUntilHealthy(List.of(result));
-        RestartRecord record = new RestartRecord(work.now(), RestartRecord.ON_REQUEST,
-            remedy.inWords(), result.restart.result(result.isHealthy()));
-        WatchState state = store.of(watch);
-        store.put(watch, (result.isHealthy() ? state.repaired(work.now()) : state)
-            .withRestart(record, watch.policy()));
-        result.actions = "restarted on request: " + result.restart.inWords();
-        Incident open = state.incident();
-        if (open != null && result.isHealthy() && (!open.isHealthy() || open.relapses() > 0))
-            work.notifier().post(MessageText.about(Model.EventKind.recovered, result,
-                open.healthy(work.now()), work.now()), watch.hooks());
+        recordRequest(result, remedy);
         store.save();
         work.notifier().send();
         return result;
+    }
+
+    private void recordRequest(WatchResult result, Model.Remedy remedy) {
+        RestartRecord record = new RestartRecord(work.now(), RestartRecord.ON_REQUEST,
+            remedy.inWords(), result.restart.result(result.isHealthy()));
+        WatchState state = store.of(result.watch);
+        boolean helped = result.isHealthy() && !result.restart.hasFailed();
+        store.put(result.watch, (helped ? state.repaired(work.now()) : state)
+            .withRestart(record, result.watch.policy()));
+
+        result.actions = "restarted on request: " + result.restart.inWords();
+        Incident open = state.incident();
+        if (open != null && helped && (!open.isHealthy() || open.relapses() > 0))
+            work.notifier().post(MessageText.about(Model.EventKind.recovered, result,
+                open.healthy(work.now()), work.now()), result.watch.hooks());
     }
 
     /** Polls at growing intervals until each is healthy, or its `within` has passed. */
@@ -2119,6 +2125,12 @@ record CommandRunner(Path folder, Path state, Map<String, String> env, Deadline 
 
     /** The end of a record's name; its beginning is the watch. */
     private static String endOf(List<String> words) { return "-" + Text.hash("" + words) + BOOT; }
+
+    /** Then the rights of its group are those of an access list, which Java cannot read. */
+    static boolean hasAcl(Path file) throws IOException {
+        Process ls = new ProcessBuilder("ls", "-ld", file.toString()).start();
+        return String.valueOf(ls.inputReader().readLine()).matches("\\S+[+] .*");
+    }
 
     private List<File> startedFiles(Predicate<String> name) {
         File[] files = state.resolve("started").toFile().listFiles((dir, file) -> name.test(file));
@@ -3058,7 +3070,8 @@ final class SecureFiles {
             + owner + ", who could change it; fix it with: chown " + UID + " '" + file + "'");
         int mode = (Integer) is.get("mode");
         boolean privateGroup = is.get("group").toString().equals(owner); // umask 002
-        boolean open = (mode & 002) != 0 || (mode & 020) != 0 && !privateGroup;
+        boolean open = (mode & 002) != 0
+            || (mode & 020) != 0 && (!privateGroup || CommandRunner.hasAcl(file));
         boolean sticky = Files.isDirectory(file) && (mode & 01000) != 0;
         if (open && !sticky && !Files.isSymbolicLink(file))
             throw new IOException("other users can change " + file + (UID == 0

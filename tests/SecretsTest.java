@@ -487,6 +487,21 @@ class SecretsTest {
         refusedBeforeCompiling(nested().getParent());
     }
 
+    /** The mode is that of umask 002 in a private group, but the access list lets another user write. */
+    @Test void rulesThatAnAccessListOpensAreRefused() throws Exception {
+        Path rules = nested();
+        assumeTrue(Files.isExecutable(Path.of("/usr/bin/python3")), "no python3 to write an access list");
+        String list = "import os, struct, sys; os.setxattr(sys.argv[1], 'system.posix_acl_access', "
+            + "struct.pack('<I', 2) + b''.join(struct.pack('<HHI', *entry) for entry in ((1, 6, 2**32 - 1), "
+            + "(2, 6, 65534), (4, 0, 2**32 - 1), (16, 6, 2**32 - 1), (32, 0, 2**32 - 1))))";
+        var written = new ProcessBuilder("/usr/bin/python3", "-c", list, rules.toString()).start().waitFor();
+        assumeTrue(written == 0, "this file system has no access lists");
+        TestFolder home = new TestFolder(folder);
+        home.watchdog("--rules", "rules.d/rules.groovy").exits(2).errs("other users can change");
+        Files.setPosixFilePermissions(rules, PosixFilePermissions.fromString("rw-r-----"));
+        home.watchdog("--rules", "rules.d/rules.groovy").exits(2).errs("no such word");
+    }
+
     @Test void theFileBehindALinkIsWhatCounts() throws IOException {
         Path real = nested(), link = Files.createSymbolicLink(folder.resolve("link.groovy"), real);
         Files.setPosixFilePermissions(real, PosixFilePermissions.fromString("rw-rw-rw-"));
