@@ -217,6 +217,8 @@ record RestartRecord(Instant at, int remedy, String what, @Nullable String resul
     static final int ON_REQUEST = -1; // no remedy: outside of the restart limit
 
     boolean isPending() { return result == null || result.equals(WAITING); }
+    /** What comes now is no result of it. */
+    boolean isSettled() { return endedHealthy() || NOT_LASTING.equals(result); }
     boolean endedHealthy() { return HELPED.equals(result) || HEALTHY_LATER.equals(result); }
     String inWords() { return what + " (" + (result == null ? "interrupted" : result) + ")"; }
     RestartRecord withResult(String next) { return new RestartRecord(at, remedy, what, next); }
@@ -1854,8 +1856,9 @@ record Healthy(String reason) implements Verdict {
 
         RestartRecord last = state.lastRestart();
         boolean restartHelped = last != null && last.isPending();
-        WatchState next = state.withIncident(open.healthy(now))
-            .withLastResult(restartHelped ? RestartRecord.HELPED : RestartRecord.HEALTHY_LATER);
+        WatchState next = state.withIncident(open.healthy(now));
+        if (last != null && !last.isSettled()) next = next.withLastResult(
+            restartHelped ? RestartRecord.HELPED : RestartRecord.HEALTHY_LATER);
         Decision healthy = Decision.noRestart(Action.nothing, "", next);
         return open.relapses() > 0 ? healthy : healthy.report(
             restartHelped ? Model.EventKind.healed : Model.EventKind.recovered, now);
