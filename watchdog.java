@@ -2539,13 +2539,14 @@ final class Notifier {
             : second + "watchdog will " + (again ? "" : "not ") + "send it again"));
     }
 
-    /** Whatever a hook throws, also custom Groovy code, is only a failed delivery. */
+    /** Whatever a hook throws, also custom Groovy code, is only a failed delivery. A command that
+     *  is late is killed in the last 5 seconds. */
     DeliveryResult attempt(Model.Hook hook, Model.Event event) {
         var late = DeliveryResult.failed("no answer within " + Text.time(TIMEOUT));
         return CompletableFuture
             .supplyAsync(() -> hook.sender().send(this, event), DaemonThreads.POOL)
             .exceptionally(thrown -> DeliveryResult.failed(Text.thrown(thrown.getCause())))
-            .completeOnTimeout(late, TIMEOUT.toSeconds() + 1, TimeUnit.SECONDS).join();
+            .completeOnTimeout(late, TIMEOUT.toSeconds() + 5, TimeUnit.SECONDS).join();
     }
 
     /** A ping that fails never fails the pass: the receiver notices that it is missing. */
