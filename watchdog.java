@@ -18,7 +18,6 @@
 // `grep -n '// ===' watchdog.java` prints its table of contents.
 
 import static groovy.lang.Closure.DELEGATE_FIRST;
-import static org.codehaus.groovy.runtime.DefaultGroovyMethods.tap;
 import static org.codehaus.groovy.runtime.StringGroovyMethods.capitalize;
 import static org.codehaus.groovy.runtime.StringGroovyMethods.uncapitalize;
 
@@ -217,8 +216,6 @@ record RestartRecord(Instant at, int remedy, String what, @Nullable String resul
     static final int ON_REQUEST = -1; // no remedy: outside of the restart limit
 
     boolean isPending() { return result == null || result.equals(WAITING); }
-    /** What comes now is no result of it. */
-    boolean isSettled() { return endedHealthy() || NOT_LASTING.equals(result); }
     boolean endedHealthy() { return HELPED.equals(result) || HEALTHY_LATER.equals(result); }
     String inWords() { return what + " (" + (result == null ? "interrupted" : result) + ")"; }
     RestartRecord withResult(String next) { return new RestartRecord(at, remedy, what, next); }
@@ -300,7 +297,7 @@ record WatchState(String probe, String state, @Nullable String reason, Instant s
     WatchState repaired(Instant now) {
         List<RestartRecord> all = restarts.stream().map(restart -> new RestartRecord(restart.at(),
             RestartRecord.ON_REQUEST, restart.what(), restart.result())).toList();
-        return new WatchState(probe, "healthy", null, now, "", false, null, all);
+        return new WatchState(probe, "healthy", null, now, "", reportedInconclusive, null, all);
     }
 
     WatchState withReportedInconclusive(boolean reported) {
@@ -790,6 +787,7 @@ record PassCommand(Context context) {
 
         int exit = context.printer.results(results,
             context.printer.warned().isEmpty() ? work.exitCode() : 4);
+        context.problems = List.of(); // of a drill: said here
         if (silent) return exit;
         problems.forEach(context.printer::problem);
         undelivered.forEach(context.printer::warn);
@@ -821,6 +819,7 @@ record PassCommand(Context context) {
 /** Held by a pass, a drill and a restart on request, so that only one of them runs at a time. */
 record PassLock(Context context) {
     private static final Duration LONG = Duration.ofMinutes(15);
+    private static final String REPORTED = "reported";
 
     int hold(IntSupplier work) {
         Path file = context.folder.resolve("lock");
@@ -843,13 +842,17 @@ record PassLock(Context context) {
         });
     }
 
-    /** With --quiet this is printed only when the pass seems to hang: cron mails it. */
+    /** With --quiet this is printed once, and only if the pass seems to hang: cron mails it. */
     private ExitException busy(Path lock) {
+        String holder = SecureFiles.orElse(() -> SecureFiles.read(lock, 100), e -> "").strip();
         Instant since = Instant.ofEpochMilli(lock.toFile().lastModified());
-        boolean hangs = since.plus(LONG).isBefore(context.env.now());
-        if (context.options.quiet && !hangs) return ExitException.busy(List.of());
-        return ExitException.busy(List.of("watchdog: another pass is running"
-            + SecureFiles.readOrEmpty(lock, 100)
+        boolean reported = holder.endsWith(REPORTED);
+        boolean hangs = reported || since.plus(LONG).isBefore(context.env.now());
+        if (context.options.quiet && (reported || !hangs)) return ExitException.busy(List.of());
+        if (hangs && !reported)
+            SecureFiles.orElse(() -> SecureFiles.append(lock, REPORTED), e -> null);
+        String text = "watchdog: another pass is running " + holder.replace(REPORTED, "").strip();
+        return ExitException.busy(List.of(text.strip()
             + (hangs ? "; if it hangs, end it with kill -9" : "")));
     }
 }
@@ -1856,9 +1859,8 @@ record Healthy(String reason) implements Verdict {
 
         RestartRecord last = state.lastRestart();
         boolean restartHelped = last != null && last.isPending();
-        WatchState next = state.withIncident(open.healthy(now));
-        if (last != null && !last.isSettled()) next = next.withLastResult(
-            restartHelped ? RestartRecord.HELPED : RestartRecord.HEALTHY_LATER);
+        WatchState next = state.withIncident(open.healthy(now))
+            .withLastResult(restartHelped ? RestartRecord.HELPED : RestartRecord.HEALTHY_LATER);
         Decision healthy = Decision.noRestart(Action.nothing, "", next);
         return open.relapses() > 0 ? healthy : healthy.report(
             restartHelped ? Model.EventKind.healed : Model.EventKind.recovered, now);
@@ -2771,7 +2773,8 @@ final class StateStore {
                 .filter(name -> probe.equals(removed.get(name).probe())).toList();
             if (same.size() != 1 || states.containsKey(watch.name())) continue;
             states.put(watch.name(), removed.remove(same.get(0)));
-            pauseFile(same.get(0)).toFile().renameTo(pauseFile(watch.name()).toFile());
+            if (pausedUntil(same.get(0)) != null && pausedUntil(watch.name()) == null)
+                pauseFile(same.get(0)).toFile().renameTo(pauseFile(watch.name()).toFile());
         }
         return removed;
     }
@@ -3139,7 +3142,8 @@ final class SecureFiles {
 
     /**
      * The kernel's lock: gone with the process, however that ends. Closing any other channel to
-     * the file would release it, so its holder opens it only here. Its text says who holds it.
+     * the file would release it, so its holder opens it only here. Its text says who
+     * holds it; a pass that reports it as hanging appends that.
      */
     static FileChannel lock(Path file, Instant now) throws IOException {
         FileChannel channel = FileChannel.open(file, OPTIONS, PRIVATE);
@@ -3293,7 +3297,7 @@ interface Language extends Model {
         /** A service to watch; its name is unique, on one line, up to 60 characters. */
         public void watch(String name,
                 @DelegatesTo(value = WatchSpec.class, strategy = DELEGATE_FIRST) Closure<?> block) {
-            Watch watch = tap(new WatchSpec(loader, name), block).build();
+            Watch watch = RulesLoader.run(block, new WatchSpec(loader, name)).build();
             if (loader.watches.putIfAbsent(name, watch) != null)
                 loader.mistake("there are two watches with the name '" + name + "'");
         }
@@ -3681,7 +3685,7 @@ interface Language extends Model {
         @Override public FailedCondition firstFailure(Response response) {
             Conditions values = new Conditions(response);
             try {
-                tap(values, block);
+                RulesLoader.run(block, values);
                 return null;
             } catch (AssertionError failed) {
                 String condition = Text.condition(failed);
@@ -3849,9 +3853,13 @@ final class RulesLoader {
     /** Uses the compiled classes of this very text, if there are any and they are intact. */
     static Rules load(Path file, String text, Environment env, Secrets secrets,
                       CompiledRules compiled) {
-        RulesLoader loader = new RulesLoader(file, text, env, secrets);
         Class<?> kept = compiled.load(text);
-        if (kept != null) return loader.rules(loader.run(kept));
+        if (kept != null) {
+            RulesLoader loader = new RulesLoader(file, text, env, secrets);
+            Throwable thrown = loader.run(kept);
+            if (!(thrown instanceof LinkageError)) return loader.rules(thrown); // else damaged
+        }
+        RulesLoader loader = new RulesLoader(file, text, env, secrets);
         Path classes = compiled.newFolder();
         try {
             Class<?> script = RulesCompiler.compile(text, classes, loader.mistakes);
@@ -3899,6 +3907,14 @@ final class RulesLoader {
 
     // -- called by the words of the rules
 
+    /** Runs a block with the words of {@code spec}; the block itself does not change. */
+    static <T> T run(Closure<?> block, T spec) {
+        Closure<?> copy = block.rehydrate(spec, block.getOwner(), block.getThisObject());
+        copy.setResolveStrategy(DELEGATE_FIRST);
+        copy.call();
+        return spec;
+    }
+
     /** A copy with the present values of its variables: Groovy's `for` changes one variable. */
     static Closure<?> keepValues(Closure<?> block) {
         Closure<?> copy = (Closure<?>) block.clone();
@@ -3916,7 +3932,7 @@ final class RulesLoader {
 
     Model.Remedy remedy(Closure<?> block) {
         Language.RemedySpec spec = new Language.RemedySpec();
-        valid(() -> tap(spec, block), spec);
+        valid(() -> run(block, spec), spec);
         String missing = reportMissing("" + spec.steps, "this restart would fail");
         // One step instead, or it would stop what it cannot start.
         return new Model.Remedy(null, missing == null ? List.copyOf(spec.steps)
@@ -4121,8 +4137,8 @@ record CompiledRules(Path folder) {
             ClassLoader loader = new URLClassLoader(new URL[] {classes.toUri().toURL()},
                 CompiledRules.class.getClassLoader());
             // All at once: another command may replace the folder while this pass still runs.
-            for (Path file : files.toList())
-                Class.forName(file.getFileName().toString().replace(".class", ""), true, loader);
+            for (Path file : files.filter(path -> path.toString().endsWith(".class")).toList())
+                loader.loadClass(file.getFileName().toString().replace(".class", ""));
             return loader.loadClass(RulesLoader.SCRIPT);
         } catch (IOException | ClassNotFoundException | LinkageError damaged) {
             return null;

@@ -78,6 +78,18 @@ class PolicyTest {
         for (int n = 1; n <= 3; n++) assertEquals(true, of(run, "w" + n, "healed"), run.out());
     }
 
+    @Test void aBlockMaySayThatItTakesNoArgument() {
+        home.rules("""
+            watch('a') { ->
+                command 'test -e up'
+                attempts 1
+                healthy { -> status == 0 }
+                restart { -> run 'touch up' }
+            }
+            """);
+        assertEquals(true, of(passAfter(Duration.ZERO).exits(0), "a", "healed"));
+    }
+
     /** Or a pass that met its deadline would leave a service that it has stopped. */
     @Test void whatIsStoppedIsStartedAlsoAfterTheDeadline() {
         home.rules("""

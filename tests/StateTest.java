@@ -536,7 +536,7 @@ class StateTest {
         assertEquals(2, plex.restarts(), "one limit");
     }
 
-    /** Said each time; with --quiet only of a pass that seems to hang. */
+    /** Said each time; with --quiet once, and only of a pass that seems to hang. */
     @Test void aPassThatHoldsTheLockIsReportedWithItsNumberAndTime() throws Exception {
         plex.start();
         Instant began = clock.instant();
@@ -548,8 +548,10 @@ class StateTest {
             assertEquals(new Run(75, "", sentence("busy", pid)), home.watchdog(), "held by " + held);
             assertEquals(new Run(75, "", ""), home.watchdog("--quiet"));
             clock.add(Duration.ofMinutes(15));
-            assertEquals(new Run(75, "", sentence("hangs", pid)), home.watchdog("--quiet"));
-            assertEquals(new Run(75, "", sentence("hangs", pid)), home.watchdog());
+            for (int i = 0; i < 2; i++) {
+                assertEquals(new Run(75, "", i == 0 ? sentence("hangs", pid) : ""), home.watchdog("--quiet"));
+                assertEquals(new Run(75, "", sentence("hangs", pid)), home.watchdog());
+            }
         }
         assertEquals(0, pass().exit());
     }
