@@ -187,14 +187,7 @@ record Step(String verb, String text, List<String> command, Code code) {
     interface Code { String run(RestartRun restart, Step step); }
 
     Step {
-        if (verb.equals("stop") && text.length() < 3) throw new IllegalArgumentException("stop '"
-            + text + "' is too short to be safe; write at least 3 characters");
-        if (verb.equals("stop") && text.matches("(kill|killall|pkill|systemctl|launchctl) .*"))
-            throw new IllegalArgumentException("stop takes the words of the service itself;"
-                + " for a command write: run '" + text + "'");
-        if (verb.equals("stop") && ProcessStopper.INTERPRETER.matcher(text).matches())
-            throw new IllegalArgumentException("stop '" + text + "' would end every script that "
-                + text + " runs; name the script, too");
+        if (verb.equals("stop")) ProcessStopper.requireSafe(text);
     }
 
     boolean isStop() { return verb.equals("stop"); }
@@ -646,10 +639,12 @@ final class Context {
         folder = stateFolder();
     }
 
-    /** Runs a command; no secret is in what it throws. */
+    /** Runs a command, and says the mistakes of the rules; no secret is in what it throws. */
     int run(IntSupplier command) {
         try {
-            return command.getAsInt();
+            int exit = command.getAsInt();
+            problems.forEach(printer::problem);
+            return exit;
         } catch (Throwable thrown) {
             throw watchdog.explain(thrown).masked(secrets);
         }
@@ -746,11 +741,7 @@ abstract class Subcommand implements Callable<Integer> {
 
     @Override public Integer call() {
         context = new Context(options.env, options);
-        return context.run(() -> {
-            int exit = run();
-            context.problems.forEach(context.printer::problem);
-            return exit;
-        });
+        return context.run(this::run);
     }
 
     /** Returns the exit code. */
@@ -763,10 +754,7 @@ record PassCommand(Context context) {
         boolean dryRun = context.options.dryRun;
         Workspace work = context.open(!dryRun);
         List<Watch> watches = work.rules().select(names);
-        if (!dryRun) return heal(work, watches);
-        int exit = CheckCommand.check(work, watches);
-        work.problems().forEach(context.printer::problem);
-        return exit;
+        return dryRun ? CheckCommand.check(work, watches) : heal(work, watches);
     }
 
     private int heal(Workspace work, List<Watch> watches) {
@@ -787,7 +775,7 @@ record PassCommand(Context context) {
 
         int exit = context.printer.results(results,
             context.printer.warned().isEmpty() ? work.exitCode() : 4);
-        context.problems = List.of(); // of a drill: said here
+        context.problems = List.of(); // printed here, before what was not delivered
         if (silent) return exit;
         problems.forEach(context.printer::problem);
         undelivered.forEach(context.printer::warn);
@@ -910,11 +898,10 @@ final class ValidateCommand extends Subcommand {
     @Override int run() {
         Rules rules = RulesLoader.load(context.rulesFile, RulesLoader.read(context.namedFile),
             context.env, context.secrets, new CompiledRules(Path.of("/dev/null/none")));
-        return context.printer.validated(context.rulesFile, rules, problems(context, rules));
+        return context.printer.validated(context.rulesFile, rules, problems(rules));
     }
 
-    List<String> problems(Context found, Rules rules) {
-        context = found;
+    List<String> problems(Rules rules) {
         runner = context.runner(rules, CommandRunner.CRON_PATH);
         problems.addAll(rules.warnings());
         rules.watches().forEach(this::validate);
@@ -970,10 +957,11 @@ final class ValidateCommand extends Subcommand {
 
     /** Under cron nobody can type a password. */
     private void validateSudo(String place, List<String> words) {
-        if (!words.contains("-n"))
-            problems.add(place + "sudo would ask for a password; write sudo -n");
         List<String> command = words.stream().skip(1).dropWhile("-n"::equals).toList();
-        if (command.isEmpty() || command.get(0).startsWith("-")) return; // for another user
+        if (command.isEmpty()) return;
+        if (!words.get(1).equals("-n"))
+            problems.add(place + "sudo would ask for a password; write sudo -n");
+        if (command.get(0).startsWith("-")) return; // for another user
         String rest = String.join(" ", command.subList(1, command.size()));
         context.printer.progress(place + "add to sudoers: " + System.getProperty("user.name")
             + " ALL=(root) NOPASSWD: " + runner.resolve(command.get(0)) + " "
@@ -1086,7 +1074,7 @@ final class TellCommand extends Subcommand {
 
         int exit = work.exitCode();
         for (Model.Hook hook : hooks) {
-            DeliveryResult result = work.notifier().attempt(hook, test);
+            DeliveryResult result = work.notifier().attempt(hook.sender(), test);
             context.printer.say(hook.label() + ": " + result.text(), "hook", hook.label(),
                 "accepted", result.accepted());
             if (!result.accepted()) exit = ExitException.worst(exit, 1);
@@ -1515,12 +1503,14 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
         for (int i = 0; i < watch.remedies().size(); i++) {
             Model.Remedy remedy = watch.remedies().get(i);
             List<Integer> index = remedy.steps().isEmpty() ? List.of() : List.of(i);
-            FailedCondition other =
-                remedy.when() == null ? null : remedy.when().firstFailure(response);
-            if (remedy.when() == null) usable.addAll(failed.ofCertificate() ? List.of() : index);
-            else if (other == null) return new Unhealthy(reason, failed.diagram(), index,
+            if (remedy.when() == null) {
+                if (!failed.ofCertificate()) usable.addAll(index);
+                continue;
+            }
+            FailedCondition other = remedy.when().firstFailure(response);
+            if (other == null) return new Unhealthy(reason, failed.diagram(), index,
                 "your rules say not to restart for this cause");
-            else if (other.thrown() && response.failure() == Model.Failure.none)
+            if (other.thrown() && response.failure() == Model.Failure.none)
                 reason += "; of `when`, " + other.reason();
         }
         String why = failed.ofCertificate() ? "a restart does not renew a certificate"
@@ -1533,7 +1523,8 @@ record Checker(CommandRunner runner, CompletableFuture<OkHttpClient> client, Clo
 /** GET a URL, or the request that `method` and `send` describe. */
 record HttpProbe(Request request, RedirectPolicy redirects, Path trust,
                  InetSocketAddress connectTo) implements Probe {
-    private static final int MAX_REDIRECTS = 10, MAX_BYTES = 1 << 20;
+    static final int MAX_BYTES = 1 << 20;
+    private static final int MAX_REDIRECTS = 10;
 
     public String inWords() {
         return request.method() + " " + Text.redactedUrl(request.url().toString());
@@ -2234,7 +2225,7 @@ record ProcessStat(boolean ended, long session, String start) {
 
 /** Ends the processes that run these words, and the sessions that `start` began with them. */
 record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, List<String> files) {
-    static final Pattern INTERPRETER = Pattern.compile("(?i)(([bdkz]?a|fi|[kz])?sh|[gm]?awk"
+    private static final Pattern INTERPRETER = Pattern.compile("(?i)(([bdkz]?a|fi|[kz])?sh|[gm]?awk"
         + "|perl|python|ruby|node(js)?|php|lua|tclsh|rscript)[-.\\d]*");
     private static final int MAX_PROCESSES = 5;
     private static final String USER = ProcessHandle.current().info().user().orElse("?");
@@ -2247,6 +2238,17 @@ record ProcessStopper(CommandRunner runner, Watch watch, List<String> words, Lis
         Path file = runner.find(words.get(0)); // a name may lead to it: `python3` is python3.11
         return new ProcessStopper(runner, watch, words, file == null ? List.of() : List.of(
             file.toString(), SecureFiles.orElse(file::toRealPath, gone -> file).toString()));
+    }
+
+    /** Throws for words that would end too much, or that are a command. */
+    static void requireSafe(String words) {
+        if (words.length() < 3) throw new IllegalArgumentException("stop '" + words
+            + "' is too short to be safe; write at least 3 characters");
+        if (words.matches("(kill|killall|pkill|systemctl|launchctl) .*"))
+            throw new IllegalArgumentException("stop takes the words of the service itself;"
+                + " for a command write: run '" + words + "'");
+        if (INTERPRETER.matcher(words).matches()) throw new IllegalArgumentException("stop '"
+            + words + "' would end every script that " + words + " runs; name the script, too");
     }
 
     /** Returns what was done, in words. */
@@ -2523,9 +2525,9 @@ final class Notifier {
         var events = entries.stream().map(OutboxEntry::event).distinct().toList();
         Model.Event event = MessageText.merged(events, context.env.now());
         Model.Hook fallback = hook.orElse();
-        DeliveryResult first = attempt(hook, event);
+        DeliveryResult first = attempt(hook.sender(), event);
         DeliveryResult last = first.accepted() || fallback == null ? first
-            : attempt(fallback, event);
+            : attempt(fallback.sender(), event);
 
         Model.Hook next = first.again() || fallback == null ? hook : fallback;
         boolean again = !last.accepted() && (first.again() || last.again());
@@ -2543,10 +2545,10 @@ final class Notifier {
 
     /** Whatever a hook throws, also custom Groovy code, is only a failed delivery. A command that
      *  is late is killed in the last 5 seconds. */
-    DeliveryResult attempt(Model.Hook hook, Model.Event event) {
+    DeliveryResult attempt(Sender sender, Model.Event event) {
         var late = DeliveryResult.failed("no answer within " + Text.time(TIMEOUT));
         return CompletableFuture
-            .supplyAsync(() -> hook.sender().send(this, event), DaemonThreads.POOL)
+            .supplyAsync(() -> sender.send(this, event), DaemonThreads.POOL)
             .exceptionally(thrown -> DeliveryResult.failed(Text.thrown(thrown.getCause())))
             .completeOnTimeout(late, TIMEOUT.toSeconds() + 5, TimeUnit.SECONDS).join();
     }
@@ -2554,8 +2556,8 @@ final class Notifier {
     /** A ping that fails never fails the pass: the receiver notices that it is missing. */
     void heartbeat(String url) {
         Request request = new Request.Builder().url(url).build();
-        DeliveryResult result = attempt(new Model.Hook("heartbeat", "", (notifier, none) ->
-            exchange(request, null, context.env.now(), false), Set.of(), null), null);
+        DeliveryResult result = attempt((notifier, none) ->
+            exchange(request, null, context.env.now(), false), null);
         if (!result.accepted()) warnings.add("heartbeat: " + result.text());
     }
 
@@ -3142,8 +3144,8 @@ final class SecureFiles {
 
     /**
      * The kernel's lock: gone with the process, however that ends. Closing any other channel to
-     * the file would release it, so its holder opens it only here. Its text says who
-     * holds it; a pass that reports it as hanging appends that.
+     * the file would release it, so its holder opens it only here. Its text says who holds it; a
+     * pass that reports it as hanging appends that.
      */
     static FileChannel lock(Path file, Instant now) throws IOException {
         FileChannel channel = FileChannel.open(file, OPTIONS, PRIVATE);
@@ -3632,7 +3634,8 @@ interface Language extends Model {
          *  no such value, or the body is not JSON. */
         @SuppressWarnings("rawtypes")
         public Comparable json(String path) {
-            int most = response.protocol().equals("command") ? CommandRunner.MAX_KEPT : 1 << 20;
+            int most = response.protocol().equals("command") ? CommandRunner.MAX_KEPT
+                : HttpProbe.MAX_BYTES;
             if (Utf8.size(response.body()) >= most)
                 throw new IllegalStateException("the body is too long to read as JSON");
             return saw("json('" + path + "')", Json.at(response.body(), path));
@@ -4530,12 +4533,13 @@ final class RulesCompiler {
             }
         }
         String rest = mistakes.from(line, column);
-        int open = rest.matches("[\\s})]*") ? mistakes.unclosedBlock() : -1;
+        boolean braces = rest.matches("[\\s})]*");
+        int open = braces ? mistakes.unclosedBlock() : 0;
         if (open > 0) {
-            mistakes.add(open, mistakes.line(open).lastIndexOf('{') + 1, "this { has no }");
-            return;
-        }
-        if (open == 0)
+            line = open;
+            column = mistakes.line(open).lastIndexOf('{') + 1;
+            text = "this { has no }";
+        } else if (braces)
             text = "braces do not match: one before this is not closed, or this is one too many";
         else if (rest.matches("(?s)['\"].*")) text = "this quote is not closed";
         else if (text.startsWith("unexpected input"))
@@ -4589,7 +4593,7 @@ final class RulesCompiler {
             Set<String> known = type.getAllDeclaredMethods().stream().map(MethodNode::getName)
                 .collect(Collectors.toSet());
             return type.equals(ClassHelper.VOID_TYPE) ? "'" + name + "' needs a comma before it"
-                + " and a colon behind it, or a line of its own"
+                + " and a colon behind it, or must begin a new line"
                 : known.contains(name) ? "'" + name + "' does not take "
                 + Text.list(Stream.of(types).map(RulesChecker::typeName).toList())
                 : name.equals("call") ? "a variable has the name of this word; rename the variable"
@@ -4759,7 +4763,7 @@ final class DslTransformer extends ClassCodeExpressionTransformer {
     private Statement conditions(Statement code) {
         if (code instanceof SwitchStatement || code instanceof TryCatchStatement
                 || code instanceof ReturnStatement end && !end.isReturningNullOrVoid())
-            mistake(code, "a condition is a line of its own; use && and ||, or if");
+            mistake(code, "write each condition on a separate line; use && and ||, or if");
         if (code instanceof BlockStatement lines)
             lines.getStatements().replaceAll(this::conditions);
         if (code instanceof LoopingStatement loop)

@@ -215,11 +215,11 @@ class RulesTest {
         new Wrong("watch", "restart(when: { error == |'timeout' }) { run 'x' }",
             "write it without quotes: timeout"),
         new Wrong("healthy", "|switch (status) { case 200: body == 'x' }",
-            "a condition is a line of its own; use && and ||, or if"),
+            "write each condition on a separate line; use && and ||, or if"),
         new Wrong("healthy", "status: |[200, 201]", "'status' is not used like this; write: status == …"),
         new Wrong("healthy", "|error", ALWAYS),
         new Wrong("healthy", "|['a', 'b'].each { body.contains(it) }", ALWAYS),
-        new Wrong("healthy", "|return status == 200", "a condition is a line of its own; use && and ||, or if"),
+        new Wrong("healthy", "|return status == 200", "write each condition on a separate line; use && and ||, or if"),
         new Wrong("when", "|tls", ALWAYS),
         new Wrong("when", "status == 200 && |timeout", ALWAYS),
         new Wrong("healthy", "|run('x') == 0", "'run' belongs in restart { }, not in healthy { }"),
@@ -295,7 +295,7 @@ class RulesTest {
             "'ntfy' alone does nothing; write it behind notify"),
         new Wrong("restart", "|stop 'a' start 'b'", "this line" + NO_STEP),
         new Wrong("watch", "|limit 3 per 1.hour", "'per' needs a comma before it and a colon behind "
-            + "it, or a line of its own"),
+            + "it, or must begin a new line"),
         new Wrong("watch", "notify webhook(|url: 'http://x/')", "no option 'url' here; write: webhook('url') { "
             + "… }, or webhook('url'); options: headers: headers, trust: 'trust'"),
         new Wrong("restart", "|cmd 'x'",

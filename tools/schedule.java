@@ -171,10 +171,16 @@ public final class schedule extends HomeRulesCommand {
         else output.warn("a trial pass without restarts ended with exit code " + result.exit()
             + (result.output().isBlank() ? ", as the pass before; `watchdog status` says why"
             : ":\n" + result.output().strip()));
-        if (result.exit() != 2 && result.exit() != 4) new ValidateCommand()
-            .problems(context, context.open(false).rules()).forEach(output::problem);
+        boolean failed = result.exit() == 2 || result.exit() == 4;
+        if (!failed) validate();
         sayHowToCall();
-        return result.exit() == 2 || result.exit() == 4 ? result.exit() : 0;
+        return failed ? result.exit() : 0;
+    }
+
+    private void validate() {
+        ValidateCommand command = new ValidateCommand();
+        command.context = context;
+        command.problems(context.open(false).rules()).forEach(output::problem);
     }
 
     private void sayHowToCall() {
