@@ -207,9 +207,13 @@ final class Page {
             + ReportStyle.curve(medians));
     }
 
+    /** Of what a pass saw: the milliseconds (0), or the days until the certificate expires (1). */
+    private static long number(Sample sample, int place) {
+        return Long.parseLong(sample.text().substring(1).split(" ")[place]);
+    }
+
     private static Long quantile(Stream<Sample> samples, int percent) {
-        List<Long> sorted = samples
-            .map(sample -> Long.parseLong(sample.text().substring(1).split(" ")[0])).sorted().toList();
+        List<Long> sorted = samples.map(sample -> number(sample, 0)).sorted().toList();
         return sorted.isEmpty() ? null : sorted.get((sorted.size() - 1) * percent / 100);
     }
 
@@ -217,7 +221,7 @@ final class Page {
         Sample last = history.samples(name).stream()
             .filter(sample -> sample.text().contains(" ")).reduce((a, b) -> b).orElse(null);
         if (last == null) return "";
-        long days = Long.parseLong(last.text().split(" ")[1]) - last.at().until(now, ChronoUnit.DAYS);
+        long days = number(last, 1) - last.at().until(now, ChronoUnit.DAYS);
         String left = days < 0 ? "has expired" : Text.count((int) days, "day", "days") + " left";
         return ReportStyle.fact("Certificate", days < 14 ? "<strong>" + left + "</strong>" : left);
     }
